@@ -1,0 +1,1 @@
+"""What runs a flow: the thin rim between a pure step and Kafka."""
