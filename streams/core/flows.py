@@ -1,0 +1,74 @@
+"""The words between a pure step and the shell that runs it: what comes in, what a step may see, what goes out.
+
+One org, one home (every topic has the same partitions and the org as key), so a step never names a partition: what it
+emits goes to the partition that it came from.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+Headers = tuple[tuple[str, bytes], ...]
+"""Kafka record headers, in order."""
+
+
+class Record(Protocol):
+    """One record as it came off a topic; aiokafka's ``ConsumerRecord`` is one as it stands."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int:
+        """Milliseconds since the epoch, as the topic keeps them."""
+        ...
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to be written to ``topic``, in the partition of the record that caused it (or that its key hashes to)."""
+
+    topic: str
+    key: bytes
+    value: bytes | None
+    headers: Headers = ()
+
+
+class View(Protocol):
+    """What a step may read of a table: the rows of the partition that it works on, as bytes."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Every row whose key begins with ``prefix``, in the order of the keys."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one fetch brought of one partition of one topic, in the order of its offsets; never empty."""
+
+    topic: str
+    partition: int
+    records: Sequence[Record]
+
+
+@dataclass(slots=True)
+class Step:
+    """What follows from a batch: rows to write (``None`` deletes) and records to emit.
+
+    The shell makes it durable in this order: changelog, store, effects, ack.
+    """
+
+    rows: Mapping[bytes, bytes | None] = field(default_factory=dict)
+    effects: Sequence[Outgoing] = ()
