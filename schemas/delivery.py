@@ -1,0 +1,185 @@
+"""What a receiver is owed, what it is sent, and what it answered."""
+
+from datetime import date
+from enum import StrEnum
+
+from schemas.base import Half, Instant, Money, Record
+
+
+class DueReason(StrEnum):
+    """Why a property's state is looked at for a receiver."""
+
+    UNKNOWN = "unknown"
+    CHANGED = "changed"
+    SWEPT = "swept"
+    """The first full read is complete: everything that was held back until then."""
+    TURNED = "turned"
+    """A date passed at the property: a lease starts, a unit comes free."""
+    RETRY = "retry"
+    SCHEDULED = "scheduled"
+    """The daily snapshot."""
+    ASKED = "asked"
+    """A person asked for it."""
+
+
+class DeliveryDue(Record):
+    """A property that some receiver may not know the present state of. Written to ``deliveries.due``."""
+
+    org: str
+    connection: str
+    property_id: int
+    reason: DueReason
+    seen_at: Instant
+    """When the change was first heard of."""
+    sink: str | None = None
+    """Null: every receiver of the org."""
+    version: int | None = None
+    """Of a retry: the delivery that waits. A newer one makes the retry void."""
+
+
+class UnitState(StrEnum):
+    """What a receiver is told of a unit."""
+
+    UNKNOWN = "unknown"
+    AVAILABLE = "available"
+    RENTED = "rented"
+    UNAVAILABLE = "unavailable"
+    REMOVED = "removed"
+
+
+class OfferedProperty(Record):
+    """A property as a receiver is told of it, before the receiver's own form."""
+
+    id: int
+    name: str
+    address: str
+    """Line 1, city, state."""
+    is_active: bool
+
+
+class OfferedUnit(Record):
+    """A unit as a receiver is told of it, before the receiver's own form. Null where nobody knows."""
+
+    id: int
+    code: str
+    building: str | None = None
+    state: UnitState
+    code_of_status: str
+    """The finer status (``vacant_unrented_ready``, …)."""
+    is_available: bool
+    available_on: date | None = None
+    when_available: str | None = None
+    base_rent: Money | None = None
+    size: int | None = None
+    bedrooms: Half | None = None
+    bathrooms: Half | None = None
+    dwelling_type: str | None = None
+    view: str | None = None
+    has_garage: bool | None = None
+    pets_allowed: int | None = None
+
+
+class BatchMode(StrEnum):
+    """Whether a batch says everything of a property or only what its receiver does not know yet."""
+
+    UNKNOWN = "unknown"
+    SNAPSHOT = "snapshot"
+    DELTA = "delta"
+
+
+class Batch(Record):
+    """What is to be POSTed: cut from the rent roll as it is now. Written to ``deliveries.batches``.
+
+    Same content, same bytes: a retry whose units are unchanged repeats ``batch_id``, ``sync_id`` and ``cut_at``.
+    """
+
+    org: str
+    connection: str
+    sink: str
+    batch_id: str
+    sync_id: str
+    cut_at: Instant
+    seen_at: Instant
+    """When the oldest change in it was first heard of."""
+    version: int
+    """Counts the deliveries of this property to this receiver."""
+    attempt: int = 1
+    mode: BatchMode
+    property: OfferedProperty
+    units: tuple[OfferedUnit, ...]
+    part: int = 0
+    parts: int = 1
+    """A batch too large for one record travels as numbered parts of the same partition."""
+
+
+class DeliveryResult(StrEnum):
+    """How a delivery ended, for now or for good."""
+
+    UNKNOWN = "unknown"
+    ACKNOWLEDGED = "acknowledged"
+    WAITING = "waiting"
+    """Parked on a rung; it comes back."""
+    DEAD = "dead"
+
+
+class DeliveryOutcome(Record):
+    """What became of one delivery. Written to ``deliveries.outcomes``."""
+
+    org: str
+    connection: str
+    sink: str
+    property_id: int
+    version: int
+    result: DeliveryResult
+    attempt: int
+    at: Instant
+    status: int | None = None
+    """The receiver's HTTP status, if it answered."""
+    detail: str | None = None
+
+
+class DeliveryPhase(StrEnum):
+    """Where the delivery of a property to a receiver stands."""
+
+    UNKNOWN = "unknown"
+    IDLE = "idle"
+    IN_FLIGHT = "in_flight"
+    WAITING = "waiting"
+
+
+class Acknowledged(Record):
+    """The digest of a unit's state: what the receiver has, or what is on its way to it."""
+
+    unit_id: int
+    digest: bytes
+    """Eight bytes of the digest of the unit and its property, as offered."""
+
+
+class DeliveryRow(Record):
+    """One property at one receiver."""
+
+    phase: DeliveryPhase = DeliveryPhase.IDLE
+    version: int = 0
+    attempt: int = 0
+    dirty_since: Instant | None = None
+    """The oldest change that came while a delivery was on its way."""
+    known: tuple[Acknowledged, ...] | None = None
+    """What the receiver acknowledged, by unit; null before its first snapshot."""
+    sent: tuple[Acknowledged, ...] = ()
+    """What is on its way."""
+    batch_id: str = ""
+    sync_id: str = ""
+    cut_at: Instant | None = None
+    seen_at: Instant | None = None
+    mode: BatchMode = BatchMode.UNKNOWN
+    content: bytes = b""
+    """Digest of the content on its way: a retry with the same one repeats its bytes."""
+    acknowledged_at: Instant | None = None
+    last_error: str | None = None
+
+
+class ReceiverRow(Record):
+    """What is kept of a receiver as a whole: the counter that keeps sync ids unique within a second."""
+
+    second: str = ""
+    count: int = 0

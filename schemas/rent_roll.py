@@ -1,0 +1,216 @@
+"""What the rent roll is made of: entities as fetched, the pages that carry them, and the rows of the table."""
+
+from datetime import date
+from enum import StrEnum
+
+from schemas.base import EntityKind, Half, Instant, Money, Record
+
+
+class PropertyType(StrEnum):
+    """A building's kind, as far as listing it goes."""
+
+    UNKNOWN = "unknown"
+    APARTMENT = "apartment"
+    CONDO_OR_TOWNHOME = "condo_or_townhome"
+    HOUSE = "house"
+    COMMERCIAL = "commercial"
+
+
+class LeaseStatus(StrEnum):
+    """Where a lease stands, in the PMS's own eyes."""
+
+    UNKNOWN = "unknown"
+    FUTURE = "future"
+    ACTIVE = "active"
+    PAST = "past"
+
+
+class TenantStatus(StrEnum):
+    """Where a tenant of a lease stands, in the PMS's own eyes."""
+
+    UNKNOWN = "unknown"
+    FUTURE = "future"
+    CURRENT = "current"
+    MOVED_OUT = "moved_out"
+
+
+class PropertySnapshot(Record):
+    """A property as fetched."""
+
+    id: int
+    name: str
+    address_line1: str | None = None
+    city: str | None = None
+    state: str | None = None
+    postal_code: str | None = None
+    country: str | None = None
+    is_active: bool = True
+    type: PropertyType = PropertyType.UNKNOWN
+
+
+class UnitSnapshot(Record):
+    """A unit as fetched. Null where the PMS does not say."""
+
+    id: int
+    property_id: int
+    code: str
+    building: str | None = None
+    market_rent: Money | None = None
+    bedrooms: Half | None = None
+    bathrooms: Half | None = None
+    size: int | None = None
+    """Floor area in the unit that the account uses (the PMS does not say which; square feet by default)."""
+    is_listed: bool | None = None
+    is_occupied: bool | None = None
+    """A flag that the PMS works out at query time: a cross-check, never the truth of a status."""
+
+
+class LeaseTenant(Record):
+    """A tenant on a lease: a number and a standing, no name."""
+
+    id: int
+    status: TenantStatus
+    move_in: date | None = None
+
+
+class MoveOut(Record):
+    """A tenant's notice to leave."""
+
+    tenant_id: int
+    on: date
+    """The day on which the tenant will move out."""
+    notice_given: date | None = None
+
+
+class LeaseSnapshot(Record):
+    """A lease as fetched, without anything personal and without its rent."""
+
+    id: int
+    property_id: int
+    unit_id: int
+    starts_on: date | None = None
+    ends_on: date | None = None
+    status: LeaseStatus
+    ends_by_itself: bool = False
+    """Whether the PMS moves the tenants out at ``ends_on`` (``AutomaticallyMoveOutTenants``)."""
+    eviction_pending: bool = False
+    renewal: str | None = None
+    tenants: tuple[LeaseTenant, ...] = ()
+    move_outs: tuple[MoveOut, ...] = ()
+
+
+class ListingSnapshot(Record):
+    """The advertisement of a unit, as fetched."""
+
+    unit_id: int
+    property_id: int | None = None
+    rent: Money | None = None
+    available_on: date | None = None
+    features: tuple[str, ...] = ()
+    """The PMS's own names of the features of unit and property, sorted."""
+
+
+class PageItem(Record):
+    """One entity of a page. ``body`` is its encoded snapshot, so that what did not change is seen without decoding it."""
+
+    id: int
+    body: bytes | None = None
+    """Null: the PMS answered that it is not there (a listing: the unit is not listed)."""
+
+
+class Page(Record):
+    """Entities of one kind as one call brought them. Written to ``rent-roll.changes``."""
+
+    org: str
+    connection: str
+    kind: EntityKind
+    seq: int
+    """The org's own fetch sequence, taken before the call: a later one is a newer truth."""
+    fetched_at: Instant
+    noticed_at: Instant | None = None
+    """When the change was first heard of (the webhook's arrival), for the freshness figures."""
+    sweep: str | None = None
+    number: int = 0
+    """Which page of its stage this is, for a sweep."""
+    items: tuple[PageItem, ...] = ()
+
+
+class SweepEnd(Record):
+    """A full read of an account is complete. Written to ``rent-roll.changes`` behind its pages."""
+
+    org: str
+    connection: str
+    sweep: str
+    seq: int
+    """A fetch sequence older than every page of the sweep: what is newer was seen otherwise."""
+    started_at: Instant
+    ended_at: Instant
+    pages: tuple[int, ...]
+    """Pages of each stage, in the order of the stages."""
+    entities: int
+
+
+class LeaseEntry(Record):
+    """A lease in the row of its unit."""
+
+    id: int
+    body: bytes
+
+
+class UnitRow(Record):
+    """One unit of the rent roll: what was fetched of it, its leases and its listing, each with its sequence.
+
+    What it means on a day (status, availability) is derived when it is asked for, never stored.
+    """
+
+    property_id: int | None = None
+    """Null while only leases or a listing of the unit were seen."""
+    seq: int = 0
+    body: bytes | None = None
+    gone: bool = False
+    listing_seq: int = 0
+    listing: bytes | None = None
+    leases: tuple[LeaseEntry, ...] = ()
+    version: int = 0
+    """Counts the changes of this row."""
+    changed_at: Instant
+    fetched_at: Instant
+
+
+class LeaseRow(Record):
+    """Where a lease was last seen, so that it leaves the unit that it moved away from, in any order of replies."""
+
+    seq: int
+    unit_id: int | None = None
+    gone: bool = False
+
+
+class PropertyRow(Record):
+    """The index row of a property: what was fetched of it, and which units it has."""
+
+    seq: int = 0
+    body: bytes | None = None
+    gone: bool = False
+    units: tuple[int, ...] = ()
+    version: int = 0
+    changed_at: Instant
+    fetched_at: Instant
+
+
+class SeenRow(Record):
+    """Which ids one page of the newest sweep brought; what a complete sweep did not bring is asked for by id."""
+
+    sweep: str
+    ids: tuple[int, ...]
+
+
+class AccountRow(Record):
+    """What is known of a connection as a whole."""
+
+    sweep: str
+    """The last complete sweep."""
+    seq: int
+    completed_at: Instant
+    entities: int = 0
+    held_back: int = 0
+    """Removals that the guard against mass removal did not ask for."""

@@ -1,0 +1,57 @@
+"""THE CATALOGUE of topics: every name, what travels on it, and how long it stays.
+
+All have the same number of partitions and the org as key (one org, one home). Names stand here without the prefix of
+`RENTSTREAM_TOPIC_PREFIX`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+WEEK_MS = 7 * DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic: ``retention_ms`` null keeps for ever (a compacted topic keeps the last of each key)."""
+
+    name: str
+    says: str
+    cleanup: Literal["delete", "compact"] = "delete"
+    retention_ms: int | None = WEEK_MS
+    max_message_bytes: int = 8 << 20
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+WEBHOOKS = TopicSpec("pms.webhooks", "notices: something changed in the PMS")
+SWEEPS = TopicSpec("pms.sweeps", "steps of full reads of an account", retention_ms=3 * DAY_MS)
+CHANGES = TopicSpec("rent-roll.changes", "pages of entities as fetched, and ends of sweeps", retention_ms=3 * DAY_MS)
+LINGERING = TopicSpec(
+    "deliveries.lingering", "changed properties, held while further changes gather", retention_ms=DAY_MS
+)
+DUE = TopicSpec("deliveries.due", "properties whose state a receiver may not know")
+BATCHES = TopicSpec("deliveries.batches", "what is to be POSTed")
+OUTCOMES = TopicSpec("deliveries.outcomes", "what receivers answered")
+DEAD_LETTERS = TopicSpec("dead-letters", "what was given up, with its bytes and the reason", retention_ms=30 * DAY_MS)
+
+
+def rung(delay: str) -> TopicSpec:
+    """The topic of one rung of the retry ladder; ``delay`` as the setting writes it (``5m``)."""
+    return TopicSpec(f"retry.{delay}", f"records that wait {delay} before they are tried again")
+
+
+def changelog(app: str, table: str) -> TopicSpec:
+    """The changelog of a table, under the name that Faust gives it."""
+    return TopicSpec(
+        f"{app}-{table}-changelog",
+        f"the rows of table {table}",
+        cleanup="compact",
+        retention_ms=None,
+        extra={"min.cleanable.dirty.ratio": "0.2", "segment.ms": str(6 * HOUR_MS)},
+    )
+
+
+FLOWING = (WEBHOOKS, SWEEPS, CHANGES, LINGERING, DUE, BATCHES, OUTCOMES, DEAD_LETTERS)
+"""Every topic but the rungs and the changelogs, which follow from the settings and the topology."""
