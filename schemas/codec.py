@@ -1,0 +1,137 @@
+"""Records to bytes and back: Avro single-object encoding, so that every value says which schema wrote it.
+
+A value is ``C3 01``, the eight-byte CRC-64-AVRO fingerprint of its writer's schema (little end first), and the body.
+The writers that ever were stand in ``schemas/avsc/`` (``make avsc``); today's classes read all of them.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from io import BytesIO
+from typing import Any, TypeVar
+
+import fastavro
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+from pydantic import ValidationError
+
+from schemas import delivery, pms, rent_roll
+from schemas.avro import schema_of
+from schemas.base import Record
+
+RECORDS: tuple[type[Record], ...] = (
+    pms.Notice,
+    pms.SweepStep,
+    rent_roll.Page,
+    rent_roll.SweepEnd,
+    rent_roll.PropertySnapshot,
+    rent_roll.UnitSnapshot,
+    rent_roll.LeaseSnapshot,
+    rent_roll.ListingSnapshot,
+    rent_roll.UnitRow,
+    rent_roll.LeaseRow,
+    rent_roll.PropertyRow,
+    rent_roll.SeenRow,
+    rent_roll.AccountRow,
+    delivery.DeliveryDue,
+    delivery.Batch,
+    delivery.DeliveryOutcome,
+    delivery.DeliveryRow,
+    delivery.ReceiverRow,
+)
+"""Every record that stands alone on a topic, in a row or in an item; nested ones follow."""
+
+MAGIC = b"\xc3\x01"
+_HEAD = len(MAGIC) + 8
+
+R = TypeVar("R", bound=Record)
+
+
+class DecodeError(ValueError):
+    """These bytes are no record that we know; the sentence says what they are instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    head: bytes
+    schema: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    record: type[Record]
+    writer: Any
+    reader: Any
+    """Null where the writer is today's own schema: nothing to resolve."""
+
+
+def head_of(schema: Any) -> bytes:
+    """Make the ten bytes that open every value written with ``schema``."""
+    digest = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
+    return MAGIC + bytes.fromhex(digest)
+
+
+@cache
+def _writer(record: type[Record]) -> _Writer:
+    schema = schema_of(record)
+    return _Writer(head_of(schema), fastavro.parse_schema(schema))
+
+
+def committed() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give the name and schema of every writer that was ever committed."""
+    for folder in sorted(resources.files("schemas").joinpath("avsc").iterdir(), key=lambda entry: entry.name):
+        if folder.is_dir():
+            for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+                yield f"{folder.name}/{file.name}", json.loads(file.read_text(encoding="utf-8"))
+
+
+@cache
+def _readers() -> dict[bytes, _Reader]:
+    by_name = {record.__name__: record for record in RECORDS}
+    readers: dict[bytes, _Reader] = {}
+    for path, schema in committed():
+        record = by_name.get(path.split("/")[0])
+        if record is not None:
+            readers[head_of(schema)] = _Reader(record, fastavro.parse_schema(schema), _writer(record).schema)
+    for record in RECORDS:
+        own = _writer(record)
+        readers[own.head] = _Reader(record, own.schema, None)
+    return readers
+
+
+def encode(record: Record) -> bytes:
+    """Encode a record of `RECORDS` with today's schema."""
+    writer = _writer(type(record))
+    out = BytesIO()
+    out.write(writer.head)
+    fastavro.schemaless_writer(out, writer.schema, record.model_dump())
+    return out.getvalue()
+
+
+def decode(value: bytes | None) -> Record:
+    """Decode a value by the schema that wrote it. Raises `DecodeError`."""
+    if value is None:
+        raise DecodeError("there is no value")
+    if value[:2] != MAGIC or len(value) < _HEAD:
+        raise DecodeError(f"not a record of ours: it begins with {value[:10].hex(' ') or 'nothing'}")
+    known = _readers().get(value[:_HEAD])
+    if known is None:
+        raise DecodeError(f"written with a schema that is not in schemas/avsc: fingerprint {value[2:_HEAD].hex()}")
+    body = BytesIO(value)
+    body.seek(_HEAD)
+    try:
+        return known.record.model_validate(fastavro.schemaless_reader(body, known.writer, known.reader))
+    except ValidationError as error:
+        fields = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
+        raise DecodeError(f"a {known.record.__name__} with values that are not allowed: {fields}") from None
+    except Exception as error:  # fastavro raises what its decoder stumbles over: EOFError, IndexError, ValueError …
+        raise DecodeError(f"a {known.record.__name__} that ends early or is damaged ({type(error).__name__})") from None
+
+
+def decode_as(record: type[R], value: bytes | None) -> R:
+    """Decode a value that has to be of one class. Raises `DecodeError`."""
+    found = decode(value)
+    if not isinstance(found, record):
+        raise DecodeError(f"a {type(found).__name__} where a {record.__name__} belongs")
+    return found
