@@ -5,7 +5,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Record(BaseModel):
@@ -19,10 +19,12 @@ class Record(BaseModel):
 
 
 def _to_utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
+    if value.tzinfo is None:
+        raise ValueError("a point in time needs its zone")
+    return value if value.tzinfo is UTC else value.astimezone(UTC)
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(_to_utc)]
+Instant = Annotated[datetime, AfterValidator(_to_utc)]
 """A point in time, aware, kept in UTC to the microsecond."""
 
 Money = Annotated[Decimal, Field(max_digits=14, decimal_places=2)]

@@ -33,6 +33,7 @@ RECORDS: tuple[type[Record], ...] = (
     rent_roll.LeaseRow,
     rent_roll.PropertyRow,
     rent_roll.SeenRow,
+    rent_roll.SweptRow,
     rent_roll.AccountRow,
     delivery.DeliveryDue,
     delivery.Batch,

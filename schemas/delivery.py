@@ -35,6 +35,8 @@ class DeliveryDue(Record):
     """Null: every receiver of the org."""
     version: int | None = None
     """Of a retry: the delivery that waits. A newer one makes the retry void."""
+    attempt: int = 0
+    """Of a retry: how many attempts were made."""
 
 
 class UnitState(StrEnum):
@@ -107,9 +109,6 @@ class Batch(Record):
     mode: BatchMode
     property: OfferedProperty
     units: tuple[OfferedUnit, ...]
-    part: int = 0
-    parts: int = 1
-    """A batch too large for one record travels as numbered parts of the same partition."""
 
 
 class DeliveryResult(StrEnum):
@@ -174,6 +173,8 @@ class DeliveryRow(Record):
     mode: BatchMode = BatchMode.UNKNOWN
     content: bytes = b""
     """Digest of the content on its way: a retry with the same one repeats its bytes."""
+    cause: str = ""
+    """``topic:offset`` of the record that put this delivery on its way: should it come again, so does the batch."""
     acknowledged_at: Instant | None = None
     last_error: str | None = None
 

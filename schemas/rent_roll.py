@@ -163,14 +163,16 @@ class UnitRow(Record):
     What it means on a day (status, availability) is derived when it is asked for, never stored.
     """
 
+    gone: bool = False
+    """First on purpose: `streams.core.rent_roll` looks at this byte without decoding the row."""
     property_id: int | None = None
     """Null while only leases or a listing of the unit were seen."""
     seq: int = 0
     body: bytes | None = None
-    gone: bool = False
     listing_seq: int = 0
     listing: bytes | None = None
     leases: tuple[LeaseEntry, ...] = ()
+    """Those that are not past, by id."""
     version: int = 0
     """Counts the changes of this row."""
     changed_at: Instant
@@ -178,19 +180,24 @@ class UnitRow(Record):
 
 
 class LeaseRow(Record):
-    """Where a lease was last seen, so that it leaves the unit that it moved away from, in any order of replies."""
+    """A lease by its id: it leaves the unit that it moved away from, in any order of replies."""
 
+    gone: bool = False
     seq: int
     unit_id: int | None = None
-    gone: bool = False
+    came_from: int | None = None
+    """The unit that it stood at before this sequence."""
+    body: bytes | None = None
+    live: bool = False
+    """Active or future: a complete pull brings it."""
 
 
 class PropertyRow(Record):
     """The index row of a property: what was fetched of it, and which units it has."""
 
+    gone: bool = False
     seq: int = 0
     body: bytes | None = None
-    gone: bool = False
     units: tuple[int, ...] = ()
     version: int = 0
     changed_at: Instant
@@ -204,12 +211,20 @@ class SeenRow(Record):
     ids: tuple[int, ...]
 
 
+class SweptRow(Record):
+    """The newest page of a sweep for one kind of entity: an older reply that differs is asked for again."""
+
+    seq: int
+
+
 class AccountRow(Record):
     """What is known of a connection as a whole."""
 
     sweep: str
     """The last complete sweep."""
-    seq: int
+    first_sweep: str
+    """The first complete one: before it nothing is offered to a receiver."""
+    started_at: Instant
     completed_at: Instant
     entities: int = 0
     held_back: int = 0
