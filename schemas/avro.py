@@ -32,7 +32,8 @@ _SCALARS: dict[type, Any] = {
 
 def schema_of(record: type[Record]) -> Schema:
     """Derive the Avro schema of a record class, nested records in place at their first use."""
-    return _record(record, set())
+    schema: Schema = _record(record, set())
+    return schema
 
 
 def _record(record: type[Record], named: set[str]) -> Any:
@@ -67,7 +68,7 @@ def _default(info: FieldInfo) -> Any:
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-def _type(hint: Any, metadata: list[Any], named: set[str]) -> Any:
+def _type(hint: Any, metadata: list[Any], named: set[str]) -> Any:  # noqa: PLR0911 -- a table of kinds
     if hasattr(hint, "__metadata__"):
         return _type(hint.__origin__, [*metadata, *hint.__metadata__], named)
     origin = get_origin(hint)

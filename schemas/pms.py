@@ -50,6 +50,8 @@ class SweepStep(Record):
     sweep: str
     """Id of the sweep: the time of its start, ``20251122T020000Z`` style, unique for a connection."""
     started_at: Instant
+    seq: int = 0
+    """A fetch sequence taken before the first call."""
     stage: EntityKind
     offset: int = 0
     """How many entities of this stage were read before."""

@@ -111,7 +111,7 @@ class ListingSnapshot(Record):
 
 
 class PageItem(Record):
-    """One entity of a page. ``body`` is its encoded snapshot, so that what did not change is seen without decoding it."""
+    """One entity of a page; ``body`` is its encoded snapshot, so that no change is seen without decoding it."""
 
     id: int
     body: bytes | None = None

@@ -4,9 +4,12 @@ One org, one home (every topic has the same partitions and the org as key), so a
 emits goes to the partition that it came from.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
+
+from schemas.base import Record as Said
 
 Headers = tuple[tuple[str, bytes], ...]
 """Kafka record headers, in order."""
@@ -36,7 +39,7 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A record to be written to ``topic``, in the partition of the record that caused it (or that its key hashes to)."""
+    """A record to be written to ``topic``, in the partition of the record that caused it (else that of its key)."""
 
     topic: str
     key: bytes
@@ -72,3 +75,31 @@ class Step:
 
     rows: Mapping[bytes, bytes | None] = field(default_factory=dict)
     effects: Sequence[Outgoing] = ()
+
+
+class Verdict(StrEnum):
+    """How a record ended in a fold; in a call it may also be parked (`streams.core.retry`)."""
+
+    APPLIED = "applied"
+    IGNORED = "ignored"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Something to say, still unencoded. Of two in one batch with the same ``once`` only the first is said."""
+
+    topic: str
+    org: str
+    record: Said
+    once: Hashable = None
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a fold's pure step decided of one record."""
+
+    verdict: Verdict
+    emits: list[Emit] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    """Facts for the metrics, by a name that the flow knows (``missed``, ``held_back``)."""

@@ -1,0 +1,64 @@
+"""A working set over a table: what a batch has read and written, before anything of it is durable."""
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+from schemas.base import Record
+from schemas.codec import decode_as, encode
+from streams.core.flows import View
+
+R = TypeVar("R", bound=Record)
+
+
+class Rows:
+    """Rows of one partition of a table, as the batch so far leaves them.
+
+    What one record writes counts only once `keep` was called: a poison record is dropped without its neighbours.
+    """
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._kept: dict[bytes, Record] = {}
+        self._tried: dict[bytes, Record] = {}
+
+    def raw(self, key: bytes) -> bytes | None:
+        """Give the stored bytes of a row that this batch has not written; null for one that it has, or that is not."""
+        if key in self._kept or key in self._tried:
+            return None
+        return self._view.get(key)
+
+    def find(self, record: type[R], key: bytes) -> R | None:
+        """Give a row, decoded. Raises `schemas.codec.DecodeError`."""
+        found = self._tried.get(key) or self._kept.get(key)
+        if found is not None:
+            assert isinstance(found, record)
+            return found
+        raw = self._view.get(key)
+        return None if raw is None else decode_as(record, raw)
+
+    def scan(self, record: type[R], prefix: bytes) -> Iterator[tuple[bytes, R]]:
+        """Give every row under ``prefix``; the batch's own come last, in the order in which they were written."""
+        own = {key: row for key, row in (self._kept | self._tried).items() if key.startswith(prefix)}
+        for key, raw in self._view.scan(prefix):
+            if key not in own:
+                yield key, decode_as(record, raw)
+        for key, row in own.items():
+            assert isinstance(row, record)
+            yield key, row
+
+    def put(self, key: bytes, row: Record) -> None:
+        self._tried[key] = row
+
+    def keep(self) -> None:
+        """Let what was written since the last `keep` or `drop` count."""
+        if self._tried:
+            self._kept.update(self._tried)
+            self._tried = {}
+
+    def drop(self) -> None:
+        """Forget what was written since the last `keep` or `drop`."""
+        self._tried = {}
+
+    def encoded(self) -> dict[bytes, bytes | None]:
+        """Give what counts, as bytes to write."""
+        return {key: encode(row) for key, row in self._kept.items()}
