@@ -63,3 +63,5 @@ class SweepStep(Record):
     """How many entities all stages read so far."""
     pages: tuple[int, ...] = ()
     """Pages of each finished stage, in the order of the stages."""
+    torn: bool = False
+    """Whether a stage brought another number of entities than the PMS counted."""

@@ -148,6 +148,8 @@ class SweepEnd(Record):
     pages: tuple[int, ...]
     """Pages of each stage, in the order of the stages."""
     entities: int
+    torn: bool = False
+    """Whether the account moved under the sweep: then what it missed is not asked for."""
 
 
 class LeaseEntry(Record):

@@ -395,7 +395,7 @@ def _sweep_end(rows: Rows, end: SweepEnd, now: datetime) -> Applied:
         return Applied(Verdict.IGNORED, counts={"incomplete": 1})
     emits: list[Emit] = []
     held_back = 0
-    for stage in STAGES:
+    for stage in () if end.torn else STAGES:
         known = [entity for entity, seq in _known(rows, at, stage) if seq < end.seq or seq == 0]
         missed = [entity for entity in known if entity not in seen[stage]]
         if stage in (EntityKind.PROPERTY, EntityKind.UNIT) and len(missed) > max(GUARD_LEAST, GUARD_SHARE * len(known)):

@@ -1,0 +1,132 @@
+"""How an account is read whole: stage by stage, page by page, each step a record that says what is next."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from connectors.ports import PageOf
+from schemas.base import EntityKind
+from schemas.pms import SweepStep
+from schemas.rent_roll import Page, PageItem, SweepEnd
+from streams.core.rent_roll import STAGES, body_of
+
+PAGES_AT_ONCE = 10
+"""Calls of one step: as many as the account's budget lets begin in a second."""
+
+ITEMS_A_RECORD = 500
+"""Entities of one record on ``rent-roll.changes``; a call may bring more."""
+
+
+def sweep_id(now: datetime, every: float) -> str:
+    """Name the sweep that is due at ``now``: one for each slot of ``every`` seconds, in the order of time."""
+    slot = datetime.fromtimestamp(now.timestamp() // every * every, UTC)
+    return slot.strftime("%Y%m%dT%H%M%SZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One call of a step: where it began, and the first of the sequences that were taken for its records."""
+
+    offset: int
+    seq: int
+
+
+def offsets(step: SweepStep, page_size: int) -> tuple[int, ...]:
+    """Say which calls a step makes: one while nobody knows how long the list is, then several at once."""
+    if step.total is None:
+        return (step.offset,)
+    return tuple(range(step.offset, max(step.total, step.offset + 1), page_size))[:PAGES_AT_ONCE]
+
+
+def sequences(page_size: int) -> int:
+    """Say how many sequences one call needs: one for each record that it may fill."""
+    return -(-page_size // ITEMS_A_RECORD)
+
+
+def pages(step: SweepStep, reads: Sequence[tuple[Read, PageOf]], at: datetime) -> list[Page]:
+    """Turn what a step's calls brought into records, in the order of their sequences."""
+    made: list[Page] = []
+    for read, page in reads:
+        for part in range(0, max(len(page.items), 1), ITEMS_A_RECORD):
+            items = tuple(
+                PageItem(id=found.id, body=body_of(found.snapshot))
+                for found in page.items[part : part + ITEMS_A_RECORD]
+            )
+            made.append(
+                Page(
+                    org=step.org,
+                    connection=step.connection,
+                    kind=step.stage,
+                    seq=read.seq + part // ITEMS_A_RECORD,
+                    fetched_at=at,
+                    sweep=step.sweep,
+                    number=step.page + len(made),
+                    items=items,
+                )
+            )
+    return made
+
+
+def after(
+    step: SweepStep, reads: Sequence[tuple[Read, PageOf]], made: Sequence[Page], at: datetime
+) -> SweepStep | SweepEnd:
+    """Say what follows a step: more of its stage, the next stage, or the end.
+
+    A stage that brought another number of entities than the PMS counts was read while it moved: the sweep still counts
+    as a look at everything, but what it missed is not believed to be gone.
+    """
+    rows = sum(page.rows for _, page in reads)
+    total = reads[-1][1].total
+    offset = step.offset + rows
+    entities = step.entities + rows
+    short = any(page.rows == 0 for _, page in reads)
+    page = step.page + len(made)
+    if offset < total and not short:
+        return step.model_copy(update={"offset": offset, "page": page, "total": total, "entities": entities})
+    torn = step.torn or offset != total
+    done = (*step.pages, page)
+    following = STAGES.index(step.stage) + 1
+    if following < len(STAGES):
+        return step.model_copy(
+            update={
+                "stage": STAGES[following],
+                "offset": 0,
+                "page": 0,
+                "total": None,
+                "entities": entities,
+                "pages": done,
+                "torn": torn,
+            }
+        )
+    return SweepEnd(
+        org=step.org,
+        connection=step.connection,
+        sweep=step.sweep,
+        seq=step.seq,
+        started_at=step.started_at,
+        ended_at=at,
+        pages=done,
+        entities=entities,
+        torn=torn,
+    )
+
+
+class Running:
+    """Which sweep of a connection is under way, so that a second one does not begin beside it. Lost with the process."""
+
+    def __init__(self, patience: timedelta = timedelta(minutes=2)) -> None:
+        self._patience = patience
+        self._seen: dict[tuple[str, str], tuple[str, datetime]] = {}
+
+    def admits(self, step: SweepStep, now: datetime) -> bool:
+        """Say whether a step may go on; the first step of another sweep waits its turn (the next slot)."""
+        key = (step.org, step.connection)
+        running = self._seen.get(key)
+        begins = step.stage is EntityKind.PROPERTY and step.offset == 0
+        if begins and running and running[0] != step.sweep and now - running[1] < self._patience:
+            return False
+        self._seen[key] = (step.sweep, now)
+        return True
+
+    def ended(self, end: SweepEnd) -> None:
+        self._seen.pop((end.org, end.connection), None)
