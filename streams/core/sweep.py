@@ -112,7 +112,7 @@ def after(
 
 
 class Running:
-    """Which sweep of a connection is under way, so that a second one does not begin beside it. Lost with the process."""
+    """Which sweep of a connection is under way, so that no second one begins beside it. Lost with the process."""
 
     def __init__(self, patience: timedelta = timedelta(minutes=2)) -> None:
         self._patience = patience
