@@ -1,0 +1,185 @@
+"""Faust's consumer, made to lose nothing when partitions move, and to hand out whole batches.
+
+It closes two races of the stock consumer at the end of every rebalance: records that arrive between the seek to the
+committed offsets and the clearing of the queues are dropped and later committed; and while the set of active partitions
+is empty, aiokafka takes that for "all" and reads on past the records it drops. The rules here: no source record is
+handed out while partitions move; a fetch and a seek exclude each other; a fetch during which partitions moved is
+dropped (a seek follows it). And a changelog record is applied only *while* partitions move, when no fold can run.
+"""
+# ruff: noqa: SLF001 - this file is where Faust's and aiokafka's inside is touched; tests/engine/test_pins.py guards it
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from typing import Any
+
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from streams.core.flows import Record
+from streams.engine.ledger import Ledger
+
+POLL = 0.1
+"""Seconds that one look for fetched records may wait; a seek waits for it."""
+
+MARKER = b"\xff\xffmarker"
+"""Key of the stand-in that tells Faust how far a changelog was read."""
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Where aiokafka's consumer runs."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = self.app.settings.fetch_wait_ms  # Faust has 1500 in its code
+        return consumer
+
+    def group_error(self) -> str | None:
+        """Return an error of the group that aiokafka keeps for a call that Faust never makes."""
+        consumer = self._consumer
+        coordinator = getattr(consumer, "_coordinator", None)
+        if coordinator is None:
+            return None
+        if coordinator._pending_exception is not None:
+            return repr(coordinator._pending_exception)
+        task = coordinator._coordination_task
+        if task.done() and not coordinator._closing.done():
+            return "its coordination task has ended"
+        return None
+
+    def fetch_position(self, tp: TP) -> int | None:
+        """Return the offset of the next record to fetch, as far as known; never waits."""
+        consumer = self._consumer
+        subscription = consumer._subscription.subscription if consumer is not None else None
+        assignment = subscription.assignment if subscription is not None else None
+        if assignment is None or not assignment.active:
+            return None
+        try:
+            state = assignment.state_value(driver.ensure_aiokafka_TP(tp))
+            return int(state.position) if state is not None and state.has_valid_position else None
+        except (KeyError, AssertionError):
+            return None
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]
+    """One event is the records of one partition from one fetch; what is committed is what folds finished."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.ledgers: dict[TP, Ledger] = {}
+        self.restored = 0
+        self._moving_position = asyncio.Lock()
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    # -- fetching
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ARG002, ASYNC109
+        records, generation = await self._fetch()
+        size = self.app.settings.batch_size
+        for fetched, found in records.items():
+            tp = TP(*fetched)
+            table = self.app.table_of_changelog.get(tp.topic)
+            for low in range(0, len(found), size):
+                if not self._is_current(generation):
+                    return
+                chunk = found[low : low + size]
+                if table is not None:
+                    message = self._restore(table, tp, chunk, generation)
+                else:
+                    message = self._hand_out(tp, chunk, generation)
+                if message is not None:
+                    yield tp, message
+
+    async def _fetch(self) -> tuple[Mapping[Any, list[Record]], int]:
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        app = self.app
+        async with self._moving_position:
+            count, moving = app.rebalancing_count, app.rebalancing
+            # A copy: aiokafka, in its thread, must not see the set change, and an empty one means "all" to it.
+            active = set(self._get_active_partitions())
+            if moving:
+                active = {tp for tp in active if tp.topic in app.table_of_changelog}
+            records = await self._getmany(active_partitions=active, timeout=POLL) if active else {}
+            generation = app.consumer_generation_id
+        if not active:
+            await asyncio.sleep(POLL / 5)
+        moved = app.rebalancing_count != count or (app.rebalancing and not moving)
+        return ({}, generation) if moved or not self._is_current(generation) else (records, generation)
+
+    def _is_current(self, generation: int) -> bool:
+        return bool(self.flow_active and not self.should_stop and self.app.consumer_generation_id == generation)
+
+    def _restore(self, table: Any, tp: TP, chunk: list[Any], generation: int) -> ConsumerMessage | None:
+        if not self.app.rebalancing:
+            return None  # recovery is over: from now on the folds write these rows
+        self.restored += table.restore(tp.partition, chunk)
+        return _message(tp, chunk[-1], MARKER, None, generation)
+
+    def _hand_out(self, tp: TP, chunk: list[Any], generation: int) -> ConsumerMessage | None:
+        if self.app.rebalancing:
+            return None  # a seek to the committed offset follows
+        ledger = self.ledgers.get(tp)
+        if ledger is None:
+            ledger = self.ledgers[tp] = Ledger()
+        begin = ledger.delivered + 1 if ledger.delivered is not None else self._read_offset[tp]
+        if begin is not None and chunk[0].offset < begin:
+            chunk = [record for record in chunk if record.offset >= begin]
+            if not chunk:
+                return None
+        ledger.deliver(chunk[-1].offset, self.app.readers[tp.topic])
+        return _message(tp, chunk[-1], None, chunk, generation)
+
+    # -- positions
+
+    async def perform_seek(self) -> None:
+        async with self._moving_position:
+            self.ledgers.clear()
+            await super().perform_seek()
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        async with self._moving_position:
+            await super().seek_wait(partitions)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await super().on_partitions_revoked(revoked)  # waits for running batches and commits
+        self.ledgers.clear()
+
+    # -- commits: the ledgers decide, not Faust's acks
+
+    def finish(self, tp: TP, last: int) -> None:
+        """Note that one fold is done with the batch that ends with ``last``."""
+        ledger = self.ledgers.get(tp)
+        if ledger is not None:
+            ledger.finish(last)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        for tp, ledger in list(self.ledgers.items()):
+            if ledger.done is not None and (topics is None or tp in topics or tp.topic in topics):
+                yield tp
+
+    def _new_offset(self, tp: TP) -> int | None:
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        ledger = self.ledgers.get(tp)
+        return ledger.done if ledger is not None else None
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Do nothing: gaps between offsets mean nothing to a ledger."""
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    """Faust's transport with our consumer."""
+
+    Consumer = Consumer
+
+
+def _message(tp: TP, last: Any, key: bytes | None, value: Iterable[Any] | None, generation: int) -> ConsumerMessage:
+    """Build what Faust passes along: it stands at the last offset of its records."""
+    seconds = last.timestamp / 1000.0
+    return ConsumerMessage(
+        tp.topic, tp.partition, last.offset, seconds, last.timestamp_type, (), key, value, None, 0, 0, tp,
+        generation_id=generation,
+    )  # fmt: skip

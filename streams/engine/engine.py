@@ -1,0 +1,366 @@
+"""The engine: folds, scans and services are declared on it, and ``run`` runs them as one member of the group."""
+# ruff: noqa: SLF001 - see consumer.py
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streams.core.flows import Batch, Outgoing, Step, View
+from streams.engine.app import App
+from streams.engine.fatal import Exit, Fatal
+from streams.engine.folding import Fold, Folding, Rim
+from streams.engine.hooks import EngineHooks
+from streams.engine.lease import Lease
+from streams.engine.output import Output
+from streams.engine.scanning import Scan, Scanning
+from streams.engine.settings import EngineSettings
+from streams.engine.stores import PartitionStore, RocksMemory, new_store
+from streams.engine.tables import TableHandle
+from streams.engine.watchdog import Watchdog
+
+log = logging.getLogger("streams.engine")
+
+BEAT = 0.5
+"""Seconds between two signs of life of the event loop."""
+PROBE = 5.0
+"""Seconds between two questions to the broker where the topics end."""
+
+
+_CHATTER = ("aiokafka", "faust", "mode", "streams.engine.app", "streams.engine.consumer", "streams.engine.tables")
+"""Loggers of others (mode names a service's logger after its module): warnings only, unless told otherwise."""
+
+
+class EngineCrashed(RuntimeError):  # noqa: N818
+    """A part of the engine, or a service on it, crashed; the cause is attached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a worker is, for probes in other threads."""
+
+    started: bool
+    recovered: bool
+    """Tables are complete and nothing moves: folds run."""
+    moving: bool
+    """A rebalance or recovery goes on (also before the first one has ended)."""
+    stopping: bool
+    partitions: frozenset[int]
+    heartbeat_age: float
+    """Seconds since the event loop was last seen to run."""
+    lag: int | None
+    """Records of owned partitions that are not done, as of the last look."""
+    reason: str | None
+    """Why the process is about to end itself, or crashed."""
+
+    @property
+    def ready(self) -> bool:
+        return self.recovered and not self.stopping and self.reason is None
+
+
+class Engine:
+    """Declares, then runs. Nothing of Faust exists before ``run``, so nothing is bound to a wrong event loop."""
+
+    def __init__(
+        self, settings: EngineSettings, hooks: EngineHooks | None = None, *, fatal: Fatal | None = None
+    ) -> None:
+        self.settings = settings
+        self._hooks = hooks or EngineHooks()
+        self._fatal = fatal or Fatal(self._hooks.fatal)
+        self._tables: dict[str, TableHandle] = {}
+        self._folds: dict[str, Fold] = {}
+        self._scans: dict[str, Scan] = {}
+        self._factories: list[Callable[[], Any]] = []
+        self._stores: dict[str, PartitionStore] = {}
+        self._app: App | None = None
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._beat = time.monotonic()
+        self._answered = time.monotonic()
+        self._lag: int | None = None
+        self._stopping = False
+        self._crash: BaseException | None = None
+
+    # -- declaring
+
+    def table(self, name: str) -> TableHandle:
+        """Declare a table of bytes to bytes; exactly one fold writes it."""
+        self._refuse_when_running()
+        if name in self._tables:
+            raise ValueError(f"table {name} is declared twice")
+        handle = TableHandle(name, f"{self.settings.app_id}-{name}-changelog")
+        self._tables[name] = handle
+        return handle
+
+    def fold(
+        self,
+        name: str,
+        topics: Sequence[str],
+        table: TableHandle,
+        step: Callable[[Batch, Mapping[str, View]], Step],
+        reads: Sequence[TableHandle] = (),
+    ) -> None:
+        """Declare that ``step`` makes rows of ``table``, and effects, of what comes on ``topics``.
+
+        ``step`` gets its own table and those of ``reads``, by name, as of the batch's partition. If it raises, the
+        worker ends (71) and the batch is done again by the next: a bad record is the step's own business.
+        """
+        self._refuse_when_running()
+        if name in self._folds:
+            raise ValueError(f"fold {name} is declared twice")
+        if not topics:
+            raise ValueError(f"fold {name} has no topics")
+        for other in self._folds.values():
+            if other.table == table:
+                raise ValueError(f"table {table.name} has two writers: {other.name} and {name}")
+        self._folds[name] = Fold(name, tuple(topics), table, step, tuple(reads))
+
+    def scan(
+        self,
+        name: str,
+        every: float,
+        step: Callable[[Mapping[str, View], int], Iterable[Outgoing]],
+        reads: Sequence[TableHandle] = (),
+        *,
+        on_assigned: bool = False,
+    ) -> None:
+        """Declare that ``step(views, partition)`` says every ``every`` seconds what is due on each owned partition.
+
+        ``reads`` defaults to all tables. With ``on_assigned`` it also runs soon after a partition has come. It is a
+        generator best: what it yields is written in chunks, and other work goes on in between.
+        """
+        self._refuse_when_running()
+        if name in self._scans:
+            raise ValueError(f"scan {name} is declared twice")
+        self._scans[name] = Scan(name, every, step, tuple(reads), on_assigned)
+
+    def service(self, factory: Callable[[], Any]) -> None:
+        """Declare a ``mode.Service`` to be made and started once tables have recovered; stopped before the rest is.
+
+        A crash of it is a crash of the worker.
+        """
+        self._refuse_when_running()
+        self._factories.append(factory)
+
+    @property
+    def changelogs(self) -> tuple[str, ...]:
+        """The changelog topics that must exist, compacted, before ``run``."""
+        return tuple(table.changelog for table in self._tables.values())
+
+    def views(self, partition: int) -> dict[str, View]:
+        """Return all tables as of an owned partition, for services; raises ``NotHeld`` where it is not owned."""
+        return {name: store.view(partition) for name, store in self._stores.items()}
+
+    # -- being asked, from any thread
+
+    @property
+    def status(self) -> Status:
+        app = self._app
+        moving = app is None or app.moving
+        reason = self._fatal.reason or (repr(self._crash) if self._crash is not None else None)
+        return Status(
+            started=app is not None,
+            recovered=not moving,
+            moving=moving,
+            stopping=self._stopping,
+            partitions=self._owned() if app is not None else frozenset(),
+            heartbeat_age=time.monotonic() - self._beat,
+            lag=self._lag,
+            reason=reason,
+        )
+
+    @property
+    def ready(self) -> bool:
+        return self.status.ready
+
+    # -- running
+
+    def stop(self) -> None:
+        """Ask for a graceful end; from any thread."""
+        loop, stop = self._loop, self._stop
+        if loop is not None and stop is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(stop.set)
+
+    async def run(self, *, signals: bool = True) -> None:
+        """Run until a signal (or ``stop``), finish what runs, commit, return; raise ``EngineCrashed`` after a crash."""
+        self._refuse_when_running()
+        loop = self._loop = asyncio.get_running_loop()
+        stop = self._stop = asyncio.Event()
+        if signals:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stop.set)
+        self._beat = self._answered = time.monotonic()
+        watchdog = Watchdog(self.settings.stuck_after, self.settings.stalled_after)
+        lease = Lease(self.settings.lease_seconds, self._fatal, lambda: self._watch(watchdog))
+        output = Output(self.settings, lease)
+        app = self._build(output)
+        lease.start()
+        beating = [asyncio.create_task(self._beating()), asyncio.create_task(self._probing(app))]
+        services: list[Any] = []
+        app.when_recovered = lambda: self._start_extras(app, services, beating, output)
+        try:
+            await output.start()
+            await self._until_stopped(app, stop)
+        finally:
+            self._stopping = True
+            try:
+                await asyncio.wait_for(self._shut_down(app, services, beating, output), self.settings.stop_timeout)
+            except TimeoutError:
+                self._fatal(Exit.SLOW_STOP, f"a graceful stop took more than {self.settings.stop_timeout:.0f} s")
+            lease.stop()
+            if signals:
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    loop.remove_signal_handler(number)
+        if self._crash is not None:
+            raise EngineCrashed(str(self._crash)) from self._crash
+
+    def _build(self, output: Output) -> App:
+        app = self._app = App(self.settings, self._hooks, self._fatal)
+        memory = RocksMemory(self.settings) if self.settings.store == "rocksdb" else None
+        for name, handle in self._tables.items():
+            self._stores[name] = new_store(self.settings, name, memory)
+            table = app.row_table(name, self._stores[name])
+            if table.changelog_topic_name != handle.changelog:
+                raise RuntimeError(f"Faust calls the changelog of {name} {table.changelog_topic_name}")
+        self._rim = Rim(output, self._hooks, self._fatal, self._stores)
+        for fold in self._folds.values():
+            folding = Folding(fold, self._rim, self._finish, lambda: bool(app.should_stop))
+            app.agent(app.batches(fold.topics), name=fold.name, concurrency=1)(folding.run)
+        return app
+
+    def _finish(self, tp: Any, last: int) -> None:
+        assert self._app is not None
+        consumer = self._app.batch_consumer
+        if consumer is not None:
+            consumer.finish(tp, last)
+
+    async def _until_stopped(self, app: App, stop: asyncio.Event) -> None:
+        starting = asyncio.ensure_future(app.start())
+        stopping = asyncio.ensure_future(stop.wait())
+        crashing = asyncio.ensure_future(app._crashed.wait())
+        try:
+            await asyncio.wait({starting, stopping, crashing}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done() and not stop.is_set() and starting.exception() is None:
+                await asyncio.wait({stopping, crashing}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done() and not starting.cancelled():
+                self._crash = starting.exception()
+            if crashing.done():
+                self._crash = app.crash_reason or self._crash
+        finally:
+            for task in (starting, stopping, crashing):
+                task.cancel()
+            await asyncio.gather(starting, stopping, crashing, return_exceptions=True)
+
+    async def _start_extras(
+        self, app: App, services: list[Any], tasks: list[asyncio.Task[None]], output: Output
+    ) -> None:
+        del output
+        for scan in self._scans.values():
+            reads = scan.reads or tuple(self._tables.values())
+            whole = Scan(scan.name, scan.every, scan.step, reads, scan.on_assigned)
+            tasks.append(asyncio.create_task(Scanning(whole, self._rim, self._owned, self._moves).run()))
+        for factory in self._factories:
+            service = factory()
+            services.append(service)
+            await app.add_runtime_dependency(service)
+
+    async def _shut_down(self, app: App, services: list[Any], tasks: list[asyncio.Task[None]], output: Output) -> None:
+        beating, *others = tasks
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        for service in reversed(services):
+            await service.stop()
+        await app.stop()
+        await output.stop()
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+
+    def _owned(self) -> frozenset[int]:
+        app = self._app
+        if app is None:
+            return frozenset()
+        return frozenset(tp.partition for tp in app.owned())
+
+    def _moves(self) -> int | None:
+        app = self._app
+        return None if app is None or app.moving or self._stopping else int(app.rebalancing_count)
+
+    # -- signs of life
+
+    async def _beating(self) -> None:
+        while True:
+            self._beat = time.monotonic()
+            await asyncio.sleep(BEAT)
+
+    async def _probing(self, app: App) -> None:
+        """Ask where the topics end: the truth about lag, and proof that the consumer's thread answers."""
+        while True:
+            await asyncio.sleep(PROBE)
+            owned = app.owned()
+            consumer = app.batch_consumer
+            if app.moving or not owned or consumer is None:
+                self._answered = time.monotonic()
+                continue
+            with contextlib.suppress(TimeoutError):
+                try:
+                    ends = await asyncio.wait_for(consumer.highwaters(*owned), self.settings.request_timeout * 2)
+                except TimeoutError:
+                    raise
+                except Exception as error:
+                    log.debug("No answer about the ends of topics: %r", error)
+                else:
+                    self._note(app, consumer, {tp: end for tp, end in ends.items() if end is not None})
+                self._answered = time.monotonic()
+
+    def _note(self, app: App, consumer: Any, ends: Mapping[Any, int]) -> None:
+        app.ends = dict(ends)
+        total = 0
+        for tp, end in ends.items():
+            ledger = consumer.ledgers.get(tp)
+            done = ledger.done if ledger is not None and ledger.done is not None else consumer._read_offset[tp]
+            lag = max(0, end - (done or 0))
+            total += lag
+            self._hooks.lag(tp.topic, tp.partition, lag)
+        self._lag = total
+
+    def _watch(self, watchdog: Watchdog) -> None:
+        app = self._app
+        if app is None or self._stopping:
+            return
+        now = time.monotonic()
+        try:
+            verdict = watchdog.look(app.vitals(now - self._beat, now - self._answered), now)
+        except RuntimeError:
+            return  # a dict changed while this thread read it; the next tick is soon
+        if verdict is not None:
+            self._fatal(*verdict)
+
+    def _refuse_when_running(self) -> None:
+        if self._app is not None:
+            raise RuntimeError("the engine runs already")
+
+
+def run_worker(engine: Engine) -> int:
+    """Run in the main thread until a signal; return the exit code: 0 after a graceful end, 1 after a crash."""
+    for name in _CHATTER:
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)
+    factory = None
+    if engine.settings.uvloop:
+        import uvloop  # noqa: PLC0415 - not there on every platform
+
+        factory = uvloop.new_event_loop
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(engine.run())
+    except EngineCrashed as crashed:
+        log.critical("Worker crashed: %s", crashed, exc_info=crashed.__cause__)
+        return 1
+    return 0

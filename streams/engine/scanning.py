@@ -1,0 +1,96 @@
+"""The clock as a source: a scan looks through the rows that this worker owns and says what is due; it writes none."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from streams.core.flows import Outgoing, View
+from streams.engine.fatal import Exit
+from streams.engine.folding import Rim
+from streams.engine.stores import NotHeld
+from streams.engine.tables import TableHandle
+
+ScanFunction = Callable[[Mapping[str, View], int], Iterable[Outgoing]]
+
+CHUNK = 500
+"""Effects that are written at once; between two chunks the event loop serves everybody else."""
+
+LOOK = 0.2
+"""Seconds between two looks whether something is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A scan as it was declared."""
+
+    name: str
+    every: float
+    step: ScanFunction
+    reads: tuple[TableHandle, ...]
+    on_assigned: bool
+
+
+class Scanning:
+    """Runs one scan, over the partitions that are owned, while they do not move."""
+
+    def __init__(
+        self,
+        scan: Scan,
+        rim: Rim,
+        owned: Callable[[], frozenset[int]],
+        moves: Callable[[], int | None],
+    ) -> None:
+        self._scan = scan
+        self._rim = rim
+        self._owned = owned
+        self._moves = moves
+        """Counts rebalances; ``None`` while one goes on."""
+
+    async def run(self) -> None:
+        due_at = time.monotonic() + self._scan.every
+        seen: frozenset[int] = frozenset()
+        while True:
+            await asyncio.sleep(min(LOOK, self._scan.every))
+            if self._moves() is None:
+                continue
+            owned = self._owned()
+            if time.monotonic() >= due_at:
+                due_at = time.monotonic() + self._scan.every
+                todo = owned
+            else:
+                todo = owned - seen if self._scan.on_assigned else frozenset()
+            seen = await self._partitions(sorted(todo)) | (seen & owned) | (owned - todo)
+
+    async def _partitions(self, partitions: Iterable[int]) -> frozenset[int]:
+        """Scan one after the other; return those that were scanned to their end."""
+        done = set()
+        for partition in partitions:
+            try:
+                if await self._partition(partition):
+                    done.add(partition)
+            except asyncio.CancelledError:
+                raise
+            except NotHeld:
+                continue
+            except BaseException as error:
+                reason = f"scan {self._scan.name} failed with {error!r} on partition {partition}"
+                self._rim.fatal(Exit.STEP_FAILED, reason, error)
+        return frozenset(done)
+
+    async def _partition(self, partition: int) -> bool:
+        scan, rim = self._scan, self._rim
+        began, count, move = time.perf_counter(), 0, self._moves()
+        if move is None:
+            return False
+        effects = iter(scan.step(rim.views(scan.reads, partition), partition))
+        while chunk := list(islice(effects, CHUNK)):
+            if self._moves() != move:
+                return False
+            for topic, sent in (await rim.output.effects(partition, chunk)).items():
+                rim.hooks.effects(scan.name, topic, sent)
+                count += sent
+            await asyncio.sleep(0)
+        rim.hooks.scan(scan.name, partition, count, time.perf_counter() - began)
+        return True

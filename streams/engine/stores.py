@@ -1,0 +1,259 @@
+"""Where a table's rows live, partition by partition, next to the changelog offset that they are as of.
+
+Nothing here knows Faust or Kafka. Bytes in, bytes out; a partition is open while this worker owns it.
+"""
+
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import rocksdict
+
+from streams.core.flows import View
+from streams.engine.settings import EngineSettings
+
+log = logging.getLogger("streams.engine")
+
+Row = tuple[bytes, bytes | None]
+"""A key and its value; ``None`` deletes."""
+
+_OFFSET = b"__faust\0offset__"
+"""The key of the offset in a RocksDB; no row may be called that."""
+
+
+class NotHeld(LookupError):  # noqa: N818 - it is not an error but an answer
+    """The rows asked for are of a partition that this worker does not own now."""
+
+
+class PartitionView:
+    """What a step sees of one table. ``get`` and ``scan`` are the store's own functions, with nothing between."""
+
+    __slots__ = ("get", "scan")
+
+    def __init__(
+        self,
+        get: Callable[[bytes], bytes | None],
+        scan: Callable[[bytes], Iterator[tuple[bytes, bytes]]],
+    ) -> None:
+        self.get = get
+        self.scan = scan
+
+
+class PartitionStore(Protocol):
+    """The rows of one table, of those partitions that are open."""
+
+    def open(self, partition: int) -> None: ...
+    def close(self, partition: int) -> None: ...
+    def partitions(self) -> frozenset[int]: ...
+
+    def offset(self, partition: int) -> int | None:
+        """Return the offset of the last changelog record that is in the rows, or ``None`` if there is none."""
+        ...
+
+    def write(self, partition: int, rows: Iterable[Row], offset: int | None) -> None:
+        """Write all rows and the offset at once; an offset of ``None`` leaves the old one."""
+        ...
+
+    def view(self, partition: int) -> View: ...
+
+
+class MemoryStore:
+    """A dict per partition; gone with the process."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, dict[bytes, bytes]] = {}
+        self._offsets: dict[int, int] = {}
+
+    def open(self, partition: int) -> None:
+        self._rows.setdefault(partition, {})
+
+    def close(self, partition: int) -> None:
+        self._rows.pop(partition, None)
+        self._offsets.pop(partition, None)
+
+    def partitions(self) -> frozenset[int]:
+        return frozenset(self._rows)
+
+    def offset(self, partition: int) -> int | None:
+        return self._offsets.get(partition)
+
+    def write(self, partition: int, rows: Iterable[Row], offset: int | None) -> None:
+        held = self._held(partition)
+        for key, value in rows:
+            if value is None:
+                held.pop(key, None)
+            else:
+                held[key] = value
+        if offset is not None:
+            self._offsets[partition] = offset
+
+    def view(self, partition: int) -> View:
+        held = self._held(partition)
+
+        def scan(prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+            for key in sorted(key for key in held if key.startswith(prefix)):
+                value = held.get(key)
+                if value is not None:
+                    yield key, value
+
+        return PartitionView(held.get, scan)
+
+    def _held(self, partition: int) -> dict[bytes, bytes]:
+        try:
+            return self._rows[partition]
+        except KeyError:
+            raise NotHeld(f"partition {partition} is not held by this worker") from None
+
+
+class RocksMemory:
+    """The cache and the write buffers that all RocksDBs of the process share, so that memory stays bounded."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.cache: Any = rocksdict.Cache(settings.block_cache_bytes)
+        self.buffers: Any = rocksdict.WriteBufferManager(settings.write_buffers_bytes, allow_stall=False)
+        self.write_buffer_bytes = settings.write_buffer_bytes
+
+    def options(self) -> Any:
+        table = rocksdict.BlockBasedOptions()
+        table.set_block_cache(self.cache)
+        table.set_bloom_filter(10, block_based=False)
+        table.set_cache_index_and_filter_blocks(True)
+        table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        options = rocksdict.Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_block_based_table_factory(table)
+        options.set_write_buffer_manager(self.buffers)
+        options.set_write_buffer_size(self.write_buffer_bytes)
+        options.set_max_write_buffer_number(3)
+        options.set_compression_type(rocksdict.DBCompressionType.lz4())
+        options.set_keep_log_file_num(2)
+        options.set_max_open_files(128)
+        return options
+
+
+class RocksStore:
+    """A RocksDB per partition, below ``folder``; it survives the process and may be thrown away between two runs."""
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        memory: RocksMemory,
+        max_age: float,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder = folder
+        self._name = name
+        self._memory = memory
+        self._max_age = max_age
+        self._wall_clock = wall_clock
+        self._dbs: dict[int, Any] = {}
+        self._offsets: dict[int, int] = {}
+
+    def path(self, partition: int) -> Path:
+        return self._folder / f"{self._name}-{partition}.db"
+
+    def open(self, partition: int) -> None:
+        """Open, or begin anew where what is there is too old, or broken. Raises while another process holds it."""
+        if partition in self._dbs:
+            return
+        path = self.path(partition)
+        self._drop_stale(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            db = rocksdict.Rdict(str(path), options=self._memory.options())
+        except Exception as error:
+            if not _is_broken(error):
+                raise
+            log.warning("The rows in %s are broken and are rebuilt from the changelog: %s", path, error)
+            shutil.rmtree(path, ignore_errors=True)
+            db = rocksdict.Rdict(str(path), options=self._memory.options())
+        self._dbs[partition] = db
+        offset = db.get(_OFFSET)
+        if offset is not None:
+            self._offsets[partition] = int(offset)
+
+    def close(self, partition: int) -> None:
+        self._offsets.pop(partition, None)
+        db = self._dbs.pop(partition, None)
+        if db is not None:
+            db.close()
+
+    def partitions(self) -> frozenset[int]:
+        return frozenset(self._dbs)
+
+    def offset(self, partition: int) -> int | None:
+        return self._offsets.get(partition)
+
+    def write(self, partition: int, rows: Iterable[Row], offset: int | None) -> None:
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        for key, value in rows:
+            if value is None:
+                delete(key)
+            else:
+                put(key, value)
+        if offset is not None:
+            put(_OFFSET, b"%d" % offset)
+        self._held(partition).write(batch)
+        if offset is not None:
+            self._offsets[partition] = offset
+
+    def view(self, partition: int) -> View:
+        db = self._held(partition)
+
+        def scan(prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+            bound = _after(prefix)
+            options = rocksdict.ReadOptions()
+            if bound is not None:
+                options.set_iterate_upper_bound(bound)
+            items = db.items(from_key=prefix, read_opt=options)
+            return items if not _OFFSET.startswith(prefix) else (row for row in items if row[0] != _OFFSET)
+
+        return PartitionView(db.get, scan)
+
+    def _held(self, partition: int) -> Any:
+        try:
+            return self._dbs[partition]
+        except KeyError:
+            raise NotHeld(f"partition {partition} of {self._name} is not held by this worker") from None
+
+    def _drop_stale(self, path: Path) -> None:
+        if not path.exists():
+            return
+        newest = 0.0
+        for file in path.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                newest = max(newest, file.stat().st_mtime)
+        if self._wall_clock() - newest > self._max_age:
+            log.warning("The rows in %s are too old to be brought up to date and are rebuilt from the changelog", path)
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_broken(error: Exception) -> bool:
+    return "Corruption" in str(error) or "does not exist (create_if_missing" in str(error)
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether another process (one that is about to end, most often) still holds the files."""
+    return "lock" in str(error).lower()
+
+
+def _after(prefix: bytes) -> bytes | None:
+    """Return the first key after all those that begin with ``prefix``, if there is one."""
+    head = prefix.rstrip(b"\xff")
+    return head[:-1] + bytes([head[-1] + 1]) if head else None
+
+
+def new_store(settings: EngineSettings, name: str, memory: RocksMemory | None) -> PartitionStore:
+    if settings.store == "memory" or memory is None:
+        return MemoryStore()
+    return RocksStore(settings.state_dir / "tables", name, memory, settings.state_max_age)
+
+
+Views = Mapping[str, View]
+"""The tables that a step may read, by name, as of one partition."""
