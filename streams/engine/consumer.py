@@ -9,6 +9,7 @@ dropped (a seek follows it). And a changelog record is applied only *while* part
 # ruff: noqa: SLF001 - this file is where Faust's and aiokafka's inside is touched; tests/engine/test_pins.py guards it
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from faust.types.tuples import ConsumerMessage
 
 from streams.core.flows import Record
 from streams.engine.ledger import Ledger
+
+log = logging.getLogger("streams.engine")
 
 POLL = 0.1
 """Seconds that one look for fetched records may wait; a seek waits for it."""
@@ -142,6 +145,21 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         async with self._moving_position:
             await super().seek_wait(partitions)
+
+    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
+        """Return where topics end; rows that claim to know more of a changelog than there is are thrown away.
+
+        That is so after Kafka lost data, or was set up anew while ``data_dir`` stayed; Faust would crash on every start.
+        """
+        ends: dict[TP, int] = dict(await super().highwaters(*partitions))
+        for tp, end in ends.items():
+            table = self.app.table_of_changelog.get(tp.topic)
+            known = table.rows.offset(tp.partition) if table is not None else None
+            if table is not None and known is not None and known >= (end or 0):
+                log.warning("The rows of %s-%d are ahead of it (%d of %d): they are rebuilt", *tp, known, end)
+                table.rows.reset(tp.partition)
+                self.app.tables.recovery.active_offsets[tp] = None
+        return ends
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await super().on_partitions_revoked(revoked)  # waits for running batches and commits

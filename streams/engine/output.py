@@ -50,6 +50,22 @@ class Output:
 
     async def start(self) -> None:
         await self._producer.start()
+        self._check_at_the_socket()
+
+    def _check_at_the_socket(self) -> None:
+        """Check the lease in the very step in which bytes leave the process, also when aiokafka tries again by itself.
+
+        What was handed to the producer just before the process stood still would otherwise go out as soon as it wakes,
+        on top of what the next owner has written.
+        """
+        client, lease = self._producer.client, self._lease
+        send = client.send
+
+        async def checked(node: int, request: Any, **kwargs: Any) -> Any:
+            lease.check()
+            return await send(node, request, **kwargs)
+
+        client.send = checked
 
     async def stop(self) -> None:
         await self._producer.stop()

@@ -17,7 +17,7 @@ class EngineSettings:
     app_id: str
     """Consumer group, and first part of the name of every changelog. Another id is another, empty application."""
     worker: str
-    """Name of this worker, unique in the group; it also names its folder below ``data_dir``."""
+    """Name of this worker, unique in the group; with ``app_id`` it also names its folder below ``data_dir``."""
     data_dir: Path
     """Where the rows are kept on disk; may be lost at any time (the changelogs bring them back)."""
     partitions: int
@@ -82,7 +82,7 @@ class EngineSettings:
 
     @property
     def state_dir(self) -> Path:
-        return self.data_dir / self.worker
+        return self.data_dir / self.app_id / self.worker
 
     @property
     def lease_seconds(self) -> float:

@@ -60,6 +60,10 @@ class PartitionStore(Protocol):
 
     def view(self, partition: int) -> View: ...
 
+    def reset(self, partition: int) -> None:
+        """Forget all rows of an open partition; it stays open."""
+        ...
+
 
 class MemoryStore:
     """A dict per partition; gone with the process."""
@@ -101,6 +105,10 @@ class MemoryStore:
                     yield key, value
 
         return PartitionView(held.get, scan)
+
+    def reset(self, partition: int) -> None:
+        self.close(partition)
+        self.open(partition)
 
     def _held(self, partition: int) -> dict[bytes, bytes]:
         try:
@@ -215,6 +223,11 @@ class RocksStore:
             return items if not _OFFSET.startswith(prefix) else (row for row in items if row[0] != _OFFSET)
 
         return PartitionView(db.get, scan)
+
+    def reset(self, partition: int) -> None:
+        self.close(partition)
+        shutil.rmtree(self.path(partition), ignore_errors=True)
+        self.open(partition)
 
     def _held(self, partition: int) -> Any:
         try:

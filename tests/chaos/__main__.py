@@ -1,0 +1,66 @@
+"""``python -m tests.chaos --rounds N --seed S [--stock] [--store memory|rocksdb]``: longer torture, seed after seed."""
+
+import argparse
+import asyncio
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.chaos.torture import Plan, torture
+
+
+@contextlib.contextmanager
+def broker(bootstrap: str | None) -> Iterator[str]:
+    """Give the broker that was named, or start the embedded one."""
+    if bootstrap:
+        yield bootstrap
+        return
+    from streams.broker import embedded_kafka  # type: ignore[import-not-found, attr-defined, unused-ignore]
+
+    with tempfile.TemporaryDirectory(prefix="chaos-kafka-") as folder, embedded_kafka(Path(folder)) as running:
+        yield str(running)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bootstrap", help="host:port of a broker (otherwise the embedded one is started)")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="how many seeds, counted on from --seed")
+    parser.add_argument("--rate", type=float, default=1000.0)
+    parser.add_argument("--kinds", default="KILL,KILL,TERM,STOP")
+    parser.add_argument("--session", type=float, default=6.0)
+    parser.add_argument("--store", choices=["rocksdb", "memory"], default="rocksdb")
+    parser.add_argument("--stock", action="store_true", help="Faust as it comes, to see what it loses")
+    parser.add_argument("--uvloop", action="store_true")
+    parser.add_argument("--trace", action="store_true", help="do not compact the changelogs")
+    parser.add_argument("--keep", type=Path, help="folder for logs and state")
+    options = parser.parse_args()
+    wrong = 0
+    with broker(options.bootstrap) as bootstrap:
+        for seed in range(options.seed, options.seed + options.seeds):
+            plan = Plan(
+                bootstrap=bootstrap,
+                seed=seed,
+                rounds=options.rounds,
+                rate=options.rate,
+                kinds=tuple(options.kinds.split(",")),
+                session=options.session,
+                store=options.store,
+                stock=options.stock,
+                uvloop=options.uvloop,
+                trace=options.trace,
+            )
+            folder = options.keep / f"seed-{seed}" if options.keep else None
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+            report = asyncio.run(torture(plan, folder))
+            wrong += not report.exact
+            print(f"seed {seed}: {report}", flush=True)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""Two workers under load, one of them killed, ended or frozen again and again; then the account is compared."""
+
+import asyncio
+import contextlib
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos.kafka import Load, drained, last_values, make_topics, wait_until
+from tests.chaos.tally import ROW, Tally, topics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be done; the same seed does the same."""
+
+    bootstrap: str
+    seed: int = 1
+    rounds: int = 8
+    kinds: tuple[str, ...] = ("KILL", "KILL", "TERM", "STOP")
+    pause: tuple[float, float] = (0.3, 4.0)
+    rate: float = 1000.0
+    keys: int = 800
+    partitions: int = 8
+    session: float = 6.0
+    store: str = "rocksdb"
+    stock: bool = False
+    uvloop: bool = False
+    patience: float = 90.0
+    trace: bool = False
+    """Keep every record of the changelogs, to study what went wrong."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of it."""
+
+    events: int = 0
+    done: Counter[str] = field(default_factory=Counter)
+    exits: Counter[str] = field(default_factory=Counter)
+    drained: bool = False
+    wrong_keys: int = 0
+    lost_updates: int = 0
+    wrong_echoes: int = 0
+    seconds: float = 0.0
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def exact(self) -> bool:
+        return self.drained and self.wrong_keys == 0 and self.wrong_echoes == 0
+
+    def __str__(self) -> str:
+        verdict = "exact" if self.exact else "WRONG"
+        return (
+            f"{verdict}: {self.events} events, {dict(self.done)}, exits {dict(self.exits)}, drained {self.drained}, "
+            f"wrong keys {self.wrong_keys}, lost updates {self.lost_updates}, wrong echoes {self.wrong_echoes}, "
+            f"{self.seconds:.0f} s {self.examples}"
+        )
+
+
+class Workers:
+    """The processes, by name."""
+
+    def __init__(self, plan: Plan, name: str, folder: Path) -> None:
+        self._plan, self._name, self.folder = plan, name, folder
+        self.running: dict[str, asyncio.subprocess.Process] = {}
+
+    async def start(self, worker: str) -> None:
+        plan = self._plan
+        arguments = [
+            *("--bootstrap", plan.bootstrap, "--name", self._name, "--worker", worker, "--data", str(self.folder)),
+            *("--partitions", str(plan.partitions), "--session", str(plan.session), "--store", plan.store),
+            *(["--stock"] if plan.stock else []),
+            *(["--uvloop"] if plan.uvloop else []),
+        ]
+        with (self.folder / f"{worker}.log").open("ab") as output:
+            self.running[worker] = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.chaos.worker", *arguments, stdout=output, stderr=output
+            )
+
+    async def signal(self, worker: str, number: signal.Signals, patience: float = 60) -> int | None:
+        """Send it and return the exit code, ``None`` if it did not end in time (it is killed then)."""
+        process = self.running[worker]
+        process.send_signal(number)
+        try:
+            return await asyncio.wait_for(process.wait(), patience)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            return None
+
+    def log(self, worker: str) -> str:
+        return (self.folder / f"{worker}.log").read_text(errors="replace")
+
+    async def close(self) -> None:
+        for process in self.running.values():
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGCONT)
+                    process.kill()
+                await process.wait()
+
+
+async def torture(plan: Plan, folder: Path | None = None) -> Report:
+    """Do as planned; return the report."""
+    with contextlib.ExitStack() as stack:
+        folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
+        return await _torture(plan, folder)
+
+
+async def _torture(plan: Plan, folder: Path) -> Report:
+    began, report = time.monotonic(), Report()
+    name = f"chaos-{'stock-' if plan.stock else ''}{plan.seed}-{time.time_ns() // 1_000_000}"
+    events, echoes = topics(name)
+    changelogs = [f"{name}-tally-changelog", f"{name}-echo-changelog"]
+    plain, compacted = ([events, echoes, *changelogs], []) if plan.trace else ([events, echoes], changelogs)
+    await make_topics(plan.bootstrap, plan.partitions, plain, compacted)
+    chance = random.Random(plan.seed)
+    workers = Workers(plan, name, folder)
+    load = Load(plan.bootstrap, events, partitions=plan.partitions, keys=plan.keys, rate=plan.rate, seed=plan.seed)
+    try:
+        for worker in ("w1", "w2"):
+            await workers.start(worker)
+        load.start()
+        await asyncio.sleep(4)
+        for _ in range(plan.rounds):
+            await asyncio.sleep(chance.uniform(*plan.pause))
+            await _strike(plan, chance, workers, report)
+        await asyncio.sleep(2)
+        await load.stop()
+        watched = [events] if plan.stock else [events, echoes]
+        with contextlib.suppress(TimeoutError):
+            await wait_until(lambda: drained(plan.bootstrap, name, watched, plan.partitions), plan.patience, 1.0)
+            report.drained = True
+        for worker, process in workers.running.items():
+            if process.returncode is None:
+                report.exits[f"end {await workers.signal(worker, signal.SIGTERM)}"] += 1
+            else:
+                report.exits[f"unasked {process.returncode}"] += 1
+    finally:
+        await workers.close()
+    report.events = load.sent
+    await _compare(plan, changelogs, load.account, report)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+async def _strike(plan: Plan, chance: random.Random, workers: Workers, report: Report) -> None:
+    worker, kind, wait = (
+        chance.choice(["w1", "w2"]),
+        chance.choice(plan.kinds),
+        chance.choice([0, 0, 1, plan.session + 2]),
+    )
+    process = workers.running[worker]
+    if process.returncode is not None:
+        report.exits[f"unasked {process.returncode}"] += 1
+    else:
+        report.done[kind] += 1
+        if kind == "STOP":
+            process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(plan.session + chance.uniform(2, 4))
+            process.send_signal(signal.SIGCONT)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), 3)
+            report.exits[f"STOP {process.returncode}"] += 1
+            if process.returncode is None:
+                return
+        else:
+            report.exits[f"{kind} {await workers.signal(worker, signal.Signals[f'SIG{kind}'])}"] += 1
+            await asyncio.sleep(wait)
+    await workers.start(worker)
+
+
+async def _compare(plan: Plan, changelogs: list[str], account: dict[bytes, Tally], report: Report) -> None:
+    tallies = await last_values(plan.bootstrap, changelogs[0], plan.partitions)
+    for key, expected in account.items():
+        row = tallies.get(key)
+        found = ROW.unpack(row) if row is not None else (0, 0, 0)
+        if found != expected:
+            report.wrong_keys += 1
+            report.lost_updates += max(0, expected[1] - found[1])
+            if len(report.examples) < 3:
+                report.examples.append(f"{key!r}: {expected} became {found}")
+    if not plan.stock:
+        echoes = await last_values(plan.bootstrap, changelogs[1], plan.partitions)
+        for key, expected in account.items():
+            row = echoes.get(key)
+            report.wrong_echoes += (ROW.unpack(row)[0] if row is not None else 0) != expected[0]
