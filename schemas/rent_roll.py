@@ -116,6 +116,8 @@ class PageItem(Record):
     id: int
     body: bytes | None = None
     """Null: the PMS answered that it is not there (a listing: the unit is not listed)."""
+    parent: int | None = None
+    """Of a unit or a listing: the property, so that the fold need not decode the body."""
 
 
 class Page(Record):
@@ -177,8 +179,8 @@ class UnitRow(Record):
     """Those that are not past, by id."""
     version: int = 0
     """Counts the changes of this row."""
-    changed_at: Instant
     fetched_at: Instant
+    """When what it says was fetched; a sweep that finds nothing new does not write it."""
 
 
 class LeaseRow(Record):
@@ -202,7 +204,6 @@ class PropertyRow(Record):
     body: bytes | None = None
     units: tuple[int, ...] = ()
     version: int = 0
-    changed_at: Instant
     fetched_at: Instant
 
 

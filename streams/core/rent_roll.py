@@ -113,8 +113,7 @@ class _Apply:
         page = self.said
         swept = self.rows.find(SweptRow, swept_key(self.at, page.kind))
         swept_to = swept.seq if swept else 0
-        account = self.rows.find(AccountRow, account_key(self.at))
-        self.offered = account is not None
+        self.offered = self.rows.find(AccountRow, account_key(self.at)) is not None
         fold, row_key, head = self._fold()
         raw, sweeping = self.rows.raw, page.sweep is not None
         if page.seq <= swept_to:
@@ -216,7 +215,7 @@ class _Apply:
         if row.body == item.body and not row.gone:
             self.rows.put(key, row.model_copy(update={"seq": seq, "fetched_at": self.said.fetched_at}))
             return
-        property_id = decode_as(UnitSnapshot, item.body).property_id
+        property_id = item.parent if item.parent is not None else decode_as(UnitSnapshot, item.body).property_id
         if row.property_id not in (None, property_id):
             self._due(row.property_id)
             self._index(row.property_id, item.id, belongs=False)
@@ -234,7 +233,7 @@ class _Apply:
         if row.listing == item.body:
             self.rows.put(key, row.model_copy(update={"listing_seq": seq}))
             return
-        named = None if item.body is None else decode_as(ListingSnapshot, item.body).property_id
+        named = item.parent
         self._adopt(row, item.id, named)
         property_id = row.property_id or named
         self._put_unit(key, row, {"listing_seq": seq, "listing": item.body, "property_id": property_id})
@@ -293,9 +292,7 @@ class _Apply:
 
     def _property(self, item: PageItem) -> None:
         key, seq = property_key(self.at, item.id), self.said.seq
-        row = self.rows.find(PropertyRow, key) or PropertyRow(
-            changed_at=self.said.fetched_at, fetched_at=self.said.fetched_at
-        )
+        row = self.rows.find(PropertyRow, key) or PropertyRow(fetched_at=self.said.fetched_at)
         if seq <= row.seq:
             if seq == row.seq:
                 self._repeat(item.id)
@@ -307,7 +304,7 @@ class _Apply:
         if item.body is not None:
             decode_as(PropertySnapshot, item.body)
             news |= {"body": item.body}
-        news |= {"gone": item.body is None, "version": row.version + 1, "changed_at": self.said.fetched_at}
+        news |= {"gone": item.body is None, "version": row.version + 1}
         self.rows.put(key, row.model_copy(update=news))
         self.changed += 1
         self._due(item.id)
@@ -316,13 +313,11 @@ class _Apply:
 
     def _unit_row(self, key: bytes) -> UnitRow:
         found = self.rows.find(UnitRow, key)
-        return found or UnitRow(changed_at=self.said.fetched_at, fetched_at=self.said.fetched_at)
+        return found or UnitRow(fetched_at=self.said.fetched_at)
 
     def _put_unit(self, key: bytes, row: UnitRow, news: dict[str, object]) -> None:
         at = self.said.fetched_at
-        self.rows.put(
-            key, row.model_copy(update={"version": row.version + 1, "changed_at": at, "fetched_at": at} | news)
-        )
+        self.rows.put(key, row.model_copy(update={"version": row.version + 1, "fetched_at": at} | news))
         self.changed += 1
 
     def _adopt(self, row: UnitRow, unit: int, property_id: int | None) -> None:
@@ -338,7 +333,7 @@ class _Apply:
         key = property_key(self.at, property_id)
         row = self.rows.find(PropertyRow, key)
         if row is None:
-            row = PropertyRow(changed_at=self.said.fetched_at, fetched_at=self.said.fetched_at)
+            row = PropertyRow(fetched_at=self.said.fetched_at)
             self._ask(EntityKind.PROPERTY, property_id, NoticeOrigin.ROLL, "named before it was seen")
         if belongs != (unit in row.units):
             others = {*row.units} - {unit}
@@ -460,6 +455,12 @@ def _id(key: bytes) -> int:
     return int(key.rsplit(b"/", 1)[1])
 
 
-def body_of(snapshot: PropertySnapshot | UnitSnapshot | LeaseSnapshot | ListingSnapshot) -> bytes:
-    """Encode a snapshot as a page carries it."""
-    return encode(snapshot)
+def item_of(snapshot: PropertySnapshot | UnitSnapshot | LeaseSnapshot | ListingSnapshot) -> PageItem:
+    """Make what a page carries of a snapshot; a listing goes by its unit."""
+    match snapshot:
+        case UnitSnapshot():
+            return PageItem(id=snapshot.id, body=encode(snapshot), parent=snapshot.property_id)
+        case ListingSnapshot():
+            return PageItem(id=snapshot.unit_id, body=encode(snapshot), parent=snapshot.property_id)
+        case _:
+            return PageItem(id=snapshot.id, body=encode(snapshot))

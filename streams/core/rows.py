@@ -18,6 +18,7 @@ class Rows:
 
     def __init__(self, view: View) -> None:
         self._view = view
+        self._read: dict[bytes, Record] = {}
         self._kept: dict[bytes, Record] = {}
         self._tried: dict[bytes, Record] = {}
 
@@ -29,12 +30,15 @@ class Rows:
 
     def find(self, record: type[R], key: bytes) -> R | None:
         """Give a row, decoded. Raises `schemas.codec.DecodeError`."""
-        found = self._tried.get(key) or self._kept.get(key)
+        found = self._tried.get(key) or self._kept.get(key) or self._read.get(key)
         if found is not None:
             assert isinstance(found, record)
             return found
         raw = self._view.get(key)
-        return None if raw is None else decode_as(record, raw)
+        if raw is None:
+            return None
+        found = self._read[key] = decode_as(record, raw)
+        return found
 
     def scan(self, record: type[R], prefix: bytes) -> Iterator[tuple[bytes, R]]:
         """Give every row under ``prefix``; the batch's own come last, in the order in which they were written."""

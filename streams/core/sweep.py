@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from connectors.ports import PageOf
 from schemas.base import EntityKind
 from schemas.pms import SweepStep
-from schemas.rent_roll import Page, PageItem, SweepEnd
-from streams.core.rent_roll import STAGES, body_of
+from schemas.rent_roll import Page, SweepEnd
+from streams.core.rent_roll import STAGES, item_of
 
 PAGES_AT_ONCE = 10
 """Calls of one step: as many as the account's budget lets begin in a second."""
@@ -48,10 +48,7 @@ def pages(step: SweepStep, reads: Sequence[tuple[Read, PageOf]], at: datetime) -
     made: list[Page] = []
     for read, page in reads:
         for part in range(0, max(len(page.items), 1), ITEMS_A_RECORD):
-            items = tuple(
-                PageItem(id=found.id, body=body_of(found.snapshot))
-                for found in page.items[part : part + ITEMS_A_RECORD]
-            )
+            items = tuple(item_of(found.snapshot) for found in page.items[part : part + ITEMS_A_RECORD])
             made.append(
                 Page(
                     org=step.org,

@@ -63,7 +63,7 @@ class MarkTurns:
 
 def _turned(row: UnitRow, since: date | None, today: date) -> bool:
     # A day of grace: the row's time is UTC, the calendar is the property's.
-    after = since or row.changed_at.date() - timedelta(days=1)
+    after = since or row.fetched_at.date() - timedelta(days=1)
     leases = [decode_as(LeaseSnapshot, entry.body) for entry in row.leases]
     listing = decode_as(ListingSnapshot, row.listing) if row.listing else None
     return any(after < turn <= today for turn in turning_days(leases, listing))

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.base import EntityKind
-from schemas.codec import decode
+from schemas.codec import decode, encode
 from schemas.delivery import DeliveryDue, DueReason
 from schemas.pms import Notice, NoticeOrigin
 from schemas.rent_roll import (
@@ -30,7 +30,7 @@ from schemas.rent_roll import (
     UnitSnapshot,
 )
 from streams.core.flows import Applied, Verdict
-from streams.core.rent_roll import STAGES, apply, body_of, scope, unit_key
+from streams.core.rent_roll import STAGES, apply, item_of, scope, unit_key
 from streams.core.rows import Rows
 from tests.streams.core.views import MemoryView
 
@@ -59,7 +59,7 @@ def lease(number: int = 100, unit_id: int = 1, status: LeaseStatus = LeaseStatus
 
 
 def page(kind: EntityKind, seq: int, *snapshots: Any, gone: tuple[int, ...] = (), sweep: str | None = None) -> Page:
-    items = [PageItem(id=getattr(one, "id", None) or one.unit_id, body=body_of(one)) for one in snapshots]
+    items = [item_of(one) for one in snapshots]
     return Page(
         org="default",
         connection="buildium",
@@ -130,7 +130,7 @@ def test_a_change_marks_its_property() -> None:
 
     assert applied.verdict is Verdict.APPLIED
     assert dues(applied) == {10}
-    assert unit_row(view).body == body_of(unit(rent=1600))
+    assert unit_row(view).body == encode(unit(rent=1600))
 
 
 def test_nothing_is_offered_before_the_first_sweep_is_complete() -> None:
@@ -157,7 +157,7 @@ def test_an_older_reply_is_refused() -> None:
     (applied,) = fold(view, page(EntityKind.UNIT, 19, unit(rent=1600)))
 
     assert applied.verdict is Verdict.IGNORED
-    assert unit_row(view).body == body_of(unit(rent=1700))
+    assert unit_row(view).body == encode(unit(rent=1700))
 
 
 def test_the_same_reply_again_says_again_what_it_said() -> None:
