@@ -1,0 +1,79 @@
+"""``fetch_changes``: reads what a notice names, as it is now."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from connectors.ports import Clock, Connection, Fetched, Found, Priority, PropertySource
+from schemas import retry as header
+from schemas import topics
+from schemas.base import EntityKind
+from schemas.codec import decode_as, encode
+from schemas.pms import Notice
+from schemas.rent_roll import Page, PageItem
+from streams.core.flows import Outgoing, Record
+from streams.core.flows import Verdict as Ending
+from streams.core.rent_roll import item_of
+from streams.core.retry import Done, Ladder, Verdict, attempt_of, verdict
+from streams.core.sequence import FetchSequence
+
+Sources = Mapping[tuple[str, str], PropertySource]
+"""The source of each connection, by org and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchChanges:
+    """One call for all the notices of an entity that wait: what it is now answers each of them."""
+
+    sources: Sources
+    connections: Mapping[tuple[str, str], Connection]
+    sequence: FetchSequence
+    rungs: Ladder
+    clock: Clock
+
+    def key(self, record: Record) -> tuple[str, str, EntityKind, int | None]:
+        """Tell which notices one call answers. Raises `schemas.codec.DecodeError`."""
+        notice = decode_as(Notice, record.value)
+        return notice.org, notice.connection, notice.kind, notice.entity
+
+    async def perform(self, records: Sequence[Record]) -> Verdict:
+        """Fetch what these notices name and say what it is now."""
+        notices = [decode_as(Notice, record.value) for record in records]
+        notice = notices[-1]
+        connection = self.connections.get((notice.org, notice.connection))
+        source = self.sources.get((notice.org, notice.connection))
+        if notice.ignored is not None or notice.entity is None or source is None:
+            return Done(ending=Ending.IGNORED)
+        if connection is None or not connection.enabled:
+            return Done(ending=Ending.IGNORED)
+        seq = self.sequence.take(records[-1].partition, self.clock.now())
+        answer = await source.fetch(notice.kind, notice.entity, Priority.NOTICE)
+        if not isinstance(answer, Fetched):
+            return verdict(answer, max(attempt_of(record) for record in records), self.clock.now(), self.rungs)
+        return Done(tuple(pages(notice, answer, seq, min(one.received_at for one in notices), self.clock)))
+
+
+def pages(notice: Notice, answer: Fetched, seq: int, noticed_at: datetime, clock: Clock) -> list[Outgoing]:
+    """Make one page for each kind of entity that the answer brought."""
+    by_kind: dict[EntityKind, list[PageItem]] = {}
+    for one in answer.items:
+        item = item_of(one.snapshot) if isinstance(one, Found) else PageItem(id=one.id)
+        by_kind.setdefault(one.kind, []).append(item)
+    made = []
+    for kind, items in by_kind.items():
+        page = Page(
+            org=notice.org,
+            connection=notice.connection,
+            kind=kind,
+            seq=seq,
+            fetched_at=clock.now(),
+            noticed_at=noticed_at,
+            items=tuple(items),
+        )
+        made.append(page_out(page))
+    return made
+
+
+def page_out(page: Page) -> Outgoing:
+    """Write a page, with its sequence where a new owner finds it without decoding."""
+    return Outgoing(topics.CHANGES.name, page.org.encode(), encode(page), ((header.SEQ, str(page.seq).encode()),))

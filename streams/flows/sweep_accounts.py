@@ -1,0 +1,65 @@
+"""``sweep_accounts``: reads an account whole, some pages at a time; what is next travels as a record."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from connectors.ports import Clock, Connection, PageOf, Priority
+from schemas import topics
+from schemas.codec import decode_as, encode
+from schemas.pms import SweepStep
+from schemas.rent_roll import SweepEnd
+from streams.core.flows import Outgoing, Record
+from streams.core.flows import Verdict as Ending
+from streams.core.retry import Done, Ladder, Verdict, attempt_of, verdict
+from streams.core.sequence import FetchSequence
+from streams.core.sweep import Read, Running, after, offsets, pages, sequences
+from streams.flows.fetch_changes import Sources, page_out
+
+
+@dataclass(frozen=True, slots=True)
+class SweepAccounts:
+    """One step of a sweep: its pages, then the record that says what comes after them."""
+
+    sources: Sources
+    connections: Mapping[tuple[str, str], Connection]
+    sequence: FetchSequence
+    rungs: Ladder
+    clock: Clock
+    running: Running
+
+    def key(self, record: Record) -> tuple[str, ...]:
+        """Tell steps apart: each is performed, one after the other. Raises `schemas.codec.DecodeError`."""
+        step = decode_as(SweepStep, record.value)
+        return step.org, step.connection, step.sweep, step.stage, str(step.offset)
+
+    async def perform(self, records: Sequence[Record]) -> Verdict:
+        """Read the pages of a step; the same step twice brings the same pages again, and they change nothing."""
+        step = decode_as(SweepStep, records[-1].value)
+        name = (step.org, step.connection)
+        source, connection = self.sources.get(name), self.connections.get(name)
+        now = self.clock.now()
+        if source is None or connection is None or not connection.enabled or not self.running.admits(step, now):
+            return Done(ending=Ending.IGNORED)
+        wants = offsets(step, source.page_size)
+        each = sequences(source.page_size)
+        first = self.sequence.take(records[-1].partition, now, each * len(wants) + 1)
+        if not step.seq:
+            step = step.model_copy(update={"seq": first})
+        reads = [Read(offset, first + 1 + each * at) for at, offset in enumerate(wants)]
+        answers = await asyncio.gather(*(source.page(step.stage, read.offset, Priority.SWEEP) for read in reads))
+        brought: list[tuple[Read, PageOf]] = []
+        for read, answer in zip(reads, answers, strict=True):
+            if not isinstance(answer, PageOf):
+                attempt = max(attempt_of(record) for record in records)
+                return verdict(answer, attempt, self.clock.now(), self.rungs)
+            brought.append((read, answer))
+        at = self.clock.now()
+        made = pages(step, brought, at)
+        following = after(step, brought, made, at)
+        if isinstance(following, SweepEnd):
+            self.running.ended(following)
+            last = Outgoing(topics.CHANGES.name, step.org.encode(), encode(following))
+        else:
+            last = Outgoing(topics.SWEEPS.name, step.org.encode(), encode(following))
+        return Done((*(page_out(page) for page in made), last))
