@@ -1,0 +1,170 @@
+"""``rentstream``: every command, its words and its exit codes (0 done, 1 failed, 2 wrong use)."""
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from connectors.settings import SettingsError
+from streams import __version__
+from streams.settings import KafkaSettings, RentStreamSettings, environment
+
+
+class Failed(click.ClickException):
+    """Something outside failed; the sentence says what and what to do."""
+
+    exit_code = 1
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"rentstream: {self.format_message()}", file=file, err=True)
+
+
+class WrongUse(Failed):
+    """A setting or an argument is wrong."""
+
+    exit_code = 2
+
+
+def settled(read: Callable[[], Any]) -> Any:
+    """Read settings, or end with one line for each that is wrong."""
+    try:
+        return read()
+    except SettingsError as error:
+        raise WrongUse("these settings cannot be used:\n  " + "\n  ".join(error.lines)) from None
+
+
+def logs(verbose: bool) -> None:
+    """Log to standard error, one line each; others' chatter only when it warns."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for name in ("httpx", "httpcore", "aiokafka", "faust", "mode"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="rentstream")
+@click.option("-v", "--verbose", is_flag=True, help="Log what happens, not only what is wrong.")
+@click.pass_context
+def cli(context: click.Context, verbose: bool) -> None:
+    """Keep listing receivers equal to what a property management system says."""
+    logs(verbose)
+    context.obj = environment()
+
+
+def need_kafka(env: Mapping[str, str]) -> KafkaSettings:
+    """Read the Kafka settings of a role that does not start one itself."""
+    kafka: KafkaSettings = settled(lambda: KafkaSettings.read(env))
+    if kafka.bootstrap_servers is None:
+        raise WrongUse(
+            "KAFKA_BOOTSTRAP_SERVERS is not set: name a cluster (host:port), "
+            "or use `rentstream up`, which starts a Kafka of its own"
+        )
+    return kafka
+
+
+@cli.command()
+@click.option("--demo", is_flag=True, help="With stand-ins of Buildium and RentSync and a portfolio to look at.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Stream workers to start.")
+@click.option("--for", "lasts", type=float, default=None, hidden=True, help="Stop after so many seconds.")
+@click.pass_obj
+def up(env: Mapping[str, str], demo: bool, workers: int, lasts: float | None) -> None:
+    """Start everything on this machine and keep it alive until Ctrl-C."""
+    from streams.up import UpFailed, run_up  # noqa: PLC0415 -- a role loads only what it runs
+
+    settings = settled(lambda: RentStreamSettings.read(env))
+    kafka = settled(lambda: KafkaSettings.read(env))
+    try:
+        run_up(env, settings, kafka, demo=demo, workers=workers, lasts=lasts)
+    except SettingsError as error:
+        raise WrongUse("these settings cannot be used:\n  " + "\n  ".join(error.lines)) from None
+    except UpFailed as error:
+        raise Failed(str(error)) from None
+
+
+@cli.command()
+@click.option("--only", type=click.Choice(["ingress"]), default=None, help="One part of the web role alone.")
+@click.pass_obj
+def http(env: Mapping[str, str], only: str | None) -> None:
+    """Run the web role: webhooks come in, lag and metrics go out."""
+    from streams.processes import end_with_parent  # noqa: PLC0415
+    from streams.web_role import WebFailed, run_web  # noqa: PLC0415
+
+    del only  # the ingress is all that the web role has so far
+    settings, kafka = settled(lambda: RentStreamSettings.read(env)), need_kafka(env)
+    end_with_parent(env)
+    try:
+        run_web(env, settings, kafka)
+    except SettingsError as error:
+        raise WrongUse("these settings cannot be used:\n  " + "\n  ".join(error.lines)) from None
+    except WebFailed as error:
+        raise Failed(str(error)) from None
+
+
+@cli.command()
+@click.option("--name", default=None, help="Name of this worker, unique in its group; its state is kept under it.")
+@click.pass_obj
+def worker(env: Mapping[str, str], name: str | None) -> None:
+    """Run one stream worker; start as many as there are partitions."""
+    from streams.processes import end_with_parent  # noqa: PLC0415
+    from streams.worker import WorkerFailed, run_worker_role  # noqa: PLC0415
+
+    settings, kafka = settled(lambda: RentStreamSettings.read(env)), need_kafka(env)
+    end_with_parent(env)
+    try:
+        code = run_worker_role(env, settings, kafka, name)
+    except SettingsError as error:
+        raise WrongUse("these settings cannot be used:\n  " + "\n  ".join(error.lines)) from None
+    except WorkerFailed as error:
+        raise Failed(str(error)) from None
+    sys.exit(code)
+
+
+@cli.command()
+@click.option("--apply", "make", is_flag=True, help="Make the topics that are missing.")
+@click.option("--json", "as_json", is_flag=True, help="Print data.")
+@click.pass_obj
+def topics(env: Mapping[str, str], make: bool, as_json: bool) -> None:
+    """Show the topics and their settings, or make them; refuse to go on with wrong ones."""
+    from streams.topic_role import TopicsFailed, see_topics  # noqa: PLC0415
+
+    settings, kafka = settled(lambda: RentStreamSettings.read(env)), need_kafka(env)
+    try:
+        report = asyncio.run(see_topics(settings, kafka, make=make))
+    except TopicsFailed as error:
+        raise Failed(str(error)) from None
+    if as_json:
+        click.echo(json.dumps(report.data, indent=2))
+    else:
+        click.echo("\n".join(report.lines))
+    if report.problems:
+        raise Failed("the topics are not as they have to be:\n  " + "\n  ".join(report.problems))
+
+
+@cli.command("stand-ins")
+@click.option("--buildium", "buildium_at", default="127.0.0.1:4010", show_default=True, help="host:port")
+@click.option("--rentsync", "rentsync_at", default="127.0.0.1:4020", show_default=True, help="host:port")
+@click.pass_obj
+def stand_ins(env: Mapping[str, str], buildium_at: str, rentsync_at: str) -> None:
+    """Serve the stand-ins of Buildium and RentSync, for a demonstration on several machines."""
+    from streams.demo import serve_stand_ins  # noqa: PLC0415
+
+    asyncio.run(serve_stand_ins(env, buildium_at, rentsync_at))
+
+
+def main() -> None:
+    """Run; whatever goes wrong is said in words."""
+    try:
+        cli(standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
