@@ -1,0 +1,246 @@
+"""What HTTP means to every connector: the status table, patience, Retry-After, and whom not to call."""
+
+import asyncio
+import random
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.http import (
+    LONGEST_RETRY_AFTER,
+    Patience,
+    Reply,
+    check_url,
+    exchange,
+    meaning,
+    open_client,
+    phrase,
+    retry_after,
+)
+from connectors.ports import Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
+
+NOW = datetime(2025, 11, 22, 12, 0, tzinfo=UTC)
+
+
+class MovedClock:
+    """A clock that moves when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def now(self) -> datetime:
+        return NOW + timedelta(seconds=sum(self.slept))
+
+    def monotonic(self) -> float:
+        return sum(self.slept)
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "kind"),
+    [
+        ((200, 201, 202, 204, 207, 299), None),
+        ((301, 302, 307, 308), Missing),
+        ((400, 402, 405, 406, 409, 413, 415, 418, 422, 451, 499), Rejected),
+        ((401, 403), Unauthorized),
+        ((404, 410), Missing),
+        ((408, 425, 500, 502, 503, 504, 599, 600, 999, 100), Unavailable),
+        ((429,), Throttled),
+    ],
+)
+def test_a_status_means_one_thing(statuses: tuple[int, ...], kind: type[Failure] | None) -> None:
+    for status in statuses:
+        found = meaning(status, "why", 3.0)
+
+        assert type(found) is (kind or type(None)), status
+        assert found is None or (found.status, found.detail) == (status, "why")
+
+
+@given(st.integers(min_value=-5, max_value=2000))
+def test_every_number_has_a_meaning(status: int) -> None:
+    assert (meaning(status, "") is None) == (200 <= status < 300)
+    assert phrase(status).startswith(str(status))
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        (" 0 ", 0.0),
+        ("1.5", 1.5),
+        ("999999999", LONGEST_RETRY_AFTER),
+        ("Sat, 22 Nov 2025 12:00:30 GMT", 30.0),
+        ("Sat, 22 Nov 2025 11:00:00 GMT", 0.0),
+        ("Saturday, 22-Nov-25 12:00:30 GMT", 30.0),
+        ("Sat, 22 Nov 2025 12:00:30", 30.0),
+        ("", None),
+        (None, None),
+        ("soon", None),
+        ("-3", None),
+        ("٣", None),
+    ],
+)
+def test_retry_after_is_read_in_both_forms(header: str | None, seconds: float | None) -> None:
+    assert retry_after(header, NOW) == seconds
+
+
+@given(st.text())
+def test_no_retry_after_makes_it_raise(header: str) -> None:
+    found = retry_after(header, NOW)
+
+    assert found is None or 0 <= found <= LONGEST_RETRY_AFTER
+
+
+async def answers(patience: Patience, *said: str | Failure) -> tuple[str | Failure, int, list[float]]:
+    clock, left, calls = MovedClock(), list(said), 0
+
+    async def once() -> str | Failure:
+        nonlocal calls
+        calls += 1
+        return left.pop(0)
+
+    return await patience.call(once, clock, random.Random(1)), calls, clock.slept
+
+
+@pytest.mark.parametrize("failure", [Unavailable("x", 503), Unavailable("x"), Unavailable("x", 408), Throttled("x")])
+async def test_what_may_pass_is_tried_again_at_once(failure: Failure) -> None:
+    assert (await answers(Patience(3), failure, failure, "yes"))[:2] == ("yes", 3)
+    assert (await answers(Patience(3), failure, failure, failure))[:2] == (failure, 3)
+    assert (await answers(Patience(1), failure))[:2] == (failure, 1)
+
+
+@pytest.mark.parametrize("failure", [Rejected("x", 422), Unauthorized("x"), Missing("x")])
+async def test_what_cannot_pass_is_not_tried_again(failure: Failure) -> None:
+    assert await answers(Patience(5), failure) == (failure, 1, [])
+
+
+async def test_delays_double_and_are_jittered_between_half_and_whole() -> None:
+    down = Unavailable("x", 503)
+    _, _, slept = await answers(Patience(5, delay_seconds=1.0), down, down, down, down, down)
+
+    assert len(slept) == 4
+    for pause, whole in zip(slept, (1.0, 2.0, 4.0, 8.0), strict=True):
+        assert whole / 2 <= pause <= whole
+
+
+async def test_patience_waits_as_long_as_it_is_asked_to_and_no_longer_than_it_can() -> None:
+    assert (await answers(Patience(2), Throttled("x", 9.0), "yes"))[1:] == (2, [9.0])
+    assert (await answers(Patience(9), Throttled("x", 300.0)))[1:] == (1, [])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.buildium.com/v1",
+        "https://8.8.8.8/v1",
+        "https://[2606:4700::1111]:8443/x",
+        "https://api.rentsync.com",
+    ],
+)
+def test_public_https_is_fine(url: str) -> None:
+    assert check_url(url, allow_private=False) is None
+    assert check_url(url, allow_private=True) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost", "LOCALHOST.", "a.localhost", "db", "kafka.internal", "nas.local", "127.0.0.1", "127.1",
+        "2130706433",
+        "0x7f000001", "017700000001", "10.0.0.7", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1", "[::1]", "[::]", "[fe80::1]", "[fd00::1]", "[::ffff:10.0.0.1]", "[64:ff9b::a00:1]",
+        "[2002:a00:1::]", "[fe80::1%25eth0]",
+    ],
+)  # fmt: skip
+def test_private_hosts_are_refused_until_a_person_allows_them(host: str) -> None:
+    assert "private" in (check_url(f"https://{host}/v1", allow_private=False) or "")
+    assert check_url(f"http://{host}:8000/v1", allow_private=True) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "api.buildium.com/v1", "ftp://a.example", "https://", "https://a b.example", "https://u:p@a.example",
+     "https://a.example:99999", "https://[::1", "https://a.example\\@b.example", "file:///etc/passwd", "https://a\n.example"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_even_where_private_is_allowed(url: str) -> None:
+    assert check_url(url, allow_private=True)
+
+
+def test_plain_http_is_refused() -> None:
+    assert "http" in (check_url("http://api.buildium.com/v1", allow_private=False) or "")
+
+
+@given(st.text())
+def test_no_text_makes_the_check_raise(text: str) -> None:
+    check_url(text, allow_private=False)
+    check_url(f"https://{text}", allow_private=False)
+
+
+async def send(answer: httpx.Response | Exception, seconds: float = 5.0, most: int = 1000) -> Reply | Failure:
+    async def app(request: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        assert isinstance(answer, httpx.Response)
+        return answer
+
+    async with open_client(transport=httpx.MockTransport(app)) as client:
+        request = client.build_request("GET", "https://a.example/", headers={"x-secret": "canary"})
+        return await exchange(client, request, who="PMS", seconds=seconds, most_bytes=most)
+
+
+async def test_an_answer_is_read_to_its_end() -> None:
+    reply = await send(httpx.Response(503, headers={"retry-after": "4"}, content=b"down"))
+
+    assert isinstance(reply, Reply)
+    assert (reply.status, reply.body) == (503, b"down")
+    assert reply.failure("PMS", NOW, "later") == Unavailable(
+        "PMS answered 503 Service Unavailable: later", 503, retry_after=4.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (httpx.ConnectError("refused"), Unavailable),
+        (httpx.ConnectTimeout("canary"), Unavailable),
+        (httpx.ReadTimeout("canary"), Unavailable),
+        (httpx.RemoteProtocolError("canary"), Unavailable),
+        (httpx.ReadError("canary"), Unavailable),
+        (httpx.ProxyError("canary"), Unavailable),
+        (httpx.UnsupportedProtocol("canary"), Missing),
+        (httpx.LocalProtocolError("Illegal header value b'canary'"), Rejected),
+    ],
+)
+async def test_the_network_fails_as_a_value_that_tells_no_secret(error: Exception, kind: type[Failure]) -> None:
+    answer = await send(error)
+
+    assert type(answer) is kind
+    assert "canary" not in repr(answer)
+
+
+async def test_an_endless_answer_is_cut_off() -> None:
+    assert isinstance(await send(httpx.Response(200, content=b"x" * 2000)), Rejected)
+
+
+async def test_who_is_too_slow_is_unavailable() -> None:
+    async def app(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(30)
+        return httpx.Response(200)
+
+    async with open_client(transport=httpx.MockTransport(app)) as client:
+        answer = await exchange(client, client.build_request("GET", "https://a.example/"), who="PMS", seconds=0.01)
+
+    assert answer == Unavailable("PMS did not answer within 0.01 s")
+
+
+async def test_no_redirect_is_followed() -> None:
+    answer = await send(httpx.Response(302, headers={"location": "https://evil.example/"}))
+
+    assert isinstance(answer, Reply)
+    assert type(answer.failure("PMS", NOW)) is Missing
