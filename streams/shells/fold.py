@@ -4,6 +4,7 @@ It raises for no record: what cannot be decoded, or what the step stumbles over,
 and the reason, and leaves no row behind; its neighbours go on. Only a run of such deaths stops the flow.
 """
 
+import logging
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from schemas.codec import DecodeError, decode, encode
 from streams.core.flows import Applied, Batch, Emit, Headers, Outgoing, Record, Step, View
 from streams.core.retry import Dead, DeadLetterLimit, Reason, bury
 from streams.core.rows import Rows
+
+log = logging.getLogger("streams.shells")
 
 FoldStep = Callable[[Rows, Mapping[str, View], Said, Record, datetime], Applied]
 """Rows to write, all views, what the record says, the record, now."""
@@ -109,7 +112,11 @@ class Fold:
         if isinstance(error, DecodeError):
             dead = Dead(Reason.MALFORMED, str(error))
         else:
-            dead = Dead(Reason.BUG, f"{self.name} raised {type(error).__name__}: {error}")
+            # The place, not the message: it may hold secrets.
+            log.error(
+                "%s: a bug met %s-%d@%d", self.name, record.topic, record.partition, record.offset, exc_info=error
+            )
+            dead = Dead(Reason.BUG, f"{self.name} raised {type(error).__name__}")
         self._limit.ended([dead])
         plain = Named(
             record.topic.removeprefix(self._prefix),
