@@ -1,0 +1,86 @@
+"""A local server for a stand-in: an ASGI app behind a real socket, for the demo, the tests and the benchmarks."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import uvicorn
+
+
+class _Server(uvicorn.Server):
+    """Leaves the process's signals alone: who ends it is the one who opened it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(app: Any) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="none",
+            http="httptools",
+            access_log=False,
+            log_level="warning",
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=1,
+            backlog=512,
+        )
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host, port))
+    return sock
+
+
+def _url(host: str, sock: socket.socket) -> str:
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - an address to reach, not to bind
+    return f"http://{f'[{near}]' if ':' in near else near}:{sock.getsockname()[1]}"
+
+
+@asynccontextmanager
+async def running(app: Any, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+    """Serves ``app`` in the running loop and gives its URL; port 0 takes a free one. Raises `OSError` if taken."""
+    sock = _listen(host, port)
+    server = _server(app)
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn tells it by this flag only
+            await asyncio.sleep(0.005)
+        if serving.done():
+            await serving
+            raise RuntimeError("the stand-in's server did not start")
+        yield _url(host, sock)
+    finally:
+        server.should_exit = True
+        await asyncio.gather(serving, return_exceptions=True)
+        sock.close()
+
+
+@contextmanager
+def running_aside(app: Any, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """The same in a thread with a loop of its own, so that a benchmark's loop is not the server's."""
+    sock = _listen(host, port)
+    server = _server(app)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[sock])), name="stand-in", daemon=True)
+    thread.start()
+    try:
+        waited = threading.Event()
+        while not server.started and thread.is_alive():
+            waited.wait(0.005)
+        if not thread.is_alive():
+            raise RuntimeError("the stand-in's server did not start")
+        yield _url(host, sock)
+    finally:
+        server.should_exit = True
+        thread.join(timeout=5)
+        sock.close()
