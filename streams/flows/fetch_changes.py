@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from connectors.ports import Clock, Connection, Fetched, Found, Priority, PropertySource
+from connectors.ports import Clock, Connection, Failure, Fetched, Found, Priority, PropertySource
 from schemas import retry as header
 from schemas import topics
 from schemas.base import EntityKind
@@ -14,7 +14,7 @@ from schemas.rent_roll import Page, PageItem
 from streams.core.flows import Outgoing, Record
 from streams.core.flows import Verdict as Ending
 from streams.core.rent_roll import item_of
-from streams.core.retry import Done, Ladder, Verdict, attempt_of, verdict
+from streams.core.retry import Done
 from streams.core.sequence import FetchSequence
 
 Sources = Mapping[tuple[str, str], PropertySource]
@@ -28,7 +28,6 @@ class FetchChanges:
     sources: Sources
     connections: Mapping[tuple[str, str], Connection]
     sequence: FetchSequence
-    rungs: Ladder
     clock: Clock
 
     def key(self, record: Record) -> tuple[str, str, EntityKind, int | None]:
@@ -36,7 +35,7 @@ class FetchChanges:
         notice = decode_as(Notice, record.value)
         return notice.org, notice.connection, notice.kind, notice.entity
 
-    async def perform(self, records: Sequence[Record]) -> Verdict:
+    async def perform(self, records: Sequence[Record]) -> Done | Failure:
         """Fetch what these notices name and say what it is now."""
         notices = [decode_as(Notice, record.value) for record in records]
         notice = notices[-1]
@@ -49,7 +48,7 @@ class FetchChanges:
         seq = self.sequence.take(records[-1].partition, self.clock.now())
         answer = await source.fetch(notice.kind, notice.entity, Priority.NOTICE)
         if not isinstance(answer, Fetched):
-            return verdict(answer, max(attempt_of(record) for record in records), self.clock.now(), self.rungs)
+            return answer
         return Done(tuple(pages(notice, answer, seq, min(one.received_at for one in notices), self.clock)))
 
 

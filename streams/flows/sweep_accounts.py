@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from connectors.ports import Clock, Connection, PageOf, Priority
+from connectors.ports import Clock, Connection, Failure, PageOf, Priority
 from schemas import topics
 from schemas.codec import decode_as, encode
 from schemas.pms import SweepStep
 from schemas.rent_roll import SweepEnd
 from streams.core.flows import Outgoing, Record
 from streams.core.flows import Verdict as Ending
-from streams.core.retry import Done, Ladder, Verdict, attempt_of, verdict
+from streams.core.retry import Done
 from streams.core.sequence import FetchSequence
 from streams.core.sweep import Read, Running, after, offsets, pages, sequences
 from streams.flows.fetch_changes import Sources, page_out
@@ -24,16 +24,15 @@ class SweepAccounts:
     sources: Sources
     connections: Mapping[tuple[str, str], Connection]
     sequence: FetchSequence
-    rungs: Ladder
     clock: Clock
     running: Running
 
-    def key(self, record: Record) -> tuple[str, ...]:
-        """Tell steps apart: each is performed, one after the other. Raises `schemas.codec.DecodeError`."""
+    def key(self, record: Record) -> tuple[str, str, str]:
+        """Let the steps of a connection wait for each other. Raises `schemas.codec.DecodeError`."""
         step = decode_as(SweepStep, record.value)
-        return step.org, step.connection, step.sweep, step.stage, str(step.offset)
+        return step.org, step.connection, "sweep"
 
-    async def perform(self, records: Sequence[Record]) -> Verdict:
+    async def perform(self, records: Sequence[Record]) -> Done | Failure:
         """Read the pages of a step; the same step twice brings the same pages again, and they change nothing."""
         step = decode_as(SweepStep, records[-1].value)
         name = (step.org, step.connection)
@@ -51,8 +50,7 @@ class SweepAccounts:
         brought: list[tuple[Read, PageOf]] = []
         for read, answer in zip(reads, answers, strict=True):
             if not isinstance(answer, PageOf):
-                attempt = max(attempt_of(record) for record in records)
-                return verdict(answer, attempt, self.clock.now(), self.rungs)
+                return answer
             brought.append((read, answer))
         at = self.clock.now()
         made = pages(step, brought, at)
