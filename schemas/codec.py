@@ -106,7 +106,8 @@ def encode(record: Record) -> bytes:
     writer = _writer(type(record))
     out = BytesIO()
     out.write(writer.head)
-    fastavro.schemaless_writer(out, writer.schema, record.model_dump())
+    # Without this a tuple in a union is taken for the name of a branch and its value.
+    fastavro.schemaless_writer(out, writer.schema, record.model_dump(), disable_tuple_notation=True)
     return out.getvalue()
 
 
