@@ -1,0 +1,1 @@
+"""Buildium, the first property management system: reads entities, understands webhooks."""

@@ -1,0 +1,111 @@
+"""What Buildium needs to be reached: one account's address, key and webhook secrets."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+
+from connectors.http import Patience, check_url
+from connectors.settings import Settings
+
+HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
+"""What may stand in an HTTP header: printable, no space."""
+
+
+def _secrets(given: Any) -> Any:
+    if isinstance(given, SecretStr):
+        given = given.get_secret_value()
+    return tuple(re.split(r"[,\s]+", given.strip(", \t\r\n"))) if isinstance(given, str) else given
+
+
+class BuildiumSettings(Settings):
+    """The connection ``default/buildium`` of the environment, or a stored one of an org under the same names.
+
+    Credentials are optional here, because a process that only receives webhooks needs none: see `missing`.
+    """
+
+    allow_private: bool = Field(
+        default=False,
+        validation_alias="RENTSTREAM_ALLOW_PRIVATE",
+        description="1 or 0: whether plain http and private addresses may be called",
+    )
+    client_id: SecretStr | None = Field(
+        default=None,
+        validation_alias="BUILDIUM_CLIENT_ID",
+        description="the client id of a Buildium API key (Settings > Developer Tools > API Keys)",
+    )
+    client_secret: SecretStr | None = Field(
+        default=None,
+        validation_alias="BUILDIUM_CLIENT_SECRET",
+        description="the secret of that API key, shown once when it is made",
+    )
+    base_url: str = Field(
+        default="https://apisandbox.buildium.com/v1",
+        validation_alias="BUILDIUM_BASE_URL",
+        description="an address that ends with the version, such as https://api.buildium.com/v1",
+    )
+    sync_enabled: bool = Field(
+        default=True, validation_alias="BUILDIUM_SYNC_ENABLED", description="true or false: whether Buildium is read"
+    )
+    retry_attempts: int = Field(
+        default=3,
+        ge=1,
+        le=20,
+        validation_alias="BUILDIUM_RETRY_ATTEMPTS",
+        description="how often one call is made, 1-20",
+    )
+    retry_delay: int = Field(
+        default=1000,
+        ge=0,
+        le=60_000,
+        validation_alias="BUILDIUM_RETRY_DELAY",
+        description="milliseconds before the first repetition, 0-60000",
+    )
+    request_timeout: int = Field(
+        default=30_000,
+        ge=100,
+        le=600_000,
+        validation_alias="BUILDIUM_TIMEOUT",
+        description="milliseconds that one call may take, 100-600000",
+    )
+    webhook_secrets: Annotated[tuple[SecretStr, ...], BeforeValidator(_secrets)] = Field(
+        default=(),
+        validation_alias="BUILDIUM_WEBHOOK_SECRET",
+        description="the webhook's secret as Buildium shows it; several, separated by commas, while it is rotated",
+    )
+    webhook_url: str | None = Field(
+        default=None,
+        validation_alias="BUILDIUM_WEBHOOK_URL",
+        description="where Buildium sends webhooks to, https://<host>/api/webhooks/buildium",
+    )
+
+    @field_validator("client_id", "client_secret")
+    @classmethod
+    def _fits_a_header(cls, given: SecretStr | None) -> SecretStr | None:
+        if given is None:
+            return None
+        bare = given.get_secret_value().strip()
+        if not HEADER_SAFE.fullmatch(bare):
+            raise ValueError("it holds characters that cannot be sent in a header")
+        return SecretStr(bare)
+
+    @field_validator("base_url")
+    @classmethod
+    def _can_be_called(cls, given: str, info: ValidationInfo) -> str:
+        bare = given.strip().rstrip("/")
+        wrong = check_url(bare, allow_private=bool(info.data.get("allow_private")))
+        if wrong:
+            raise ValueError(wrong)
+        if not re.search(r"/v\d+$", bare):
+            raise ValueError("the version at its end is missing")
+        return bare
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The names of the settings without which Buildium cannot be called."""
+        needed = {"BUILDIUM_CLIENT_ID": self.client_id, "BUILDIUM_CLIENT_SECRET": self.client_secret}
+        return tuple(name for name, value in needed.items() if value is None)
+
+    @property
+    def patience(self) -> Patience:
+        return Patience(self.retry_attempts, self.retry_delay / 1000, self.request_timeout / 1000)

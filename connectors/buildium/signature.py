@@ -1,0 +1,65 @@
+"""Whether a webhook is Buildium's: the signature over its timestamp and body (Buildium, Signature Checks section).
+
+The signature is ``base64(HMAC-SHA256(secret, timestamp + "." + body))``, secret and body as UTF-8. Only this form is
+accepted: every further one that is tried is one more that an attacker may try.
+"""
+
+import base64
+import hmac
+import json
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Final
+
+from pydantic import SecretStr
+
+TOLERANCE_SECONDS: Final = 300
+"""How far its clock and ours may differ: a webhook that was caught cannot be played again later."""
+
+_MILLISECONDS_FROM: Final = 100_000_000_000
+"""Buildium does not state the unit of its timestamp: from here on (the year 5138 in seconds) it is milliseconds."""
+
+
+def sign(body: bytes, timestamp: str, secret: SecretStr) -> str:
+    """The signature that Buildium would send."""
+    message = timestamp.encode("utf-8", "replace") + b"." + body
+    return base64.b64encode(hmac.digest(secret.get_secret_value().encode(), message, "sha256")).decode("ascii")
+
+
+def verify(
+    body: bytes, timestamp: str | None, signature: str | None, secrets: Sequence[SecretStr], now: datetime
+) -> str | None:
+    """Why a webhook is not believed, for a person; null if it is."""
+    if not secrets:
+        return "no webhook secret is configured for this connection"
+    if not signature or not timestamp:
+        return "the webhook is not signed: buildium-webhook-signature and buildium-webhook-timestamp are needed"
+    if not re.fullmatch(r"\d{1,16}", timestamp, re.ASCII):
+        return "buildium-webhook-timestamp is not a UNIX time"
+    if abs(now.timestamp() - _seconds(int(timestamp))) > TOLERANCE_SECONDS:
+        return f"buildium-webhook-timestamp is more than {TOLERANCE_SECONDS} s away from the clock of this machine"
+    if not any(_matches(form, timestamp, signature, secrets) for form in _forms(body)):
+        return "the signature does not match any configured webhook secret"
+    return None
+
+
+def _seconds(stamp: int) -> float:
+    return stamp / 1000 if stamp >= _MILLISECONDS_FROM else stamp
+
+
+def _matches(body: bytes, timestamp: str, signature: str, secrets: Sequence[SecretStr]) -> bool:
+    given = signature.encode("utf-8", "replace")
+    found = [hmac.compare_digest(sign(body, timestamp, secret).encode(), given) for secret in secrets]
+    return any(found)  # every secret is tried, so that time tells nothing
+
+
+def _forms(body: bytes) -> Iterator[bytes]:
+    """The body as it came; then, for a gateway that reformatted it on its way, as Buildium compacts JSON."""
+    yield body
+    try:
+        compact = json.dumps(json.loads(body), separators=(",", ":"), ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return
+    if compact != body:
+        yield compact

@@ -1,0 +1,106 @@
+"""Reads Buildium's webhooks: believed first, parsed second, and turned into a notice or refused in words.
+
+Payload: one flat object with ``EventName``, ``EventDateTime``, ``AccountId`` and the ids of what changed; it has no
+event id and no entity (Buildium, Webhook Events section). So it is a hint, and what is true now has to be fetched.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pydantic import SecretStr
+
+from connectors.buildium.events import EVENTS, UNKNOWN_EVENT, Reads
+from connectors.buildium.signature import verify
+from connectors.ports import Refused
+from schemas.base import EntityKind
+from schemas.pms import Notice, NoticeOrigin
+
+_NAME: Final = re.compile(r"[\x21-\x7e]{1,100}")
+_INSTANT: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)?", re.IGNORECASE | re.ASCII
+)
+_LARGEST_ID: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class BuildiumWebhooks:
+    """The webhook reader of one connection."""
+
+    org: str
+    connection: str
+    secrets: tuple[SecretStr, ...]
+    enabled: bool = True
+
+    def read(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, now: datetime) -> Notice | Refused:
+        """A verified event as a notice. The signature comes before the JSON: nothing unproven is interpreted."""
+        wrong = verify(
+            body,
+            _header(headers, b"buildium-webhook-timestamp"),
+            _header(headers, b"buildium-webhook-signature"),
+            self.secrets,
+            now,
+        )
+        if wrong:
+            return Refused(401, wrong)
+        event = _event(body)
+        if isinstance(event, Refused):
+            return event
+        name = str(event["EventName"])
+        rule = EVENTS.get(name, UNKNOWN_EVENT)
+        kind, entity, ignored = EntityKind.UNKNOWN, None, None
+        if isinstance(rule, Reads):
+            kind, entity = rule.kind, _id(event.get(rule.id_field))
+            if entity is None:
+                return Refused(400, f"{name} needs {rule.id_field}, a positive whole number")
+        else:
+            ignored = rule.rule
+        return Notice(
+            org=self.org,
+            connection=self.connection,
+            origin=NoticeOrigin.WEBHOOK,
+            event=name,
+            kind=kind,
+            entity=entity,
+            happened_at=instant(event.get("EventDateTime")),
+            received_at=now,
+            ignored=ignored if self.enabled else "disabled",
+            body=body,
+        )
+
+
+def instant(given: object) -> datetime | None:
+    """A moment as Buildium writes it, UTC with up to seven digits after the second; null if it is none."""
+    found = _INSTANT.fullmatch(given) if isinstance(given, str) else None
+    if not found:
+        return None
+    day, time, fraction, zone = found.groups()
+    try:
+        moment = datetime.fromisoformat(f"{day}T{time}.{(fraction or '0')[:6]:0<6}{(zone or 'Z').upper()}")
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _header(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> str | None:
+    return next((value.decode("latin-1").strip() for key, value in headers if key == name), None)
+
+
+def _event(body: bytes) -> Mapping[str, Any] | Refused:
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError):
+        return Refused(400, "the body is not JSON")
+    if not isinstance(event, dict):
+        return Refused(400, "the body is not one event (a JSON object)")
+    name = event.get("EventName")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        return Refused(400, "the body is not an event: it has no EventName")
+    return event
+
+
+def _id(given: object) -> int | None:
+    return given if isinstance(given, int) and not isinstance(given, bool) and 0 < given <= _LARGEST_ID else None
