@@ -1,0 +1,149 @@
+"""The stream worker, put together: the engine with its folds and scans, the calls and redeliveries as its services."""
+
+import logging
+import random
+import socket
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from connectors.clock import SystemClock
+from connectors.registry import Connectors, connect
+from schemas.codec import encode
+from streams import topology
+from streams.admin_pages import AdminPages, AdminPagesError
+from streams.core.flows import Outgoing, View
+from streams.engine import Engine, EngineHooks, EngineSettings, run_worker
+from streams.metrics import Metrics
+from streams.parts import ScanPart, World, calls, folds, redeliveries, scans
+from streams.settings import KafkaSettings, RentStreamSettings
+from streams.shells.kafka import KafkaLog, KafkaLogSettings
+from streams.shells.service import ShellService
+from streams.telling import Telling
+
+log = logging.getLogger("streams.worker")
+
+ALIVE_WITHIN = 30.0
+"""Seconds of silence of the event loop after which a worker does not count as alive."""
+
+
+class WorkerFailed(RuntimeError):  # noqa: N818
+    """The worker cannot start; the sentence says why and what to do."""
+
+
+def worker_name() -> str:
+    """Name a worker that was given no name: by its machine, so that its state on disk is found again."""
+    return socket.gethostname()
+
+
+def run_worker_role(
+    env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings, name: str | None
+) -> int:
+    """Run one worker until it is told to stop; returns its exit code.
+
+    Raises `WorkerFailed` and `connectors.settings.SettingsError`.
+    """
+    clock = SystemClock()
+    connectors = connect(env, clock, random.Random())  # noqa: S311 -- jitter
+    metrics = Metrics()
+    engine = build(settings, kafka, connectors, metrics, name or worker_name())
+    host, port = (settings.admin or "127.0.0.1:9465").rsplit(":", 1)
+    pages = AdminPages(
+        host,
+        int(port),
+        metrics,
+        alive=lambda: (
+            engine.status.heartbeat_age < ALIVE_WITHIN,
+            f"the loop ran {engine.status.heartbeat_age:.1f} s ago",
+        ),
+        ready=lambda: readiness(engine),
+    )
+    try:
+        pages.start()
+    except AdminPagesError as error:
+        raise WorkerFailed(str(error)) from None
+    try:
+        return run_worker(engine)
+    finally:
+        pages.stop()
+
+
+def readiness(engine: Engine) -> tuple[bool, str]:
+    """Say whether a worker takes part, in a sentence."""
+    status = engine.status
+    if status.reason:
+        return False, status.reason
+    if status.stopping:
+        return False, "it is stopping"
+    if not status.started:
+        return False, "it is starting"
+    if status.moving:
+        return False, "partitions move or tables recover"
+    return True, f"it works on {len(status.partitions)} partitions"
+
+
+def build(
+    settings: RentStreamSettings, kafka: KafkaSettings, connectors: Connectors, metrics: Metrics, name: str
+) -> Engine:
+    """Put a worker together; nothing runs yet and nothing is global."""
+    assert kafka.bootstrap_servers is not None
+    clock = SystemClock()
+    world = World(
+        connections=connectors.connections,
+        sources=connectors.sources,
+        sinks=connectors.sinks,
+        clock=clock,
+        hooks=Telling(metrics, clock, connectors),
+        rungs=settings.rungs,
+        partitions=settings.partitions,
+        sweep_every=settings.sweep_every,
+        linger=settings.linger,
+    )
+    engine = Engine(
+        EngineSettings(
+            bootstrap_servers=kafka.bootstrap_servers,
+            security=kafka.security(),
+            app_id=settings.prefix + topology.APP,
+            worker=name,
+            data_dir=settings.data / "workers",
+            partitions=settings.partitions,
+            replication_factor=kafka.replication_factor,
+            store=settings.store,
+            session_timeout=settings.session_timeout,
+        ),
+        EngineHooks(),
+    )
+    tables = {table: engine.table(table) for table in topology.tables()}
+    for part in folds(world):
+        assert part.flow.table is not None
+        engine.fold(
+            part.flow.name,
+            [settings.prefix + topic.name for topic in part.flow.reads],
+            tables[part.flow.table],
+            part.shell(world, settings.prefix),
+            reads=[tables[table] for table in part.flow.looks_at],
+        )
+    for scan in scans(world):
+        engine.scan(
+            scan.flow.name,
+            scan.every,
+            partial(_scanned, scan, settings.prefix),
+            reads=[tables[table] for table in scan.flow.looks_at],
+            on_assigned=True,
+        )
+    shells = KafkaLog(
+        KafkaLogSettings(
+            bootstrap_servers=kafka.bootstrap_servers,
+            prefix=settings.prefix,
+            security=kafka.security(),
+            client_id=f"{settings.prefix}{name}",
+            session_timeout=settings.session_timeout,
+        )
+    )
+    for shell in (*calls(world, shells), *redeliveries(world, shells)):
+        engine.service(partial(ShellService, shell))
+    return engine
+
+
+def _scanned(scan: ScanPart, prefix: str, views: Mapping[str, View], partition: int) -> Iterator[Outgoing | None]:
+    for one in scan.step(views, partition):
+        yield None if one is None else Outgoing(prefix + one.topic, one.org.encode(), encode(one.record))

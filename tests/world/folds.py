@@ -1,0 +1,85 @@
+"""Folds and scans over the log in memory: what the engine does on Kafka, in the same order of writes."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+
+from schemas.codec import encode
+from streams import topology
+from streams.core.flows import Batch, Outgoing, View
+from streams.parts import ScanPart, World, folds, scans
+from streams.shells.fold import Fold
+from streams.shells.log import Partition
+from streams.shells.memory import MemoryLog
+from tests.streams.core.views import MemoryView
+
+Tables = dict[tuple[str, int], MemoryView]
+"""Rows by table and partition, as the changelogs keep them: they outlive a worker."""
+
+
+class MemoryFolds:
+    """One member of the folds' group: rows durable, then effects, then the commit."""
+
+    def __init__(self, world: World, log: MemoryLog, tables: Tables) -> None:
+        self._world = world
+        self._tables = tables
+        self._log = log
+        self._folds: dict[str, Fold] = {}
+        for part in folds(world):
+            shell = part.shell(world)
+            self._folds |= {topic.name: shell for topic in part.flow.reads}
+        self._scans: tuple[ScanPart, ...] = scans(world)
+        self._consumer = log.consumer(topology.APP, sorted(self._folds), self)
+        self._producer = log.producer()
+        self._owned: frozenset[int] = frozenset()
+        self._moves = 0
+        self._busy = False
+
+    async def revoked(self, partitions: Collection[Partition]) -> None:
+        del partitions
+        self._owned = frozenset()
+        self._moves += 1
+
+    async def assigned(self, partitions: Collection[Partition]) -> None:
+        self._owned = frozenset(one.partition for one in partitions)
+
+    async def run(self) -> None:
+        await self._consumer.start()
+        scanning = [asyncio.create_task(self._scan(part)) for part in self._scans]
+        try:
+            while True:
+                found = await self._consumer.fetch(100)
+                moves = self._moves
+                for partition, records in found.items():
+                    if moves != self._moves:
+                        break
+                    await self._batch(partition, records)
+        finally:
+            for task in scanning:
+                task.cancel()
+
+    async def _batch(self, partition: Partition, records: Sequence[object]) -> None:
+        fold = self._folds[partition.topic]
+        batch = Batch(partition.topic, partition.partition, records)  # type: ignore[arg-type]
+        step = fold(batch, self._views(partition.partition))
+        await self._log.alive(asyncio.sleep(0))
+        table = topology.flow(fold.name).table
+        assert table is not None
+        self._view(table, partition.partition).write(step.rows)
+        if step.effects:
+            await self._producer.send(step.effects, partition.partition)
+        await self._consumer.commit({partition: records[-1].offset + 1})  # type: ignore[attr-defined]
+
+    async def _scan(self, part: ScanPart) -> None:
+        while True:
+            for number in sorted(self._owned):
+                said = [one for one in part.step(self._views(number), number) if one is not None]
+                if said:
+                    out = [Outgoing(one.topic, one.org.encode(), encode(one.record)) for one in said]
+                    await self._producer.send(out, number)
+            await self._world.clock.sleep(part.every)
+
+    def _view(self, table: str, partition: int) -> MemoryView:
+        return self._tables.setdefault((table, partition), MemoryView())
+
+    def _views(self, partition: int) -> Mapping[str, View]:
+        return {table: self._view(table, partition) for table in topology.tables()}
