@@ -149,7 +149,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
         """Return where topics end; rows that claim to know more of a changelog than there is are thrown away.
 
-        That is so after Kafka lost data, or was set up anew while ``data_dir`` stayed; Faust would crash on every start.
+        That is so after Kafka lost data, or was set up anew while ``data_dir`` stayed; Faust would crash at each start.
         """
         ends: dict[TP, int] = dict(await super().highwaters(*partitions))
         for tp, end in ends.items():

@@ -315,7 +315,7 @@ class Engine:
                 except Exception as error:
                     log.debug("No answer about the ends of topics: %r", error)
                 else:
-                    self._note(app, consumer, {tp: end for tp, end in ends.items() if end is not None})
+                    self._note(app, consumer, ends)
                 self._answered = time.monotonic()
 
     def _note(self, app: App, consumer: Any, ends: Mapping[Any, int]) -> None:

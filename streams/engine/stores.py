@@ -215,12 +215,12 @@ class RocksStore:
         db = self._held(partition)
 
         def scan(prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-            bound = _after(prefix)
-            options = rocksdict.ReadOptions()
-            if bound is not None:
-                options.set_iterate_upper_bound(bound)
-            items = db.items(from_key=prefix, read_opt=options)
-            return items if not _OFFSET.startswith(prefix) else (row for row in items if row[0] != _OFFSET)
+            # No upper bound in the read options: rocksdict keeps a pointer into them that outlives them.
+            for key, value in db.items(from_key=prefix):
+                if not key.startswith(prefix):
+                    return
+                if key != _OFFSET:
+                    yield key, value
 
         return PartitionView(db.get, scan)
 
@@ -254,12 +254,6 @@ def _is_broken(error: Exception) -> bool:
 def is_locked(error: Exception) -> bool:
     """Whether another process (one that is about to end, most often) still holds the files."""
     return "lock" in str(error).lower()
-
-
-def _after(prefix: bytes) -> bytes | None:
-    """Return the first key after all those that begin with ``prefix``, if there is one."""
-    head = prefix.rstrip(b"\xff")
-    return head[:-1] + bytes([head[-1] + 1]) if head else None
 
 
 def new_store(settings: EngineSettings, name: str, memory: RocksMemory | None) -> PartitionStore:

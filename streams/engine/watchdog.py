@@ -10,6 +10,9 @@ from streams.engine.fatal import Exit
 
 TP = tuple[str, int]
 
+BEAT_PATIENCE = 5.0
+"""Seconds without a beat of the event loop after which it is no wonder that questions stay unanswered."""
+
 GROUP_ERROR_PATIENCE = 3.0
 """Seconds that an error of the group may wait to be noticed by aiokafka itself."""
 
@@ -89,7 +92,7 @@ class Watchdog:
         if vitals.moving:
             self._standings.clear()
             return None
-        if vitals.answer_age > self._stalled_after:
+        if vitals.answer_age > self._stalled_after and vitals.beat_age < BEAT_PATIENCE:
             return Exit.STALLED, f"the consumer has not answered for {vitals.answer_age:.0f} s"
         seen: dict[TP, tuple[float, Standing]] = {}
         for tp, standing in vitals.standings.items():

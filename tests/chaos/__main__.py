@@ -17,7 +17,7 @@ def broker(bootstrap: str | None) -> Iterator[str]:
     if bootstrap:
         yield bootstrap
         return
-    from streams.broker import embedded_kafka  # type: ignore[import-not-found, attr-defined, unused-ignore]
+    from streams.broker import embedded_kafka
 
     with tempfile.TemporaryDirectory(prefix="chaos-kafka-") as folder, embedded_kafka(Path(folder)) as running:
         yield str(running)
