@@ -22,6 +22,7 @@ from streams.flows.fetch_changes import FetchChanges, Sources
 from streams.flows.mark_turns import MarkTurns
 from streams.flows.schedule_sweeps import ScheduleSweeps
 from streams.flows.sweep_accounts import SweepAccounts
+from streams.flows.watch_deliveries import WatchDeliveries
 from streams.shells.call import Call, CallFlow, CallMetrics, Perform
 from streams.shells.fold import Fold, FoldHooks, FoldStep
 from streams.shells.log import Log, partition_of
@@ -39,12 +40,19 @@ SCHEDULE_EVERY = 1.0
 TURN_EVERY = 60.0
 """Seconds between two looks whether the date has turned somewhere."""
 
+WATCH_EVERY = 15.0
+"""Seconds between two looks for the oldest undelivered change."""
+
 
 class Hooks(CallMetrics, FoldHooks, Protocol):
     """What the parts tell whoever measures them."""
 
     def told(self, batch: Batch, answer: Accepted | Failure) -> None:
         """Hear of a receiver's answer."""
+        ...
+
+    def oldest(self, sink: str, partition: int, seconds: float) -> None:
+        """Hear of the age of the oldest change that a receiver has not acknowledged."""
         ...
 
 
@@ -109,9 +117,11 @@ def scans(world: World) -> tuple[ScanPart, ...]:
     """Put the scans together."""
     sweeps = ScheduleSweeps(world.connections, world.sweep_every, world.home, world.clock)
     turns = MarkTurns(world.connections, world.day, world.home, world.clock)
+    watch = WatchDeliveries(tuple(sink.name for sink in world.sinks), world.clock, world.hooks.oldest)
     return (
         ScanPart(topology.flow("schedule_sweeps"), SCHEDULE_EVERY, sweeps.step),
         ScanPart(topology.flow("mark_turns"), TURN_EVERY, turns.step),
+        ScanPart(topology.flow("watch_deliveries"), WATCH_EVERY, watch.step),
     )
 
 

@@ -115,6 +115,12 @@ FLOWS: tuple[Flow, ...] = (
         looks_at=(RENT_ROLL,),
     ),
     Flow(
+        "watch_deliveries",
+        Kind.SCAN,
+        "measures the oldest change that a receiver has not acknowledged",
+        looks_at=(DELIVERIES,),
+    ),
+    Flow(
         "deliver_batches",
         Kind.CALL,
         "POSTs a batch to its receiver",
