@@ -12,7 +12,8 @@ from streams.engine.folding import Rim
 from streams.engine.stores import NotHeld
 from streams.engine.tables import TableHandle
 
-ScanFunction = Callable[[Mapping[str, View], int], Iterable[Outgoing]]
+ScanFunction = Callable[[Mapping[str, View], int], Iterable[Outgoing | None]]
+"""May yield ``None`` for what it looked at in vain: other work goes on between any `CHUNK` of what it yields."""
 
 CHUNK = 500
 """Effects that are written at once; between two chunks the event loop serves everybody else."""
@@ -84,11 +85,12 @@ class Scanning:
         began, count, move = time.perf_counter(), 0, self._moves()
         if move is None:
             return False
-        effects = iter(scan.step(rim.views(scan.reads, partition), partition))
-        while chunk := list(islice(effects, CHUNK)):
+        found = iter(scan.step(rim.views(scan.reads, partition), partition))
+        while chunk := list(islice(found, CHUNK)):
             if self._moves() != move:
                 return False
-            for topic, sent in (await rim.output.effects(partition, chunk)).items():
+            effects = [one for one in chunk if one is not None]
+            for topic, sent in (await rim.output.effects(partition, effects)).items() if effects else ():
                 rim.hooks.effects(scan.name, topic, sent)
                 count += sent
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""``watch_deliveries``: finds the oldest change that a receiver has not acknowledged, what waits and is parked included."""
+"""``watch_deliveries``: finds the oldest change that a receiver has not acknowledged, parked ones included."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
