@@ -6,18 +6,18 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streams.core.flows import Batch, Outgoing, Step, View
+from streams.core.flows import Batch, Step, View
 from streams.engine.app import App
 from streams.engine.fatal import Exit, Fatal
 from streams.engine.folding import Fold, Folding, Rim
 from streams.engine.hooks import EngineHooks
 from streams.engine.lease import Lease
 from streams.engine.output import Output
-from streams.engine.scanning import Scan, Scanning
+from streams.engine.scanning import Scan, ScanFunction, Scanning
 from streams.engine.settings import EngineSettings
 from streams.engine.stores import PartitionStore, RocksMemory, new_store
 from streams.engine.tables import TableHandle
@@ -123,7 +123,7 @@ class Engine:
         self,
         name: str,
         every: float,
-        step: Callable[[Mapping[str, View], int], Iterable[Outgoing]],
+        step: ScanFunction,
         reads: Sequence[TableHandle] = (),
         *,
         on_assigned: bool = False,
