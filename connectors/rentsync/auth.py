@@ -1,0 +1,38 @@
+"""How we say to RentSync who we are: THE TABLE of ways, each a builder of an `httpx.Auth`.
+
+An `httpx.Auth` sees the finished request, so a way that signs the body or renews a token needs no other seam.
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Final
+
+import httpx
+from pydantic import SecretStr
+
+if TYPE_CHECKING:
+    from connectors.rentsync.settings import RentSyncSettings
+
+
+class ApiKey(httpx.Auth):
+    """Sends the key as ``X-API-Key``."""
+
+    def __init__(self, key: SecretStr) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["X-API-Key"] = self._key.get_secret_value()
+        yield request
+
+
+def _api_key(settings: "RentSyncSettings") -> httpx.Auth:
+    return ApiKey(settings.api_key)
+
+
+AUTHS: Final[Mapping[str, Callable[["RentSyncSettings"], httpx.Auth] | None]] = {
+    "api-key": _api_key,
+    "bearer": None,
+    "static-token": None,
+    "hmac": None,
+    "oauth2": None,
+}
+"""Every way that `RENTSYNC_AUTH` may name; null: it is not built yet."""

@@ -1,0 +1,384 @@
+"""A local server that behaves as a careful receiver would: the RentSync of the demo, the tests and the benchmarks.
+
+Nothing public says how the real one behaves; this one holds the sender to the guide's own examples and to the drafts
+that it names: a wrong key is 401, a wrong body is 422 with every member named, an ``Idempotency-Key`` replays the first
+result, and the same key with another body is refused.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Self
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from connectors.ports import Clock
+
+PATH: Final = "/v1/rent-roll/sync"
+MOST_BYTES: Final = 32 * 1024 * 1024
+KEYS_KEPT: Final = 100_000
+
+# ------------------------------------------------------------------------------------------------- what it remembers
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A request that was accepted: when it came and what it said."""
+
+    at: datetime
+    sync_id: str
+    key: str
+    mode: str
+    user_agent: str
+    body: Mapping[str, Any]
+
+    @property
+    def project(self) -> int:
+        return int(self.body["property"]["project_id"])
+
+    @property
+    def units(self) -> list[Mapping[str, Any]]:
+        return list(self.body["units"])
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A unit as the receiver lists it now."""
+
+    project_id: int
+    unit_id: int
+    unit_code: str
+    status_name: str
+    is_available: bool
+    base_rent: float | None
+    at: datetime
+    sync_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What one request meets instead of, or before, its answer."""
+
+    status: int | None = None
+    retry_after: str | None = None
+    seconds: float = 0.0
+    drop: bool = False
+    """The request is accepted, then the connection breaks before the answer is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The first result under an ``Idempotency-Key``, and of which body."""
+
+    fingerprint: bytes
+    status: int
+    answer: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _Books:
+    accepted: list[Delivery] = field(default_factory=list)
+    state: dict[int, Listed] = field(default_factory=dict)
+    units: dict[int, set[int]] = field(default_factory=dict)
+    """The units of each property."""
+    statuses: list[int] = field(default_factory=list)
+    firsts: dict[str, _First] = field(default_factory=dict)
+
+
+# ------------------------------------------------------------------------------------------------------- its answers
+
+
+class _BrokenOff(Response):
+    """An answer that promises more than it sends: the server then has to break the connection."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"64")]})
+        await send({"type": "http.response.body", "body": b"{", "more_body": True})
+
+
+def _problem(status: int, title: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+class RentSyncStandIn:
+    """Takes batches of shape `property`, remembers them, and fails when it is told to.
+
+    Faults are met in the order in which they were planned, one by each request.
+    """
+
+    def __init__(self, api_key: str, clock: Clock) -> None:
+        self._api_key = api_key.encode()
+        self._clock = clock
+        self._faults: deque[Fault] = deque()
+        self._books = _Books()
+        self._waiting: list[asyncio.Future[None]] = []
+        self.app = Starlette(
+            routes=[
+                Route(PATH, self._sync, methods=["POST"]),
+                Route("/v1/rent-roll", self._roll, methods=["GET"]),
+            ]
+        )
+
+    # ------------------------------------------------------------------------------------------- for who looks at it
+
+    @property
+    def accepted(self) -> list[Delivery]:
+        """Every request that was accepted for the first time, in order."""
+        return self._books.accepted
+
+    @property
+    def state(self) -> Mapping[int, Listed]:
+        """Every unit as it is listed now, by its id."""
+        return self._books.state
+
+    @property
+    def statuses(self) -> list[int]:
+        """The status of every answer, in order; 0 where the connection was broken instead."""
+        return self._books.statuses
+
+    async def wait_for(self, predicate: Callable[[Self], bool], timeout: float) -> None:  # noqa: ASYNC109
+        """Wait until ``predicate`` holds, looking whenever something arrived. Raises `TimeoutError`."""
+        async with asyncio.timeout(timeout):
+            while not predicate(self):
+                arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._waiting.append(arrival)
+                await arrival
+
+    def _arrived(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for arrival in waiting:
+            arrival.get_loop().call_soon_threadsafe(_wake, arrival)
+
+    # ------------------------------------------------------------------------------------------------ for who breaks it
+
+    def plan(self, fault: Fault, times: int = 1) -> None:
+        """Let the next ``times`` requests meet this fault."""
+        self._faults.extend([fault] * times)
+
+    def answer_next(self, status: int, times: int = 1, retry_after: str | None = None) -> None:
+        """Refuse the next requests with this status."""
+        self.plan(Fault(status, retry_after), times)
+
+    def delay_next(self, seconds: float, times: int = 1) -> None:
+        """Let the next requests wait for their answer."""
+        self.plan(Fault(seconds=seconds), times)
+
+    def drop_next(self, times: int = 1) -> None:
+        """Accept the next requests, but break the connection before the answer arrives."""
+        self.plan(Fault(drop=True), times)
+
+    def recover(self) -> None:
+        """Forget the faults that are still planned."""
+        self._faults.clear()
+
+    # --------------------------------------------------------------------------------------------------------- routes
+
+    async def _roll(self, request: Request) -> Response:
+        del request
+        units = [
+            {
+                "project_id": unit.project_id,
+                "unit_id": unit.unit_id,
+                "unit_code": unit.unit_code,
+                "status_name": unit.status_name,
+                "is_available": unit.is_available,
+                "base_rent": unit.base_rent,
+                "received_at": unit.at.isoformat(),
+                "sync_id": unit.sync_id,
+            }
+            for unit in sorted(self._books.state.values(), key=lambda unit: (unit.project_id, unit.unit_id))
+        ]
+        return JSONResponse({"requests": len(self._books.accepted), "units": units})
+
+    async def _sync(self, request: Request) -> Response:
+        body = await request.body()
+        fault = self._faults.popleft() if self._faults else Fault()
+        if fault.seconds:
+            await self._clock.sleep(fault.seconds)
+        if fault.status is not None:
+            wait = {"Retry-After": fault.retry_after} if fault.retry_after is not None else None
+            response = _problem(fault.status, "Planned", "This answer was planned.", wait)
+        else:
+            response = self._take(request, body)
+            if fault.drop:
+                response = _BrokenOff()
+        self._books.statuses.append(0 if isinstance(response, _BrokenOff) else response.status_code)
+        self._arrived()
+        return response
+
+    def _take(self, request: Request, body: bytes) -> Response:
+        refused = self._refused(request, body)
+        if refused is not None:
+            return refused
+        key = _key(request)
+        if key is None:
+            return _problem(400, "Bad Request", "The header Idempotency-Key has to be there, a string in quotes.")
+        fingerprint = hashlib.sha256(body).digest()
+        first = self._books.firsts.get(key)
+        if first is None:
+            return self._take_new(request, key, fingerprint, body)
+        if first.fingerprint != fingerprint:
+            return _problem(422, "Idempotency-Key reused", "This Idempotency-Key came with another body before.")
+        return JSONResponse(first.answer, first.status, {"Idempotent-Replayed": "true"})
+
+    def _refused(self, request: Request, body: bytes) -> Response | None:
+        given = request.headers.get("x-api-key", "").encode()
+        if not hmac.compare_digest(given, self._api_key):
+            return _problem(401, "Unauthorized", "The header X-API-Key does not carry a key that is known here.")
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            return _problem(415, "Unsupported Media Type", "The body has to be application/json.")
+        if len(body) > MOST_BYTES:
+            return _problem(413, "Content Too Large", f"A body has at most {MOST_BYTES} bytes.")
+        return None
+
+    def _take_new(self, request: Request, key: str, fingerprint: bytes, body: bytes) -> Response:
+        try:
+            said = json.loads(body)
+        except (ValueError, RecursionError):
+            return _problem(400, "Bad Request", "The body is not JSON.")
+        sync_id = request.headers.get("x-aigent-sync-id", "")
+        mode = request.headers.get("x-aigent-sync-mode", "")
+        errors = [{"pointer": pointer, "detail": detail} for pointer, detail in problems(said)]
+        if not errors and sync_id != said["sync_metadata"]["sync_id"]:
+            errors.append({"pointer": "#/sync_metadata/sync_id", "detail": "differs from the header X-Aigent-Sync-ID"})
+        if mode not in {"snapshot", "delta"}:
+            errors.append({"pointer": "#", "detail": "the header X-Aigent-Sync-Mode has to be snapshot or delta"})
+        if errors:
+            return _problem(422, "Unprocessable Content", "The body is not a rent roll.", errors=errors)
+        delivery = Delivery(self._clock.now(), sync_id, key, mode, request.headers.get("user-agent", ""), said)
+        self._list(delivery)
+        answer = {"received": True, "sync_id": sync_id, "units": len(delivery.units)}
+        if len(self._books.firsts) >= KEYS_KEPT:
+            self._books.firsts.pop(next(iter(self._books.firsts)))
+        self._books.firsts[key] = _First(fingerprint, 200, answer)
+        self._books.accepted.append(delivery)
+        return JSONResponse(answer)
+
+    def _list(self, delivery: Delivery) -> None:
+        """A snapshot says everything of its property; a delta says what it names."""
+        state = self._books.state
+        if delivery.mode == "snapshot":
+            for unit_id in self._books.units.pop(delivery.project, set()):
+                state.pop(unit_id, None)
+        units = self._books.units.setdefault(delivery.project, set())
+        for unit in delivery.units:
+            units.add(unit["unit_id"])
+            state[unit["unit_id"]] = Listed(
+                delivery.project,
+                unit["unit_id"],
+                unit["unit_code"],
+                unit["status_name"],
+                unit["is_available"],
+                unit["base_rent"],
+                delivery.at,
+                delivery.sync_id,
+            )
+
+
+def _key(request: Request) -> str | None:
+    """The text of ``Idempotency-Key``, a string of RFC 8941."""
+    found = re.fullmatch(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"', request.headers.get("idempotency-key", ""))
+    return found and found[1]
+
+
+def _wake(arrival: "asyncio.Future[None]") -> None:
+    if not arrival.done():
+        arrival.set_result(None)
+
+
+# --------------------------------------------------------------------------------------------------- what a body says
+
+_STATUSES: Final = ("Available", "Rented", "Unavailable", "Removed")
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+Rule = tuple[Callable[[object], bool], str]
+
+_TEXT: Final[Rule] = (_is_text, "has to be a text")
+_FILLED: Final[Rule] = (lambda value: isinstance(value, str) and bool(value.strip()), "has to be a text, not empty")
+_INTEGER: Final[Rule] = (_is_integer, "has to be a whole number")
+_OBJECT: Final[Rule] = (lambda value: isinstance(value, dict), "has to be an object")
+
+_BODY: Final[Mapping[str, Rule]] = {
+    "sync_metadata": _OBJECT,
+    "property": _OBJECT,
+    "units": (lambda value: isinstance(value, list), "has to be an array"),
+}
+_METADATA: Final[Mapping[str, Rule]] = {
+    "sync_id": (
+        lambda value: (
+            isinstance(value, str) and bool(re.fullmatch(r"sync-\d{4}(-\d\d){5}(-[1-9]\d*)?", value, re.ASCII))
+        ),
+        "has to look like sync-2025-01-15-02-00-00",
+    ),
+    "sync_timestamp": (
+        lambda value: (
+            isinstance(value, str) and bool(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", value, re.ASCII))
+        ),
+        "has to look like 2025-01-15T02:00:00Z",
+    ),
+    "source": _FILLED,
+}
+_PROPERTY: Final[Mapping[str, Rule]] = {"project_id": _INTEGER, "project_name": _FILLED, "address": _TEXT}
+_UNIT: Final[Mapping[str, Rule]] = {
+    "unit_id": _INTEGER,
+    "unit_code": _TEXT,
+    "status_name": (lambda value: value in _STATUSES, f"has to be one of {', '.join(_STATUSES)}"),
+    "is_available": (lambda value: isinstance(value, bool), "has to be true or false"),
+    "base_rent": (
+        lambda value: value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0),
+        "has to be a number that is not negative, or null",
+    ),
+}
+
+
+def problems(said: object) -> Iterator[tuple[str, str]]:
+    """What is wrong with a body of shape `property`: a JSON pointer and a sentence's end for each member."""
+    if not isinstance(said, dict):
+        yield "#", "has to be an object"
+        return
+    yield from _members(said, _BODY, "#")
+    for name, rules in (("sync_metadata", _METADATA), ("property", _PROPERTY)):
+        if isinstance(said.get(name), dict):
+            yield from _members(said[name], rules, f"#/{name}")
+    units = said.get("units")
+    seen: set[object] = set()
+    for index, unit in enumerate(units if isinstance(units, list) else ()):
+        where = f"#/units/{index}"
+        if not isinstance(unit, dict):
+            yield where, "has to be an object"
+            continue
+        yield from _members(unit, _UNIT, where)
+        unit_id = unit.get("unit_id")
+        if _is_integer(unit_id) and unit_id in seen:
+            yield f"{where}/unit_id", "is there twice"
+        seen.add(str(unit_id) if not _is_integer(unit_id) else unit_id)
+
+
+def _members(said: Mapping[str, object], rules: Mapping[str, Rule], where: str) -> Iterator[tuple[str, str]]:
+    for name, (holds, words) in rules.items():
+        if name not in said:
+            yield f"{where}/{name}", "is missing"
+        elif not holds(said[name]):
+            yield f"{where}/{name}", words
+    for name in (name for name in said if name not in rules):
+        yield f"{where}/{name.replace('~', '~0').replace('/', '~1')}", "is not a member that is known here"

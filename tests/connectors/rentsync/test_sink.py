@@ -1,0 +1,207 @@
+"""RentSync as a `ListingSink`, and its stand-in, over a real connection."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+import httpx
+import pytest
+from starlette.responses import JSONResponse
+
+from connectors.clock import SystemClock
+from connectors.ports import Accepted, ListingSink, Rejected, Throttled, Unauthorized, Unavailable
+from connectors.rentsync.settings import RentSyncSettings
+from connectors.rentsync.sink import MOST_WORDS, RentSyncSink
+from connectors.rentsync.standin import PATH, RentSyncStandIn
+from connectors.serving import running
+from schemas.delivery import BatchMode, UnitState
+from tests.connectors.sink_suite import CANARY, Receiver, SinkSuite, batch, unit
+
+
+@asynccontextmanager
+async def opened(url: str, key: str = CANARY) -> AsyncIterator[RentSyncSink]:
+    env = {"RENTSYNC_URL": url, "RENTSYNC_API_KEY": key, "RENTSTREAM_ALLOW_PRIVATE": "1"}
+    sink = RentSyncSink(RentSyncSettings.read(env), SystemClock())
+    try:
+        yield sink
+    finally:
+        await sink.aclose()
+
+
+class TestRentSync(SinkSuite):
+    """RentSync keeps the promises of every sink."""
+
+    @asynccontextmanager
+    async def open(self, url: str) -> AsyncIterator[ListingSink]:
+        async with opened(url) as sink:
+            yield sink
+
+    async def test_the_key_travels_as_the_guide_says(self) -> None:
+        """The header X-API-Key carries the bare key."""
+        receiver = Receiver(lambda: JSONResponse({}))
+        async with running(receiver) as url, self.open(url) as sink:
+            await sink.deliver(batch())
+
+        assert receiver.headers[0]["x-api-key"] == CANARY
+
+    async def test_a_refusal_keeps_the_receivers_words(self) -> None:
+        """A person who reads a dead letter sees why, on one line and short; from an error of the server, nothing."""
+        said = {"detail": "bad\nroll", "errors": [{"pointer": "#/units/0", "detail": "x" * 999}, "also this", 7]}
+        for status, words in ((422, "bad roll; #/units/0 xxx"), (500, None)):
+            receiver = Receiver(lambda status=status: JSONResponse(said, status))  # type: ignore[misc]
+            async with running(receiver) as url, self.open(url) as sink:
+                outcome = await sink.deliver(batch())
+
+            assert isinstance(outcome, Rejected | Unavailable)
+            assert (words is None) or words in outcome.detail
+            assert (words is None) == ("xxx" not in outcome.detail)
+            assert len(outcome.detail) < MOST_WORDS + 60
+
+
+@asynccontextmanager
+async def pair() -> AsyncIterator[tuple[RentSyncStandIn, RentSyncSink, str]]:
+    standin = RentSyncStandIn(CANARY, SystemClock())
+    async with running(standin.app) as url, opened(url + PATH) as sink:
+        yield standin, sink, url
+
+
+async def test_what_is_sent_is_listed() -> None:
+    """A snapshot says everything of a property, a delta what it names."""
+    async with pair() as (standin, sink, url):
+        await sink.deliver(batch(unit(1), unit(2, "102", UnitState.RENTED)))
+        delta = batch(unit(2, "102"), mode=BatchMode.DELTA, batch_id="b2", sync_id="sync-2025-01-15-02-00-01")
+        await sink.deliver(delta)
+        after_delta = {one: listed.status_name for one, listed in standin.state.items()}
+        await sink.deliver(batch(unit(1), batch_id="b3", sync_id="sync-2025-01-15-02-00-02"))
+        async with httpx.AsyncClient() as client:
+            roll = (await client.get(url + "/v1/rent-roll")).json()
+
+    assert after_delta == {1: "Available", 2: "Available"}
+    assert list(standin.state) == [1]
+    assert [sent.mode for sent in standin.accepted] == ["snapshot", "delta", "snapshot"]
+    assert roll["requests"] == 3
+    assert [one["unit_id"] for one in roll["units"]] == [1]
+
+
+async def test_a_repeated_batch_is_taken_once() -> None:
+    """The stand-in replays the first result; the same key with another body is refused."""
+    async with pair() as (standin, sink, _):
+        assert isinstance(await sink.deliver(batch()), Accepted)
+        assert isinstance(await sink.deliver(batch()), Accepted)
+        other = await sink.deliver(batch(unit(base_rent=Decimal(1))))
+
+    assert isinstance(other, Rejected)
+    assert "another body" in other.detail
+    assert len(standin.accepted) == 1
+    assert standin.statuses == [200, 200, 422]
+
+
+async def test_faults_are_met_in_their_order() -> None:
+    """Answers, delays and broken connections come one a request, then all is well."""
+    async with pair() as (standin, sink, _):
+        standin.answer_next(500, times=2)
+        standin.answer_next(429, retry_after="3")
+        standin.drop_next()
+        standin.delay_next(0.01)
+        outcomes = [await sink.deliver(batch()) for _ in range(5)]
+
+    assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable, Throttled, Unavailable, Accepted]
+    assert standin.statuses == [500, 500, 429, 0, 200]
+    assert len(standin.accepted) == 1, "what was dropped had been accepted; the repetition was recognised"
+
+
+async def test_planned_faults_can_be_forgotten() -> None:
+    """`recover` makes the stand-in well again."""
+    async with pair() as (standin, sink, _):
+        standin.answer_next(500, times=100)
+        standin.recover()
+
+        assert isinstance(await sink.deliver(batch()), Accepted)
+
+
+async def test_waiting_ends_with_the_arrival_or_with_the_time() -> None:
+    """`wait_for` returns when its condition holds and gives up in time."""
+    async with pair() as (standin, sink, _):
+        with pytest.raises(TimeoutError):
+            await standin.wait_for(lambda seen: len(seen.accepted) == 1, timeout=0.05)
+        waiting = asyncio.create_task(standin.wait_for(lambda seen: len(seen.accepted) == 1, timeout=5))
+        await sink.deliver(batch())
+        await waiting
+
+
+async def test_a_wrong_key_is_unauthorized() -> None:
+    """The stand-in knows one key."""
+    standin = RentSyncStandIn("right", SystemClock())
+    async with running(standin.app) as url, opened(url + PATH, key="wrong") as sink:
+        outcome = await sink.deliver(batch())
+
+    assert isinstance(outcome, Unauthorized)
+    assert standin.accepted == []
+
+
+GOOD = {
+    "sync_metadata": {
+        "sync_id": "sync-2025-01-15-02-00-00",
+        "sync_timestamp": "2025-01-15T02:00:00Z",
+        "source": "s",
+    },
+    "property": {"project_id": 1, "project_name": "n", "address": ""},
+    "units": [{"unit_id": 1, "unit_code": "", "status_name": "Rented", "is_available": False, "base_rent": None}],
+}
+HEADERS = {
+    "x-api-key": CANARY,
+    "idempotency-key": '"k"',
+    "x-aigent-sync-id": "sync-2025-01-15-02-00-00",
+    "x-aigent-sync-mode": "delta",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "headers", "status", "pointers"),
+    [
+        ({}, {}, 200, []),
+        ({}, {"content-type": "text/plain"}, 415, []),
+        ({}, {"idempotency-key": "k"}, 400, []),
+        ({}, {"x-aigent-sync-mode": "some"}, 422, ["#"]),
+        ({}, {"x-aigent-sync-id": "sync-2025-01-15"}, 422, ["#/sync_metadata/sync_id"]),
+        ({"units": None}, {}, 422, ["#/units"]),
+        ({"units": [1]}, {}, 422, ["#/units/0"]),
+        ({"units": GOOD["units"] * 2}, {}, 422, ["#/units/1/unit_id"]),  # type: ignore[operator]
+        (
+            {"property": {"project_id": "1", "address": ""}},
+            {},
+            422,
+            ["#/property/project_id", "#/property/project_name"],
+        ),
+        ({"more/less": 1}, {}, 422, ["#/more~1less"]),
+        ({"units": [{"unit_id": [], "unit_code": "a"}] * 2}, {}, 422, None),
+    ],
+)
+async def test_the_stand_in_names_every_wrong_member(
+    change: dict[str, object], headers: dict[str, str], status: int, pointers: list[str] | None
+) -> None:
+    """A body that is not the guide's is refused, with a pointer to each member."""
+    standin = RentSyncStandIn(CANARY, SystemClock())
+    async with running(standin.app) as url, httpx.AsyncClient() as client:
+        answer = await client.post(url + PATH, json=GOOD | change, headers=HEADERS | headers)
+
+    assert answer.status_code == status
+    if status != 200:
+        assert answer.headers["content-type"] == "application/problem+json"
+    if pointers is not None:
+        assert [error["pointer"] for error in answer.json().get("errors", [])] == pointers
+    assert len(standin.accepted) == (status == 200)
+
+
+async def test_the_stand_in_survives_what_is_no_json() -> None:
+    """Bytes that are no JSON, an array, and deep nesting are answered."""
+    standin = RentSyncStandIn(CANARY, SystemClock())
+    headers = HEADERS | {"content-type": "application/json"}
+    async with running(standin.app) as url, httpx.AsyncClient() as client:
+        answers = [
+            (await client.post(url + PATH, content=body, headers=headers)).status_code
+            for body in (b"\xff", b"[]", b"[" * 100_000, b"")
+        ]
+
+    assert answers == [400, 422, 400, 400]
