@@ -223,7 +223,8 @@ def check_url(url: str, allow_private: bool) -> str | None:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
-    except ValueError:
+        httpx.URL(url)
+    except (ValueError, httpx.InvalidURL):
         return "it is not a valid address"
     if parts.scheme not in {"http", "https"} or not host or re.search(r"[\s\x00-\x1f\\]", url):
         return "it must be a full address such as https://api.example.com/v1"

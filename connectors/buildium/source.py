@@ -1,0 +1,285 @@
+"""Reads one Buildium account: the port `connectors.ports.PropertySource`.
+
+Three things here are on purpose. A 404 removes something from a rent roll, so it is believed only in the form that
+Buildium gives it, and only from an address that has proven to be Buildium's (`_proven`). Pages are sorted by a unique
+field, because an unsorted offset skips rows. And every call, repetitions too, goes through the connection's budget.
+"""
+
+import json
+import logging
+import random as randomness
+from collections.abc import Sequence
+from typing import Any, Final
+
+import httpx
+
+from connectors.budget import Budget, Limits
+from connectors.buildium.auth import BuildiumAuth
+from connectors.buildium.mapping import entity_id, read_list, read_one, snapshot, tenant_leases
+from connectors.buildium.settings import BuildiumSettings
+from connectors.http import Patience, Reply, exchange, open_client
+from connectors.ports import (
+    Clock,
+    Failure,
+    Fetched,
+    Found,
+    Gone,
+    Missing,
+    PageOf,
+    Priority,
+    Rejected,
+    Throttled,
+    Unauthorized,
+    Unavailable,
+)
+from schemas.base import EntityKind
+from schemas.rent_roll import LeaseSnapshot
+
+_LOG: Final = logging.getLogger(__name__)
+_WHO: Final = "Buildium"
+
+PAGE_SIZE: Final = 1000
+"""The most that Buildium gives; a larger limit is cut to it without a word."""
+
+BUDGET: Final = Limits(in_flight=10, starts=10, window=1.02)
+"""Buildium's limit; the window is a little wider, because calls that start a second apart may arrive closer."""
+
+THROTTLE_SECONDS: Final = 0.2
+"""How long a connection pauses after a 429 that says nothing itself (Buildium, Rate Limiting section)."""
+
+_ENTITY: Final = {
+    EntityKind.PROPERTY: "/rentals/{id}",
+    EntityKind.UNIT: "/rentals/units/{id}",
+    EntityKind.LEASE: "/leases/{id}",
+    EntityKind.TENANT: "/leases/tenants/{id}",
+    EntityKind.LISTING: "/rentals/units/{id}/listing",
+}
+
+_LIST: Final[dict[EntityKind, tuple[str, tuple[tuple[str, str], ...]]]] = {
+    EntityKind.PROPERTY: ("/rentals", (("orderby", "Id"),)),
+    EntityKind.UNIT: ("/rentals/units", (("orderby", "Id"),)),
+    EntityKind.LEASE: ("/leases", (("leasestatuses", "Active"), ("leasestatuses", "Future"), ("orderby", "Id"))),
+    EntityKind.LISTING: ("/rentals/units/listings", ()),
+}
+
+LISTING_ORDERS: Final = ("Unit.Id", "ListingDate,AvailableDate,Rent")
+"""A listing has no id of its own, and Buildium does not say whether one may sort by the unit's: tried in this order."""
+
+
+class BuildiumSource:
+    """One connection of Buildium, as a source of properties, units, leases and listings."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        base_url: str,
+        budget: Budget,
+        clock: Clock,
+        *,
+        patience: Patience | None = None,
+        auth: httpx.Auth | None = None,
+        random: randomness.Random | None = None,
+    ) -> None:
+        self._client = client
+        self._base_url = base_url
+        self._budget = budget
+        self._clock = clock
+        self._patience = patience or Patience()
+        self._auth = auth
+        self._random = random or randomness.Random()  # noqa: S311 - jitter, not a secret
+        self._proven = False
+        self._listing_order = 0
+
+    @classmethod
+    def open(
+        cls,
+        settings: BuildiumSettings,
+        clock: Clock,
+        *,
+        budget: Budget | None = None,
+        user_agent: str = "RentStream",
+        random: randomness.Random | None = None,
+    ) -> "BuildiumSource":
+        """A source with a client and, unless one is shared with other ports of the connection, a budget of its own."""
+        auth = (
+            BuildiumAuth(settings.client_id, settings.client_secret)
+            if settings.client_id and settings.client_secret
+            else None
+        )
+        client = open_client(
+            user_agent=user_agent,
+            seconds=settings.patience.timeout,
+            connections=BUDGET.in_flight,
+            allow_private=settings.allow_private,
+        )
+        return cls(
+            client,
+            settings.base_url,
+            budget or Budget(clock, BUDGET),
+            clock,
+            patience=settings.patience,
+            auth=auth,
+            random=random,
+        )
+
+    @property
+    def page_size(self) -> int:
+        return PAGE_SIZE
+
+    @property
+    def budget(self) -> Budget:
+        return self._budget
+
+    async def aclose(self) -> None:
+        await self._budget.aclose()
+        await self._client.aclose()
+
+    async def probe(self, priority: Priority = Priority.COMMAND) -> Failure | None:
+        """One cheap call that says whether address and key are good; null if they are."""
+        answer = await self._get("/rentals", (("limit", "1"),), priority)
+        if isinstance(answer, Reply):
+            if read_list(EntityKind.PROPERTY, answer.body) is None:
+                return Missing(f"{_WHO}: what answers at this address is not Buildium's API", answer.status)
+            self._proven = True
+            return None
+        return answer
+
+    async def fetch(self, kind: EntityKind, entity: int, priority: Priority = Priority.NOTICE) -> Fetched | Failure:
+        """An entity as it is now; a lease with its unit, whose flags follow the lease; a tenant as its leases."""
+        if kind is EntityKind.TENANT:
+            return await self._fetch_tenant(entity, priority)
+        one = await self._fetch_one(kind, entity, priority)
+        if not isinstance(one, (Found, Gone)):
+            return one
+        if not (isinstance(one, Found) and isinstance(one.snapshot, LeaseSnapshot)):
+            return Fetched((one,))
+        unit = await self._fetch_one(EntityKind.UNIT, one.snapshot.unit_id, priority)
+        return Fetched((one, unit)) if isinstance(unit, (Found, Gone)) else unit
+
+    async def page(self, kind: EntityKind, offset: int, priority: Priority = Priority.SWEEP) -> PageOf | Failure:
+        """A page of a list, in the order of the ids (listings: as `LISTING_ORDERS` allows)."""
+        if kind not in _LIST:
+            return Rejected(f"{_WHO} has no list of kind {kind} that a sweep could read")
+        path, query = _LIST[kind]
+        place = (("offset", str(offset)), ("limit", str(PAGE_SIZE)))
+        if kind is not EntityKind.LISTING:
+            return self._page(kind, await self._get(path, (*query, *place), priority))
+        while True:
+            tried = self._listing_order
+            order = ("orderby", LISTING_ORDERS[tried])
+            answer = await self._get(path, (*query, order, *place), priority)
+            if not isinstance(answer, Rejected) or tried + 1 == len(LISTING_ORDERS):
+                return self._page(kind, answer)
+            _LOG.warning("Buildium does not sort listings by %s; sorting them by the next best", order[1])
+            self._listing_order = max(self._listing_order, tried + 1)
+
+    # ------------------------------------------------------------------------------------------------------- one entity
+
+    async def _fetch_one(self, kind: EntityKind, entity: int, priority: Priority) -> Found | Gone | Failure:
+        row = await self._read(kind, entity, priority)
+        if not isinstance(row, dict):
+            return row
+        if kind is EntityKind.LISTING and not isinstance(row.get("Unit"), dict):
+            row = {**row, "Unit": {"Id": entity}}
+        found = snapshot(kind, row)
+        if found is None:
+            return Rejected(f"{_WHO} sent {kind} {entity} without the ids that it needs", 200)
+        if entity_id(found) != entity:
+            return Unavailable(f"{_WHO} was asked for {kind} {entity} and sent {entity_id(found)}", 200)
+        return Found(kind, entity, found)
+
+    async def _fetch_tenant(self, tenant: int, priority: Priority) -> Fetched | Failure:
+        row = await self._read(EntityKind.TENANT, tenant, priority)
+        if isinstance(row, Gone):
+            return Fetched(())
+        if not isinstance(row, dict):
+            return row
+        whole, incomplete = tenant_leases(row)
+        items: list[Found | Gone] = [Found(EntityKind.LEASE, lease.id, lease) for lease in whole]
+        for lease in incomplete:
+            one = await self._fetch_one(EntityKind.LEASE, lease, priority)
+            if not isinstance(one, (Found, Gone)):
+                return one
+            items.append(one)
+        return Fetched(tuple(items))
+
+    async def _read(self, kind: EntityKind, entity: int, priority: Priority) -> dict[str, Any] | Gone | Failure:
+        if kind not in _ENTITY:
+            return Rejected(f"{_WHO} has no entity of kind {kind}")
+        answer = await self._get(_ENTITY[kind].format(id=entity), (), priority, one=True)
+        if not isinstance(answer, Reply):
+            return answer
+        if answer.status == 404:
+            return await self._gone(kind, entity, priority)
+        row = read_one(kind, answer.body)
+        if row is None:
+            return Unavailable(f"{_WHO} sent something else than JSON for {kind} {entity}", answer.status)
+        self._proven = True
+        return dict(row)
+
+    async def _gone(self, kind: EntityKind, entity: int, priority: Priority) -> Gone | Failure:
+        """A 404 in Buildium's own form is about the entity, if anything at all answers at this address."""
+        wrong = None if self._proven else await self.probe(priority)
+        return wrong or Gone(kind, entity)
+
+    # ----------------------------------------------------------------------------------------------------------- a page
+
+    def _page(self, kind: EntityKind, answer: Reply | Failure) -> PageOf | Failure:
+        if not isinstance(answer, Reply):
+            return answer
+        rows = read_list(kind, answer.body)
+        total = answer.headers.get("x-total-count", "")
+        if rows is None:
+            return Unavailable(f"{_WHO} sent something else than a list of kind {kind}", answer.status)
+        if not (total.isascii() and total.isdigit()) or len(total) > 15:
+            return Unavailable(f"{_WHO} did not say how many of kind {kind} there are (X-Total-Count)", answer.status)
+        self._proven = True
+        found = [one for row in rows if (one := snapshot(kind, row)) is not None]
+        if len(found) < len(rows):
+            _LOG.warning("Buildium sent %d rows of kind %s without usable ids", len(rows) - len(found), kind)
+        return PageOf(tuple(Found(kind, entity_id(one), one) for one in found), len(rows), int(total))
+
+    # --------------------------------------------------------------------------------------------------------- one call
+
+    async def _get(
+        self, path: str, query: Sequence[tuple[str, str]], priority: Priority, *, one: bool = False
+    ) -> Reply | Failure:
+        """A success; of ``one`` entity also a 404 that has Buildium's own form."""
+        if self._auth is None:
+            return Unauthorized("BUILDIUM_CLIENT_ID and BUILDIUM_CLIENT_SECRET are not set", status=None)
+
+        async def once() -> Reply | Failure:
+            async with self._budget.slot(priority):
+                answer = await self._exchange(path, query, one=one)
+            if isinstance(answer, Throttled):
+                pause = max(answer.retry_after or 0.0, THROTTLE_SECONDS)
+                self._budget.slow_down(min(pause, self._patience.longest_wait))
+            return answer
+
+        return await self._patience.call(once, self._clock, self._random)
+
+    async def _exchange(self, path: str, query: Sequence[tuple[str, str]], *, one: bool) -> Reply | Failure:
+        request = self._client.build_request("GET", self._base_url + path, params=tuple(query) or None)
+        reply = await exchange(self._client, request, who=_WHO, seconds=self._patience.timeout, auth=self._auth)
+        if not isinstance(reply, Reply):
+            return reply
+        _LOG.debug("Buildium %s %s: request id %s", reply.status, path, reply.headers.get("x-amzn-requestid"))
+        said = user_message(reply.body) if reply.status >= 400 else None
+        if one and reply.status == 404 and said:
+            return reply
+        return reply.failure(_WHO, self._clock.now(), said or "") or reply
+
+
+def user_message(body: bytes) -> str | None:
+    """What Buildium says to people about an error (``ApiErrorResponse``); null if the body has not that form."""
+    try:
+        error = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(error, dict) or not isinstance(error.get("UserMessage"), str) or "Errors" not in error:
+        return None
+    details = error["Errors"] if isinstance(error["Errors"], list) else []
+    fields = [f"{one.get('Key')}: {one.get('Value')}" for one in details[:10] if isinstance(one, dict)]
+    message = " ".join(error["UserMessage"].split())
+    said = f"{message} ({'; '.join(fields)})" if fields else message
+    return said[:300].encode("utf-8", "replace").decode() or None
