@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 from connectors.ports import Clock
 from streams.core.flows import Outgoing, Record
@@ -66,15 +67,22 @@ class MovableClock:
         return self._sleepers[0][0] - self._passed if self._sleepers else None
 
 
+_settling: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
+
+
 async def settle(most: int = 100_000) -> None:
     """Let every task run until it waits for something that only time or the outside can bring."""
-    ready = getattr(asyncio.get_running_loop(), "_ready", None)
-    for _ in range(most if ready is not None else 200):
-        await asyncio.sleep(0)
-        if ready is not None and not ready:
-            return
-    if ready is not None:
-        raise RuntimeError("the tasks do not come to rest")
+    loop = asyncio.get_running_loop()
+    _settling[loop] = _settling.get(loop, 0) + 1
+    try:
+        for _ in range(most):
+            await asyncio.sleep(0)
+            # Only those who wait for the same may still be ready.
+            if len(loop._ready) < _settling[loop]:  # type: ignore[attr-defined]  # noqa: SLF001
+                return
+    finally:
+        _settling[loop] -= 1
+    raise RuntimeError("the tasks do not come to rest")
 
 
 @dataclass(slots=True)

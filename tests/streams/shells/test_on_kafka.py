@@ -1,0 +1,119 @@
+"""The shells on a real Kafka: what a kill -9 does to them, and how punctual they are."""
+
+import asyncio
+import sys
+from asyncio.subprocess import Process
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from streams.core.flows import Outgoing, Record
+from streams.shells.kafka import KafkaLog
+from streams.shells.log import Log, Producer
+from tests.streams.shells.log_suite import PARTITIONS, Ear
+from tests.streams.shells.test_kafka import make_topics
+from tests.streams.shells.victim import pump, settings
+
+pytestmark = pytest.mark.broker
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+async def log(kafka: str, topic_prefix: str) -> Log:
+    await make_topics(kafka, [topic_prefix + name for name in ("in", "out", "lingering", "due")])
+    return KafkaLog(settings(kafka, topic_prefix))
+
+
+@pytest.fixture
+async def producer(log: Log) -> AsyncIterator[Producer]:
+    made = log.producer()
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def victim(kafka: str, prefix: str) -> Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.streams.shells.victim", kafka, prefix, cwd=ROOT
+    )
+
+
+@asynccontextmanager
+async def watching(
+    log: Log, *topics: str
+) -> AsyncIterator[Callable[[Callable[[list[Record]], bool]], Awaitable[list[Record]]]]:
+    """Collect what is written, and wait until it is what is wanted."""
+    found: list[Record] = []
+    consumer = log.consumer("watch", topics, Ear())
+    await consumer.start()
+
+    async def until(enough: Callable[[list[Record]], bool]) -> list[Record]:
+        async with asyncio.timeout(60):
+            while not enough(found):
+                for records in (await consumer.fetch(1000)).values():
+                    found.extend(records)
+        return found
+
+    yield until
+    await consumer.stop()
+
+
+async def test_killed_again_and_again_they_lose_nothing_and_keep_the_order(
+    kafka: str, topic_prefix: str, log: Log, producer: Producer
+) -> None:
+    count = 400
+    process = await victim(kafka, topic_prefix)
+    try:
+        async with watching(log, "out", "due", "lingering") as until:
+            for number in range(count):
+                payload = b"%d" % number
+                await producer.send(
+                    [Outgoing("in", b"k%d" % (number % 20), payload), Outgoing("lingering", b"org", payload)],
+                    number % PARTITIONS,
+                )
+                if number in {150, 300}:
+                    await until(lambda found: any(one.topic == "due" for one in found[-40:]))
+                    process.kill()
+                    await process.wait()
+                    process = await victim(kafka, topic_prefix)
+            wanted = {(topic, b"%d" % number) for number in range(count) for topic in ("out", "due")}
+            found = await until(lambda found: wanted <= {(one.topic, one.value) for one in found})
+    finally:
+        process.kill()
+        await process.wait()
+
+    first: defaultdict[tuple[str, int], list[bytes | None]] = defaultdict(list)
+    parked = {one.value: one.timestamp for one in found if one.topic == "lingering"}
+    for one in found:
+        if one.topic == "due":
+            assert one.timestamp >= parked[one.value] + 500
+        if one.topic != "lingering" and one.value not in first[one.topic, one.partition]:
+            first[one.topic, one.partition].append(one.value)
+    for number in range(PARTITIONS):
+        everything = [b"%d" % payload for payload in range(count) if payload % PARTITIONS == number]
+        assert first["due", number] == everything
+        for key in range(20):
+            assert [one for one in first["out", number] if int(one or 0) % 20 == key] == [
+                one for one in everything if int(one) % 20 == key
+            ]
+
+
+async def test_a_short_wait_is_served_punctually(log: Log, producer: Producer) -> None:
+    shell = pump(log)
+    running = asyncio.create_task(shell.run())
+    async with watching(log, "due", "lingering") as until:
+        for number in range(150):
+            await producer.send([Outgoing("lingering", b"org", b"%d" % number)], number % PARTITIONS)
+            await asyncio.sleep(0.01)
+        found = await until(lambda found: len(found) == 300)
+    await shell.stop()
+    await running
+    parked = {one.value: one.timestamp for one in found if one.topic == "lingering"}
+    late = sorted(one.timestamp - parked[one.value] - 500 for one in found if one.topic == "due")
+
+    assert late[0] >= 0
+    assert late[len(late) // 2] < 30
