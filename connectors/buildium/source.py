@@ -33,7 +33,6 @@ from connectors.ports import (
     Unavailable,
 )
 from schemas.base import EntityKind
-from schemas.rent_roll import LeaseSnapshot
 
 _LOG: Final = logging.getLogger(__name__)
 _WHO: Final = "Buildium"
@@ -145,16 +144,15 @@ class BuildiumSource:
         return answer
 
     async def fetch(self, kind: EntityKind, entity: int, priority: Priority = Priority.NOTICE) -> Fetched | Failure:
-        """An entity as it is now; a lease with its unit, whose flags follow the lease; a tenant as its leases."""
+        """An entity as it is now; a tenant as its leases.
+
+        A lease comes without its unit, whose flags follow from it: the rent roll asks for that in a call, and with a
+        sequence, of its own.
+        """
         if kind is EntityKind.TENANT:
             return await self._fetch_tenant(entity, priority)
         one = await self._fetch_one(kind, entity, priority)
-        if not isinstance(one, (Found, Gone)):
-            return one
-        if not (isinstance(one, Found) and isinstance(one.snapshot, LeaseSnapshot)):
-            return Fetched((one,))
-        unit = await self._fetch_one(EntityKind.UNIT, one.snapshot.unit_id, priority)
-        return Fetched((one, unit)) if isinstance(unit, (Found, Gone)) else unit
+        return Fetched((one,)) if isinstance(one, (Found, Gone)) else one
 
     async def page(self, kind: EntityKind, offset: int, priority: Priority = Priority.SWEEP) -> PageOf | Failure:
         """A page of a list, in the order of the ids (listings: as `LISTING_ORDERS` allows)."""
