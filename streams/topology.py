@@ -40,6 +40,8 @@ class Flow:
     port: str | None = None
     group: str | None = None
     """Consumer group (without prefix) of a call or a redeliver; flows of one group share its owner of an org."""
+    at_once: int | None = None
+    """Of a fold: records of one batch, where a record may mean much work (a cut of a whole property)."""
     retries: bool = False
     """Whether its records climb the ladder; a topic that is retried has one consumer."""
 
@@ -113,6 +115,7 @@ FLOWS: tuple[Flow, ...] = (
         says=(topics.BATCHES,),
         table=DELIVERIES,
         looks_at=(RENT_ROLL,),
+        at_once=50,
     ),
     Flow(
         "watch_deliveries",

@@ -121,6 +121,7 @@ def build(
             tables[part.flow.table],
             part.shell(world, settings.prefix),
             reads=[tables[table] for table in part.flow.looks_at],
+            batch_size=part.flow.at_once,
         )
     for scan in scans(world):
         engine.scan(

@@ -48,6 +48,8 @@ class App(faust.App):  # type: ignore[misc]
         self.hooks = hooks
         self.table_of_changelog: dict[str, RowTable] = {}
         self.readers: Counter[str] = Counter()
+        self.batch_sizes: dict[str, int] = {}
+        """Of topics whose folds want fewer records at once than others."""
         self.when_recovered: Callable[[], Awaitable[None]] | None = None
         self.ends: dict[TP, int] = {}
         self._moving_since: float | None = None

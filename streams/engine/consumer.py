@@ -10,7 +10,7 @@ dropped (a seek follows it). And a changelog record is applied only *while* part
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
@@ -80,14 +80,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ARG002, ASYNC109
         records, generation = await self._fetch()
-        size = self.app.settings.batch_size
+        settings = self.app.settings
         for fetched, found in records.items():
             tp = TP(*fetched)
             table = self.app.table_of_changelog.get(tp.topic)
-            for low in range(0, len(found), size):
+            most = self.app.batch_sizes.get(tp.topic, settings.batch_size)
+            for chunk in slices(found, most, settings.batch_bytes if table is None else settings.fetch_bytes):
                 if not self._is_current(generation):
                     return
-                chunk = found[low : low + size]
                 if table is not None:
                     message = self._restore(table, tp, chunk, generation)
                 else:
@@ -192,6 +192,21 @@ class Transport(driver.Transport):  # type: ignore[misc]
     """Faust's transport with our consumer."""
 
     Consumer = Consumer
+
+
+def slices(records: Sequence[Any], most: int, most_bytes: int) -> Iterator[list[Any]]:
+    """Cut what a fetch brought into batches of bounded work: a step does not pause, and heartbeats wait for it."""
+    batch: list[Any] = []
+    size = 0
+    for record in records:
+        length = len(record.value or b"")
+        if batch and (len(batch) >= most or size + length > most_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += length
+    if batch:
+        yield batch
 
 
 def _message(tp: TP, last: Any, key: bytes | None, value: Iterable[Any] | None, generation: int) -> ConsumerMessage:

@@ -103,8 +103,12 @@ class Engine:
         table: TableHandle,
         step: Callable[[Batch, Mapping[str, View]], Step],
         reads: Sequence[TableHandle] = (),
+        *,
+        batch_size: int | None = None,
     ) -> None:
         """Declare that ``step`` makes rows of ``table``, and effects, of what comes on ``topics``.
+
+        ``batch_size``: records that it gets at once, where one record may mean much work.
 
         ``step`` gets its own table and those of ``reads``, by name, as of the batch's partition. If it raises, the
         worker ends (71) and the batch is done again by the next: a bad record is the step's own business.
@@ -117,7 +121,7 @@ class Engine:
         for other in self._folds.values():
             if other.table == table:
                 raise ValueError(f"table {table.name} has two writers: {other.name} and {name}")
-        self._folds[name] = Fold(name, tuple(topics), table, step, tuple(reads))
+        self._folds[name] = Fold(name, tuple(topics), table, step, tuple(reads), batch_size)
 
     def scan(
         self,
@@ -229,6 +233,8 @@ class Engine:
                 raise RuntimeError(f"Faust calls the changelog of {name} {table.changelog_topic_name}")
         self._rim = Rim(output, self._hooks, self._fatal, self._stores)
         for fold in self._folds.values():
+            if fold.batch_size is not None:
+                app.batch_sizes |= dict.fromkeys(fold.topics, fold.batch_size)
             folding = Folding(fold, self._rim, self._finish, lambda: bool(app.should_stop))
             app.agent(app.batches(fold.topics), name=fold.name, concurrency=1)(folding.run)
         return app

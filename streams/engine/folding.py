@@ -29,6 +29,7 @@ class Fold:
     table: TableHandle
     step: StepFunction
     reads: tuple[TableHandle, ...]
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,10 @@ class EngineSettings:
     fetch_bytes: int = 4 * MIB
     """Bytes of one partition that a fetch brings at most."""
     batch_size: int = 2000
-    """Records that a step gets at most at once."""
+    """Records that a step gets at most at once, where its fold does not want fewer."""
+    batch_bytes: int = 256 * 1024
+    """Bytes of values that a step gets at most at once (a single larger record comes alone): nothing else of the
+    process runs while a step does, so this bounds the pause."""
     queue_size: int = 16
     """Batches that wait for one fold before its partitions are not fetched any more."""
     produce_batch_bytes: int = 512 * 1024
