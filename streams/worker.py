@@ -18,7 +18,7 @@ from streams.parts import ScanPart, World, calls, folds, redeliveries, scans
 from streams.settings import KafkaSettings, RentStreamSettings
 from streams.shells.kafka import KafkaLog, KafkaLogSettings
 from streams.shells.service import ShellService
-from streams.telling import Telling
+from streams.telling import MeasuredSink, MeasuredSource, Telling
 
 log = logging.getLogger("streams.worker")
 
@@ -87,12 +87,19 @@ def build(
     """Put a worker together; nothing runs yet and nothing is global."""
     assert kafka.bootstrap_servers is not None
     clock = SystemClock()
+    telling = Telling(metrics, clock)
+    for sink in connectors.sinks:
+        metrics.hold(sink.name, held=False)
+    metrics.watch(
+        "rentstream_api_budget_used_ratio",
+        lambda: [((system,), budget.used_ratio) for system, budget in connectors.budgets.items()],
+    )
     world = World(
         connections=connectors.connections,
-        sources=connectors.sources,
-        sinks=connectors.sinks,
+        sources={name: MeasuredSource(one, metrics, clock) for name, one in connectors.sources.items()},
+        sinks=tuple(MeasuredSink(one, metrics, clock) for one in connectors.sinks),
         clock=clock,
-        hooks=Telling(metrics, clock, connectors),
+        hooks=telling,
         rungs=settings.rungs,
         partitions=settings.partitions,
         sweep_every=settings.sweep_every,
@@ -110,7 +117,7 @@ def build(
             store=settings.store,
             session_timeout=settings.session_timeout,
         ),
-        EngineHooks(),
+        EngineHooks(rebalance=lambda owned, _seconds: telling.forget(owned)),
     )
     tables = {table: engine.table(table) for table in topology.tables()}
     for part in folds(world):
