@@ -110,7 +110,7 @@ def test_a_gauge_can_be_read_when_it_is_asked_for() -> None:
     """A watched gauge shows what its owner says at that moment."""
     metrics = Metrics()
     used = {("buildium",): 0.5}
-    metrics.watch("rentstream_api_budget_used_ratio", lambda: used.items())
+    metrics.watch("rentstream_api_budget_used_ratio", used.items)
     used["buildium",] = 0.75
 
     assert metrics.value("rentstream_api_budget_used_ratio", system="buildium") == 0.75
