@@ -1,0 +1,204 @@
+"""What the stand-in of Buildium keeps: events, entities, and a table that makes its entities when asked for."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, Final, Generic, TypeVar
+
+COMMERCIAL: Final = frozenset({"Industrial", "Office", "Retail", "ShoppingCenter", "Storage", "ParkingSpace"})
+LONG_AGO: Final = datetime(2024, 1, 1, tzinfo=UTC)
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A webhook event: its name, the ids that it carries, and when it happened."""
+
+    name: str
+    ids: Mapping[str, int]
+    happened_at: datetime
+
+    def body(self, account: int) -> bytes:
+        """As it is posted: compact, with seven digits behind the second."""
+        at = self.happened_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "0Z"
+        event = {"EventName": self.name, "EventDateTime": at, "AccountId": account, **self.ids}
+        return json.dumps(event, separators=(",", ":")).encode()
+
+
+Events = tuple[Event, ...]
+
+
+@dataclass(slots=True)
+class Address:
+    """Where something stands."""
+
+    line1: str
+    city: str
+    state: str
+    postal_code: str
+    country: str = "Canada"
+
+    def json(self, line2: str | None = None) -> Json:
+        return {
+            "AddressLine1": self.line1,
+            "AddressLine2": line2,
+            "AddressLine3": None,
+            "City": self.city,
+            "State": self.state,
+            "PostalCode": self.postal_code,
+            "Country": self.country,
+        }
+
+
+@dataclass(slots=True)
+class Property:
+    """A rental property."""
+
+    id: int
+    name: str
+    address: Address
+    sub_type: str = "MultiFamily"
+    is_active: bool = True
+    year_built: int | None = None
+    features: tuple[str, ...] = ()
+    updated_at: datetime = LONG_AGO
+
+
+@dataclass(slots=True)
+class Unit:
+    """A rental unit."""
+
+    id: int
+    property_id: int
+    number: str
+    building: str | None = None
+    market_rent: Decimal | None = None
+    bedrooms: str | None = "OneBed"
+    bathrooms: str | None = "OneBath"
+    size: int | None = None
+    description: str | None = None
+    features: tuple[str, ...] = ()
+    updated_at: datetime = LONG_AGO
+
+
+@dataclass(slots=True)
+class Tenant:
+    """A person. All of it is personal and none of it may leave the connector."""
+
+    id: int
+    first_name: str
+    last_name: str
+    email: str
+    phone: str
+    updated_at: datetime = LONG_AGO
+
+
+@dataclass(slots=True)
+class Occupant:
+    """A tenant on a lease; ``moves_out_on`` is the notice."""
+
+    tenant_id: int
+    moves_in_on: date
+    moves_out_on: date | None = None
+    notice_given: date | None = None
+
+
+@dataclass(slots=True)
+class Lease:
+    """A lease of a unit."""
+
+    id: int
+    unit_id: int
+    starts_on: date
+    ends_on: date | None = None
+    type: str = "Fixed"
+    rent: Decimal | None = None
+    occupants: list[Occupant] = field(default_factory=list)
+    moves_out_by_itself: bool = False
+    eviction_pending: bool = False
+    renewal: str | None = "NotSet"
+    ended: bool = False
+    created_at: datetime = LONG_AGO
+    updated_at: datetime = LONG_AGO
+
+
+@dataclass(slots=True)
+class Listing:
+    """The advertisement of a unit."""
+
+    unit_id: int
+    rent: Decimal
+    available_on: date
+    listed_on: date
+    features: tuple[str, ...] = ()
+    is_managed_externally: bool = False
+
+
+class Generated(MutableMapping[int, T], Generic[T]):
+    """Entities that are made when asked for, so that 100,000 of them cost nothing; what is edited is kept."""
+
+    def __init__(self, ids: Sequence[int], has: Callable[[int], bool], make: Callable[[int], T]) -> None:
+        self._ids = ids
+        self._has = has
+        self._make = make
+        self._kept: dict[int, T] = {}
+        self._removed: set[int] = set()
+
+    def __getitem__(self, number: int) -> T:
+        if number in self._kept:
+            return self._kept[number]
+        if number in self._removed or not self._has(number):
+            raise KeyError(number)
+        return self._make(number)
+
+    def __setitem__(self, number: int, value: T) -> None:
+        self._kept[number] = value
+        self._removed.discard(number)
+
+    def __delitem__(self, number: int) -> None:
+        if number not in self:
+            raise KeyError(number)
+        self._kept.pop(number, None)
+        self._removed.add(number)
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._kept or (isinstance(number, int) and number not in self._removed and self._has(number))
+
+    def __iter__(self) -> Iterator[int]:
+        if not self._removed and not self._kept:
+            return iter(self._ids)
+        added = (number for number in self._kept if not self._has(number))
+        return iter([*(number for number in self._ids if number not in self._removed), *added])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+_FIRST: Final = (
+    "Ada",
+    "Ben",
+    "Chi",
+    "Dora",
+    "Emre",
+    "Fern",
+    "Gus",
+    "Hana",
+    "Ivo",
+    "June",
+    "Kofi",
+    "Lena",
+    "Milo",
+    "Noor",
+)
+_LAST: Final = ("Abbott", "Boyer", "Castellan", "Dhillon", "Eriksen", "Fontaine", "Gill", "Hughes", "Ito", "Janzen")
+
+
+def person(number: int) -> Tenant:
+    """A tenant whom nobody will mistake for a real one."""
+    first, last = _FIRST[number % len(_FIRST)], _LAST[number // len(_FIRST) % len(_LAST)]
+    mail = f"{first}.{last}.{number}@tenant.example".lower()
+    return Tenant(number, first, last, mail, f"403-555-{number % 10_000:04}")

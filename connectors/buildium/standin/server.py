@@ -1,0 +1,214 @@
+"""The stand-in's HTTP side: what Buildium serves, refuses and limits, as far as we use it.
+
+From Buildium's API Overview: two headers on every call, else 401; paths and parameter names are case-sensitive, else
+404; 50 rows unless said and 1000 at most; a query of more than 4096 characters is answered with 500; more than 10
+calls at once or a second with 429. What the real one answers to an unknown path or sort field is not documented: here
+it is a plain 404, and 400.
+"""
+
+import asyncio
+import json
+import re
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import uuid4
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from connectors.buildium.standin.portfolio import LEASE, LISTING, PROPERTY, TENANT, UNIT, Portfolio
+from connectors.buildium.standin.queries import Query, Refusal, check_names, select, window
+from schemas.base import EntityKind
+
+DEMO_ID: Final = "demo-client-id"
+DEMO_SECRET: Final = "demo-client-secret"  # noqa: S105 - the stand-in's own, worth nothing elsewhere
+
+_LISTS: Final = {
+    "/v1/rentals": PROPERTY,
+    "/v1/rentals/units": UNIT,
+    "/v1/leases": LEASE,
+    "/v1/leases/tenants": TENANT,
+    "/v1/rentals/units/listings": LISTING,
+}
+_ENTITIES: Final = (
+    (re.compile(r"/v1/rentals/(\d{1,10})"), PROPERTY, "property"),
+    (re.compile(r"/v1/rentals/units/(\d{1,10})"), UNIT, "unit"),
+    (re.compile(r"/v1/leases/(\d{1,10})"), LEASE, "lease"),
+    (re.compile(r"/v1/leases/tenants/(\d{1,10})"), TENANT, "tenant"),
+    (re.compile(r"/v1/rentals/units/(\d{1,10})/listing"), LISTING, "listing"),
+)
+
+
+@dataclass(slots=True)
+class Fault:
+    """What happens to the next ``times`` calls whose path matches, instead of an answer or before it."""
+
+    path: str = ".*"
+    times: int = 1
+    status: int | None = None
+    """Null: the true answer, after ``seconds``."""
+    seconds: float = 0.0
+    retry_after: str | None = None
+    body: bytes | None = None
+    message: str = "The service is currently unavailable."
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that was answered."""
+
+    method: str
+    path: str
+    query: str
+    status: int
+    at: float
+
+
+@dataclass(slots=True)
+class RateLimit:
+    """More than so many at once, or started within a second, are answered with 429."""
+
+    in_flight: int = 10
+    starts: int = 10
+    window: float = 1.0
+    _running: int = 0
+    _starts: deque[float] = field(default_factory=deque)
+
+    def enter(self, now: float) -> bool:
+        while self._starts and now - self._starts[0] >= self.window:
+            self._starts.popleft()
+        if self._running >= self.in_flight or len(self._starts) >= self.starts:
+            return False
+        self._starts.append(now)
+        self._running += 1
+        return True
+
+    def leave(self) -> None:
+        self._running -= 1
+
+
+class BuildiumStandIn:
+    """An ASGI app that answers as Buildium does for one portfolio.
+
+    ``latency`` is how long every answer takes; ``faults`` are played in their order; ``calls`` is what was asked.
+    """
+
+    def __init__(
+        self,
+        portfolio: Portfolio,
+        *,
+        client_id: str = DEMO_ID,
+        client_secret: str = DEMO_SECRET,
+        limit: RateLimit | None = None,
+        latency: float = 0.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.portfolio = portfolio
+        self.client_id = client_id
+        self.client_secret = client_secret
+        self.limit = limit
+        self.latency = latency
+        self.faults: list[Fault] = []
+        self.calls: deque[Call] = deque(maxlen=10_000)
+        self.throttled = 0
+        self._monotonic = monotonic
+        # Writes (POST /v1/rentals, PUT /v1/rentals/{id}, ...) get their place in `_answer` when commands are built.
+        methods = ["GET", "POST", "PUT", "DELETE"]
+        self.app = Starlette(routes=[Route("/{path:path}", self._serve, methods=methods)])
+
+    def fail(self, status: int | None = None, *, times: int = 1, path: str = ".*", **more: object) -> None:
+        """The next so many calls to that path (a regular expression) are answered so."""
+        self.faults.append(Fault(path, times, status, **more))  # type: ignore[arg-type]
+
+    async def __call__(self, scope: object, receive: object, send: object) -> None:
+        await self.app(scope, receive, send)  # type: ignore[arg-type]
+
+    async def _serve(self, request: Request) -> Response:
+        allowed = self.limit is None or self.limit.enter(self._monotonic())
+        try:
+            if not allowed:
+                self.throttled += 1
+                response = _error(429, "Too many requests.")
+            else:
+                response = await self._disturbed(request)
+        finally:
+            if allowed and self.limit:
+                self.limit.leave()
+        response.headers["x-amzn-RequestId"] = str(uuid4())
+        query = request.url.query
+        self.calls.append(Call(request.method, request.url.path, query, response.status_code, self._monotonic()))
+        return response
+
+    async def _disturbed(self, request: Request) -> Response:
+        fault = next((one for one in self.faults if re.fullmatch(one.path, request.url.path)), None)
+        if fault:
+            fault.times -= 1
+            if fault.times <= 0:
+                self.faults.remove(fault)
+        pause = self.latency + (fault.seconds if fault else 0.0)
+        if pause:
+            await asyncio.sleep(pause)
+        if fault is None or (fault.status is None and fault.body is None):
+            return self._answer(request)
+        response = (
+            _error(fault.status or 200, fault.message)
+            if fault.body is None
+            else Response(fault.body, fault.status or 200, media_type="text/html")
+        )
+        if fault.retry_after:
+            response.headers["retry-after"] = fault.retry_after
+        return response
+
+    def _answer(self, request: Request) -> Response:
+        key = (request.headers.get("x-buildium-client-id"), request.headers.get("x-buildium-client-secret"))
+        if key != (self.client_id, self.client_secret):
+            return _error(401, "The API key is invalid or missing.")
+        if len(request.url.query) > 4096:
+            return _error(500, "The query string is too long.")
+        if request.method != "GET":
+            return _error(501, "This stand-in cannot be written to.")
+        try:
+            return self._read(request.url.path, request)
+        except Refusal as refusal:
+            return _error(refusal.status, refusal.message) if refusal.message else _no_such_path()
+
+    def _read(self, path: str, request: Request) -> Response:
+        if path in _LISTS:
+            return self._list(_LISTS[path], request)
+        for pattern, kind, word in _ENTITIES:
+            if found := pattern.fullmatch(path):
+                return self._entity(kind, int(found[1]), word)
+        return _no_such_path()
+
+    def _list(self, kind: EntityKind, request: Request) -> Response:
+        query: Query = {name: request.query_params.getlist(name) for name in request.query_params}
+        check_names(kind, query)
+        offset, limit = window(query)
+        ids = select(self.portfolio, kind, query)
+        row = self.portfolio.row
+        body = b"[" + b",".join([row(kind, number) for number in ids[offset : offset + limit]]) + b"]"
+        return _json(body, {"X-Total-Count": str(len(ids))})
+
+    def _entity(self, kind: EntityKind, number: int, word: str) -> Response:
+        if number not in self.portfolio.entities(kind):
+            return _error(404, f"No {word} found with the id.")
+        return _json(self.portfolio.row(kind, number))
+
+
+def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, media_type="application/json", headers=headers)
+
+
+def _error(status: int, message: str) -> Response:
+    """``ApiErrorResponse``; its code is null in every answer that was ever seen."""
+    error: dict[str, object] = {"UserMessage": message, "ErrorCode": None, "Errors": []}
+    return Response(json.dumps(error), status, media_type="application/json")
+
+
+def _no_such_path() -> Response:
+    return Response("Not Found. URL paths and parameter names are case-sensitive.", 404, media_type="text/plain")
