@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import random
+import re
 import shutil
 import socket
 import struct
@@ -91,6 +92,7 @@ _REASONS = (
     ("No space left on device", "the disk is full: make room there"),
     ("Cannot allocate memory", "the machine has too little memory free (it takes about 700 MB)"),
     ("Could not reserve enough space", "the machine has too little memory free (it takes about 700 MB)"),
+    ("Address already in use", "another program took its port this very moment: start again"),
     ("Permission denied", "its files cannot be written: give this user the right to"),
 )
 
@@ -368,11 +370,10 @@ class EmbeddedKafka:
         for sign, reason in _REASONS:
             if sign in said:
                 return f"The embedded Kafka on {self._home} cannot start: {reason}."
-        worst = next(
-            (line for line in said.splitlines() if " ERROR " in line or "Exception" in line), "it gave no reason"
-        )
+        causes = re.findall(r"^(?:Caused by: )?[\w.$]+(?:Exception|Error): (.+)$", said, re.MULTILINE)
+        worst = causes[-1].rstrip(".") if causes else "it gave no reason"
         return (
-            f"The embedded Kafka on {self._home} cannot start ({worst[-200:]}): see {self.log}, "
+            f"The embedded Kafka on {self._home} cannot start ({worst[:300]}): see {self.log}, "
             "or set RENTSTREAM_DATA to a new folder."
         )
 
