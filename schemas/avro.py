@@ -53,19 +53,29 @@ def _field(name: str, info: FieldInfo, named: set[str]) -> Schema:
     declared: Schema = {"name": name, "type": _type(info.annotation, [*info.metadata], named)}
     if not info.is_required():
         declared["default"] = _default(info)
+        if isinstance(declared["type"], list) and declared["default"] is not None:
+            raise TypeError(f"{info}: what may be null is null by default, as Avro has it of the first of a union")
     return declared
 
 
 def _default(info: FieldInfo) -> Any:
     """Give a default as JSON, as Avro wants it; bytes are written as ISO-8859-1 text."""
-    value = info.default
-    if value is PydanticUndefined:
+    if info.default is PydanticUndefined:
         raise TypeError(f"{info}: a default factory cannot be written into a schema")
-    if isinstance(value, tuple):
-        return list(value)
-    if isinstance(value, StrEnum):
-        return value.value
-    return value.decode("latin-1") if isinstance(value, bytes) else value
+    return _json(info.default)
+
+
+def _json(value: Any) -> Any:
+    match value:
+        case StrEnum():
+            return value.value
+        case bytes():
+            return value.decode("latin-1")
+        case tuple():
+            return [_json(one) for one in value]
+        case None | bool() | int() | float() | str():
+            return value
+    raise TypeError(f"{value!r}: no way is agreed to write such a default into a schema")
 
 
 def _type(hint: Any, metadata: list[Any], named: set[str]) -> Any:  # noqa: PLR0911 -- a table of kinds
@@ -78,7 +88,10 @@ def _type(hint: Any, metadata: list[Any], named: set[str]) -> Any:  # noqa: PLR0
             raise TypeError(f"{hint}: only X | None is a union that both ends can resolve")
         return ["null", _type(inner[0], metadata, named)]
     if origin is tuple:
-        return {"type": "array", "items": _type(get_args(hint)[0], [], named)}
+        items, *rest = get_args(hint)
+        if rest != [...]:
+            raise TypeError(f"{hint}: only a tuple of one kind, tuple[X, ...], is an array")
+        return {"type": "array", "items": _type(items, [], named)}
     if hint is Decimal:
         return {"type": "bytes", "logicalType": "decimal", **_digits(metadata)}
     if isinstance(hint, type) and issubclass(hint, StrEnum):

@@ -123,12 +123,15 @@ def decode(value: bytes | None) -> Record:
     body = BytesIO(value)
     body.seek(_HEAD)
     try:
-        return known.record.model_validate(fastavro.schemaless_reader(body, known.writer, known.reader))
+        found = known.record.model_validate(fastavro.schemaless_reader(body, known.writer, known.reader))
     except ValidationError as error:
         fields = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
         raise DecodeError(f"a {known.record.__name__} with values that are not allowed: {fields}") from None
     except Exception as error:  # fastavro raises what its decoder stumbles over: EOFError, IndexError, ValueError …
         raise DecodeError(f"a {known.record.__name__} that ends early or is damaged ({type(error).__name__})") from None
+    if rest := len(value) - body.tell():
+        raise DecodeError(f"a {known.record.__name__} with {rest} bytes too many")
+    return found
 
 
 def decode_as(record: type[R], value: bytes | None) -> R:

@@ -1,0 +1,316 @@
+"""Bytes say which schema wrote them, and whatever they are, reading them ends in a record or a sentence."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from enum import StrEnum
+from io import BytesIO
+from typing import Any
+
+import fastavro
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import create_model
+
+from schemas import codec
+from schemas.avro import schema_of
+from schemas.base import Record
+from schemas.codec import MAGIC, RECORDS, DecodeError, committed, decode, decode_as, encode, head_of
+from schemas.delivery import DeliveryDue, DueReason
+from schemas.pms import Notice, NoticeOrigin
+from schemas.rent_roll import LeaseSnapshot, LeaseStatus, UnitSnapshot
+from tests.schemas.strategies import data, records
+
+FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+every_record = pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+every_writer = pytest.mark.parametrize(("path", "schema"), [*committed()], ids=[path for path, _ in committed()])
+
+UNIT = UnitSnapshot(id=1, property_id=10, code="0101", market_rent=Decimal("1500.5"))
+
+
+def written(schema: Any, value: dict[str, Any]) -> bytes:
+    """A value as a writer of this schema puts it on a topic."""
+    out = BytesIO()
+    out.write(head_of(schema))
+    fastavro.schemaless_writer(out, fastavro.parse_schema(deepcopy(schema)), value, disable_tuple_notation=True)
+    return out.getvalue()
+
+
+@contextmanager
+def knowing(record: type[Record], schema: Any) -> Iterator[None]:
+    """As if this writer of a record had been committed."""
+    readers, head = codec._readers(), head_of(schema)
+    before = readers.get(head)
+    readers[head] = codec._Reader(record, fastavro.parse_schema(deepcopy(schema)), codec._writer(record).schema)
+    try:
+        yield
+    finally:
+        if before is None:
+            del readers[head]
+        else:
+            readers[head] = before
+
+
+def test_the_fingerprint_is_that_of_the_avro_specification() -> None:
+    """CRC-64-AVRO of "int" is 7275d51a3f395c8f; single-object encoding puts its little end first."""
+    assert head_of("int") == b"\xc3\x01" + bytes.fromhex("7275d51a3f395c8f")[::-1]
+
+
+def test_a_value_begins_with_the_head_of_its_writer() -> None:
+    """And the body is plain Avro: what another Avro reader with that schema reads."""
+    value = encode(UNIT)
+    schema = schema_of(UnitSnapshot)
+    assert value[:10] == head_of(schema)
+    assert fastavro.schemaless_reader(BytesIO(value[10:]), schema, None)["code"] == "0101"
+
+
+def test_no_two_records_share_a_head() -> None:
+    assert len({head_of(schema_of(record)) for record in RECORDS}) == len(RECORDS)
+
+
+@every_record
+def test_what_is_written_is_read_as_it_was(record: type[Record]) -> None:
+    """Encode and decode are each other's inverse, and equal records have equal bytes."""
+
+    @FEW
+    @given(records(record))
+    def law(said: Record) -> None:
+        value = encode(said)
+        assert decode(value) == said
+        assert encode(decode(value)) == value
+
+    law()
+
+
+def test_equal_amounts_and_moments_have_equal_bytes() -> None:
+    """However they were spelled: a row is compared without being decoded."""
+    assert encode(UNIT) == encode(UNIT.model_copy(update={"market_rent": Decimal("1500.50")}))
+    at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    there = at.astimezone(timezone(timedelta(hours=-7)))
+    dues = [
+        DeliveryDue(org="o", connection="c", property_id=1, reason=DueReason.CHANGED, seen_at=seen)
+        for seen in (at, there)
+    ]
+    assert encode(dues[0]) == encode(dues[1])
+    assert decode_as(DeliveryDue, encode(dues[1])).seen_at.tzinfo is UTC
+
+
+def test_a_record_that_does_not_stand_alone_is_not_encoded_as_another() -> None:
+    """A class outside the list has a head of its own that no reader knows."""
+
+    class Stranger(Record):
+        id: int
+
+    with pytest.raises(DecodeError, match="fingerprint"):
+        decode(encode(Stranger(id=1)))
+
+
+# ------------------------------------------------------------------------------------------------------- evolution
+
+
+@every_writer
+def test_todays_reader_reads_every_committed_writer(path: str, schema: dict[str, Any]) -> None:
+    """Whatever such a writer may have written is today a record of the same name."""
+
+    @FEW
+    @given(data(schema))
+    def law(value: dict[str, Any]) -> None:
+        assert type(decode(written(schema, value))).__name__ == path.split("/", maxsplit=1)[0]
+
+    law()
+
+
+def sample(schema: Any) -> dict[str, Any]:
+    """Some value of a writer: zeros, one item of each array, and the last symbol of each enum."""
+    found: dict[str, Any] = _zero(schema, {})
+    return found
+
+
+def _zero(kind: Any, named: dict[str, Any]) -> Any:  # noqa: PLR0911 -- a table of kinds
+    if isinstance(kind, list):
+        return _zero(kind[-1], named)
+    if isinstance(kind, dict) and "name" in kind:
+        named[f"{kind['namespace']}.{kind['name']}"] = kind
+    match kind:
+        case {"type": "record", "fields": fields}:
+            return {field["name"]: _zero(field["type"], named) for field in fields}
+        case {"type": "enum", "symbols": symbols}:
+            return symbols[-1]
+        case {"type": "array", "items": items}:
+            return [_zero(items, named)]
+        case {"logicalType": "timestamp-micros"}:
+            return datetime(2026, 1, 1, tzinfo=UTC)
+        case {"logicalType": "date"}:
+            return date(2026, 1, 1)
+        case {"logicalType": "decimal"}:
+            return Decimal(0)
+    plain = {"string": "", "bytes": b"", "boolean": False, "long": 0}
+    return plain[kind] if kind in plain else _zero(named[kind], named)
+
+
+def test_a_writer_of_yesterday_that_lacks_a_field_is_read_with_its_default() -> None:
+    """Every field with a default may be missing from what wrote the value."""
+    tried = 0
+    for record in RECORDS:
+        for name, missing in record.model_fields.items():
+            if missing.is_required():
+                continue
+            kept: dict[str, Any] = {
+                other: (info.annotation, info) for other, info in record.model_fields.items() if other != name
+            }
+            older = schema_of(create_model(record.__name__, __base__=Record, **kept))
+            with knowing(record, older):
+                found = decode(written(older, sample(older)))
+            assert type(found) is record
+            assert getattr(found, name) == missing.default
+            tried += 1
+    assert tried > 40
+
+
+def test_a_writer_of_yesterday_with_a_field_that_is_gone_is_read_without_it() -> None:
+    older = schema_of(UnitSnapshot)
+    older["fields"].insert(1, {"name": "colour", "type": "string"})
+    with knowing(UnitSnapshot, older):
+        assert decode(written(older, {**UNIT.model_dump(), "colour": "blue"})) == UNIT
+
+
+def test_a_symbol_that_today_does_not_know_is_read_as_unknown() -> None:
+    """In every enum of every record, wherever it is nested."""
+    enums = 0
+    for record in RECORDS:
+        newer = schema_of(record)
+        paths = _enums(newer)
+        for kind in paths:
+            kind["symbols"].append("brand_new")
+        if not paths:
+            continue
+        with knowing(record, newer):
+            found = decode(written(newer, sample(newer)))
+        told = [value for value in _leaves(found) if isinstance(value, StrEnum)]
+        assert told
+        assert {value.value for value in told} == {"unknown"}
+        enums += len(paths)
+    assert enums > 10
+
+
+def _enums(kind: Any) -> list[dict[str, Any]]:
+    if isinstance(kind, list):
+        return [found for branch in kind for found in _enums(branch)]
+    if not isinstance(kind, dict):
+        return []
+    if kind["type"] == "enum":
+        return [kind]
+    inner = [field["type"] for field in kind.get("fields", ())] + ([kind["items"]] if "items" in kind else [])
+    return [found for one in inner for found in _enums(one)]
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, Record):
+        for name in type(value).model_fields:
+            yield from _leaves(getattr(value, name))
+    elif isinstance(value, tuple):
+        for one in value:
+            yield from _leaves(one)
+    else:
+        yield value
+
+
+def test_symbols_in_another_order_are_read_by_their_names() -> None:
+    """A symbol is a number in the bytes and a name in the schema."""
+    other = schema_of(LeaseSnapshot)
+    (status, _) = _enums(other)
+    status["symbols"].reverse()
+    said = LeaseSnapshot(id=1, property_id=2, unit_id=3, status=LeaseStatus.ACTIVE)
+    with knowing(LeaseSnapshot, other):
+        assert decode(written(other, said.model_dump())) == said
+
+
+# ------------------------------------------------------------------------------------------------- what is no record
+
+
+def sentence(value: bytes | None) -> str:
+    """What decoding says of bytes that are no record."""
+    with pytest.raises(DecodeError) as caught:
+        decode(value)
+    return str(caught.value)
+
+
+def outcome(value: bytes) -> Record | str:
+    """The record, or the sentence."""
+    try:
+        return decode(value)
+    except DecodeError as error:
+        return str(error)
+
+
+def test_each_kind_of_foreign_bytes_has_its_sentence() -> None:
+    assert sentence(None) == "there is no value"
+    assert sentence(b"") == "not a record of ours: it begins with nothing"
+    assert sentence(b'{"a": 1}') == "not a record of ours: it begins with 7b 22 61 22 3a 20 31 7d"
+    assert sentence(MAGIC + b"\x00" * 4) == "not a record of ours: it begins with c3 01 00 00 00 00"
+    assert "not in schemas/avsc: fingerprint 0000000000000000" in sentence(MAGIC + b"\x00" * 20)
+    assert "a UnitSnapshot that ends early or is damaged" in sentence(encode(UNIT)[:-1])
+    assert "a UnitSnapshot that ends early or is damaged" in sentence(encode(UNIT)[:10])
+    assert "a UnitSnapshot with 3 bytes too many" in sentence(encode(UNIT) + b"abc")
+
+
+def test_values_that_a_record_does_not_allow_are_named() -> None:
+    """The field, never the value: a value may be anything."""
+    wide = schema_of(UnitSnapshot)
+    rent = next(field for field in wide["fields"] if field["name"] == "market_rent")
+    rent["type"][1] = {"type": "bytes", "logicalType": "decimal", "precision": 30, "scale": 2}
+    value = written(wide, UNIT.model_dump() | {"market_rent": Decimal("123456789012345.67")})
+    said = sentence(value)
+    assert said == "a UnitSnapshot with values that are not allowed: market_rent"
+
+
+def test_another_record_than_the_one_that_belongs_here_is_named() -> None:
+    with pytest.raises(DecodeError, match="a UnitSnapshot where a LeaseSnapshot belongs"):
+        decode_as(LeaseSnapshot, encode(UNIT))
+    assert decode_as(UnitSnapshot, encode(UNIT)) == UNIT
+
+
+HEADS = [head_of(schema_of(record)) for record in RECORDS]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=60) | st.builds(bytes.__add__, st.sampled_from(HEADS), st.binary(max_size=80)))
+def test_any_bytes_end_in_a_record_or_a_sentence(value: bytes) -> None:
+    """Never in another exception: a poison record must not stop its neighbours."""
+    found = outcome(value)
+    assert "\n" not in found if isinstance(found, str) else type(found) in RECORDS
+
+
+@every_record
+def test_a_damaged_record_ends_in_a_record_or_a_sentence(record: type[Record]) -> None:
+    """A bit flipped, a piece taken out, a piece put in; and what ends early or goes on is never taken."""
+
+    @FEW
+    @given(records(record), st.data())
+    def law(said: Record, draw: st.DataObject) -> None:
+        value = encode(said)
+        at = draw.draw(st.integers(0, len(value) - 1))
+        other = draw.draw(st.binary(max_size=4))
+        length = draw.draw(st.integers(0, 3))
+        assert outcome(value[:at] + other + value[at + length :])
+        sentence(value[:at])
+        sentence(value + b"\x00")
+
+    law()
+
+
+def test_a_notice_keeps_its_body_byte_for_byte() -> None:
+    """What a signature was made over is what a person sees later."""
+    body = bytes(range(256))
+    notice = Notice(
+        org="o",
+        connection="c",
+        origin=NoticeOrigin.WEBHOOK,
+        event="Rental.Updated",
+        received_at=datetime(2026, 1, 1, tzinfo=UTC),
+        body=body,
+    )
+    assert decode_as(Notice, encode(notice)).body == body
