@@ -22,7 +22,7 @@ from schemas.delivery import Batch
 from streams.metrics import Metrics
 
 
-def outcome(answer: object) -> str:
+def outcome(answer: object) -> str:  # noqa: PLR0911 -- a table
     """Name an answer of the outside for a label."""
     match answer:
         case Fetched(items=items) if items and all(isinstance(one, Gone) for one in items):

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 import click
 import httpx
-from connectors.registry import missing
 
+from connectors.registry import missing
 from connectors.settings import SettingsError
 from streams import __version__
 from streams.broker import BrokerError, EmbeddedKafka

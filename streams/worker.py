@@ -17,7 +17,7 @@ from streams.metrics import Metrics
 from streams.parts import ScanPart, World, calls, folds, redeliveries, scans
 from streams.settings import KafkaSettings, RentStreamSettings
 from streams.shells.kafka import KafkaLog, KafkaLogSettings
-from streams.shells.service import ShellService
+from streams.shells.service import Runs, ShellService
 from streams.telling import MeasuredSink, MeasuredSource, Telling
 
 log = logging.getLogger("streams.worker")
@@ -147,7 +147,8 @@ def build(
             session_timeout=settings.session_timeout,
         )
     )
-    for shell in (*calls(world, shells), *redeliveries(world, shells)):
+    running: tuple[Runs, ...] = (*calls(world, shells), *redeliveries(world, shells))
+    for shell in running:
         engine.service(partial(ShellService, shell))
     return engine
 
