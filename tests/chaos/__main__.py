@@ -17,10 +17,10 @@ def broker(bootstrap: str | None) -> Iterator[str]:
     if bootstrap:
         yield bootstrap
         return
-    from streams.broker import embedded_kafka
+    from streams.broker import EmbeddedKafka
 
-    with tempfile.TemporaryDirectory(prefix="chaos-kafka-") as folder, embedded_kafka(Path(folder)) as running:
-        yield str(running)
+    with tempfile.TemporaryDirectory(prefix="chaos-kafka-") as folder, EmbeddedKafka(Path(folder)) as kafka:
+        yield kafka.bootstrap_servers
 
 
 def main() -> int:

@@ -1,0 +1,70 @@
+"""A short torture of every run of the tests; ``python -m tests.chaos`` makes longer ones."""
+
+import asyncio
+import contextlib
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.kafka import Load, drained, last_values, make_topics, wait_until
+from tests.chaos.tally import ROW, topics
+from tests.chaos.torture import Plan, Workers, torture
+
+pytestmark = [pytest.mark.broker, pytest.mark.chaos]
+
+
+async def test_nothing_is_lost_or_counted_twice_under_torture(kafka: str, tmp_path: Path) -> None:
+    """Kills, graceful ends and restarts at random, under load, with rows on disk."""
+    plan = Plan(bootstrap=kafka, seed=3, rounds=4, kinds=("KILL", "KILL", "TERM"), pause=(0.3, 2.5), rate=800)
+
+    report = await torture(plan, tmp_path)
+
+    assert report.exact, report
+    assert not [code for code in report.exits if code.startswith(("unasked", "TERM None"))], report
+
+
+async def test_a_frozen_worker_ends_itself_instead_of_writing(kafka: str, tmp_path: Path) -> None:
+    """It wakes after others took over; and its successor has lost its folder, so the changelog must be right."""
+    plan = Plan(bootstrap=kafka, session=6.0, store="memory", rate=800)
+    name = f"frozen-{time.time_ns()}"
+    events, echoes = topics(name)
+    changelogs = [f"{name}-tally-changelog", f"{name}-echo-changelog"]
+    await make_topics(kafka, plan.partitions, [events, echoes], changelogs)
+    workers = Workers(plan, name, tmp_path)
+    load = Load(kafka, events, partitions=plan.partitions, keys=400, rate=plan.rate, seed=5)
+    try:
+        await workers.start("w1")
+        await workers.start("w2")
+        load.start()
+        await wait_until(lambda: _shared(workers), 30)
+        await asyncio.sleep(1)
+        frozen = workers.running["w1"]
+        frozen.send_signal(signal.SIGSTOP)
+        await wait_until(lambda: _owned(workers, "w2") == list(range(plan.partitions)), 40)
+        await asyncio.sleep(1)
+        frozen.send_signal(signal.SIGCONT)
+
+        assert await asyncio.wait_for(frozen.wait(), 10) == 75
+        assert "stood still" in workers.log("w1")
+
+        await load.stop()
+        with contextlib.suppress(TimeoutError):
+            await wait_until(lambda: drained(kafka, name, [events, echoes], plan.partitions), 40, 0.5)
+        assert await workers.signal("w2", signal.SIGTERM) == 0
+    finally:
+        await workers.close()
+    tallies = await last_values(kafka, changelogs[0], plan.partitions)
+    assert {key: ROW.unpack(row) for key, row in tallies.items()} == load.account
+
+
+def _owned(workers: Workers, worker: str) -> list[int]:
+    """Return what a worker last said that it owns."""
+    said = re.findall(r"^owns \[(.*?)\]", workers.log(worker), re.MULTILINE)
+    return [int(number) for number in said[-1].split(",") if number.strip()] if said else []
+
+
+def _shared(workers: Workers) -> bool:
+    return len(_owned(workers, "w1")) == len(_owned(workers, "w2")) == 4
