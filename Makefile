@@ -15,7 +15,7 @@ help: ## this list
 	@echo '  ARGS="..." is handed on to the program behind run, test, bench and chaos'
 
 run: $(VENV)/run.stamp ## everything on this machine, with stand-ins of Buildium and RentSync; Ctrl-C ends it
-	@exec $(PY) .ci/foreground.py $(VENV)/bin/rentstream up --demo $(ARGS)
+	@exec $(PY) .ci/foreground.py $(PY) -m streams.cli up --demo $(ARGS)
 
 test: $(VENV)/dev.stamp ## every test, those on a real broker included
 	@exec $(PY) -m pytest $(ARGS)
@@ -56,6 +56,11 @@ clean: ## removes .venv and caches; .rentstream (Kafka's data, keys) stays
 
 # ----------------------------------------------------------------------------------------------------------- install
 
+# Where the venv's interpreter is not there (or is a link to one that is gone), stamps of former days prove nothing.
+NEW := $(if $(realpath $(PY)),,new)
+.PHONY: new
+new: ;
+
 $(PY):
 	@for python in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do \
 	  if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
@@ -66,13 +71,13 @@ $(PY):
 	echo 'Install one (on Debian and Ubuntu: python3 and python3-venv), or name it: make PYTHON=/path/to/python3' >&2; \
 	exit 1
 
-$(VENV)/run.stamp: $(PY) requirements.lock requirements-build.lock pyproject.toml
+$(VENV)/run.stamp: $(PY) $(NEW) requirements.lock requirements-build.lock pyproject.toml
 	@echo 'Installing what RentStream needs into $(VENV) (the first time takes about a minute) ...'
 	@$(PIP) install --require-hashes -r requirements.lock -r requirements-build.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/dev.stamp: $(PY) requirements-dev.lock pyproject.toml
+$(VENV)/dev.stamp: $(PY) $(NEW) requirements-dev.lock pyproject.toml
 	@echo 'Installing what RentStream and its tests need into $(VENV) (the first time takes about a minute) ...'
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
