@@ -87,8 +87,10 @@ class KafkaLog:
 
     async def last(self, topic: str, partitions: Collection[int], count: int = 1) -> Mapping[int, Sequence[Record]]:
         settings = self.settings
-        consumer = aiokafka.AIOKafkaConsumer(enable_auto_commit=False, fetch_max_wait_ms=20, **settings.client())
         found: dict[int, list[Record]] = {number: [] for number in partitions}
+        if not found:
+            return found
+        consumer = aiokafka.AIOKafkaConsumer(enable_auto_commit=False, fetch_max_wait_ms=20, **settings.client())
         try:
             await consumer.start()
             asked = [aiokafka.TopicPartition(settings.prefix + topic, number) for number in partitions]

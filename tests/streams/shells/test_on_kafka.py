@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from streams.broker import EmbeddedKafka
 from streams.core.flows import Outgoing, Record
 from streams.shells.kafka import KafkaLog
 from streams.shells.log import Log, Producer
 from tests.streams.shells.log_suite import PARTITIONS, Ear
 from tests.streams.shells.test_kafka import make_topics
-from tests.streams.shells.victim import pump, settings
+from tests.streams.shells.victim import call, pump, settings
 
 pytestmark = pytest.mark.broker
 
@@ -117,3 +118,44 @@ async def test_a_short_wait_is_served_punctually(log: Log, producer: Producer) -
 
     assert late[0] >= 0
     assert late[len(late) // 2] < 30
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("away", [15])
+async def test_a_broker_that_is_killed_for_a_while_is_survived_by_the_same_process(
+    own_kafka: EmbeddedKafka, away: float
+) -> None:
+    await make_topics(own_kafka.bootstrap_servers, ["in", "out", "lingering", "due"])
+    log = KafkaLog(settings(own_kafka.bootstrap_servers, ""))
+    shells = pump(log), call(log)
+    running = [asyncio.create_task(shell.run()) for shell in shells]
+    producer = log.producer()
+    await producer.start()
+    sent: list[bytes] = []
+    over = asyncio.Event()
+
+    async def talk() -> None:
+        while not over.is_set():
+            payload = b"%d" % len(sent)
+            await producer.send(
+                [Outgoing("in", b"k%d" % (len(sent) % 20), payload), Outgoing("lingering", b"org", payload)], 0
+            )
+            sent.append(payload)
+            await asyncio.sleep(0.01)
+
+    talking = asyncio.create_task(talk())
+    await asyncio.sleep(2)
+    await asyncio.to_thread(own_kafka.kill)
+    await asyncio.sleep(away)
+    await asyncio.to_thread(own_kafka.start)
+    await asyncio.sleep(2)
+    over.set()
+    await talking
+    async with watching(log, "out", "due") as until:
+        wanted = {(topic, payload) for payload in sent for topic in ("out", "due")}
+        found = await until(lambda found: wanted <= {(one.topic, one.value) for one in found})
+    await asyncio.gather(*(shell.stop() for shell in shells))
+    await asyncio.gather(*running)
+    await producer.stop()
+
+    assert len(found) - len(wanted) < 200
