@@ -155,7 +155,11 @@ def stand_ins(env: Mapping[str, str], buildium_at: str, rentsync_at: str) -> Non
     """Serve the stand-ins of Buildium and RentSync, for a demonstration on several machines."""
     from streams.demo import serve_stand_ins  # noqa: PLC0415
 
-    asyncio.run(serve_stand_ins(env, buildium_at, rentsync_at))
+    del env
+    try:
+        asyncio.run(serve_stand_ins(click.echo, buildium_at, rentsync_at))
+    except OSError as error:
+        raise Failed(f"the stand-ins cannot be served at {buildium_at} and {rentsync_at}: {error.strerror}") from None
 
 
 def main() -> None:

@@ -217,7 +217,7 @@ def markdown(delays: tuple[str, ...]) -> str:
         "| topic | says | cleanup | kept |",
         "|---|---|---|---|",
     ]
-    lines += [f"| `{one.name}` | {one.says} | {one.cleanup} | {_kept(one)} |" for one in all_topics(delays)]
+    lines += [f"| `{one.name}` | {one.says} | {one.cleanup} | {kept(one)} |" for one in all_topics(delays)]
     return "\n".join(lines) + "\n"
 
 
@@ -229,5 +229,6 @@ def _names(specs: tuple[TopicSpec, ...]) -> str:
     return ", ".join(f"`{one.name}`" for one in specs)
 
 
-def _kept(spec: TopicSpec) -> str:
+def kept(spec: TopicSpec) -> str:
+    """Say how long a topic keeps its records."""
     return "for ever" if spec.retention_ms is None else f"{spec.retention_ms // topics.DAY_MS} days"

@@ -81,7 +81,7 @@ def broker(settings: RentStreamSettings, kafka: KafkaSettings) -> Iterator[Kafka
         yield kafka
         return
     try:
-        with EmbeddedKafka(settings.data / "kafka", say=say) as embedded:
+        with EmbeddedKafka(settings.data, say=say) as embedded:
             say(f"broker up: Kafka at {embedded.bootstrap_servers}, its data under {settings.data / 'kafka'}")
             yield kafka.model_copy(update={"bootstrap_servers": embedded.bootstrap_servers})
     except BrokerError as error:
