@@ -70,7 +70,7 @@ def seed_portfolio(
     today = portfolio.today()
     sites = _SITES[:properties]
     counts = [max(1, round(share * units)) for share in _SHARES[: len(sites)]]
-    counts[0] += max(0, units - sum(counts))
+    counts[0] = max(1, units - sum(counts[1:]))
     place = 0
     for index, (name, sub_type, address, built, features) in enumerate(sites):
         number = 1001 + index

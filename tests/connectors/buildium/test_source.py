@@ -1,0 +1,295 @@
+"""Buildium as a source: the port's promises over the stand-in, and what is Buildium's own."""
+
+import logging
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from connectors.budget import Budget, Limits
+from connectors.buildium.settings import BuildiumSettings
+from connectors.buildium.source import BuildiumSource, user_message
+from connectors.buildium.standin import DEMO_ID, DEMO_SECRET, BuildiumStandIn, RateLimit, bulk_portfolio, seed_portfolio
+from connectors.clock import SystemClock
+from connectors.ports import SWEEP_STAGES, Fetched, Found, Gone, Missing, PageOf, Rejected, Throttled, Unavailable
+from connectors.serving import running
+from schemas.base import EntityKind
+from schemas.rent_roll import LeaseSnapshot, LeaseStatus, UnitSnapshot
+from tests.connectors.source_suite import Account, SourceSuite
+
+UNIT, LEASE, TENANT, LISTING = EntityKind.UNIT, EntityKind.LEASE, EntityKind.TENANT, EntityKind.LISTING
+FREE = Limits(in_flight=100, starts=10_000)
+
+
+def source_at(url: str, limits: Limits = FREE, **env: str) -> BuildiumSource:
+    clock = SystemClock()
+    given = {
+        "BUILDIUM_BASE_URL": url,
+        "RENTSTREAM_ALLOW_PRIVATE": "1",
+        "BUILDIUM_CLIENT_ID": DEMO_ID,
+        "BUILDIUM_CLIENT_SECRET": DEMO_SECRET,
+        "BUILDIUM_RETRY_DELAY": "1",
+        **env,
+    }
+    settings = BuildiumSettings.read(given)
+    return BuildiumSource.open(settings, clock, budget=Budget(clock, limits), random=random.Random(1))
+
+
+@dataclass
+class Setup:
+    """A stand-in with a server, and a source that reads it."""
+
+    standin: BuildiumStandIn
+    source: BuildiumSource
+    url: str
+
+
+@pytest.fixture
+async def setup() -> AsyncIterator[Setup]:
+    standin = BuildiumStandIn(seed_portfolio(SystemClock()))
+    async with running(standin) as url:
+        source = source_at(url + "/v1")
+        yield Setup(standin, source, url)
+        await source.aclose()
+
+
+class TestBuildiumSource(SourceSuite):
+    @pytest.fixture
+    async def account(self, setup: Setup) -> AsyncIterator[Account]:
+        standin, portfolio = setup.standin, setup.standin.portfolio
+        lease = portfolio.ids(LEASE)[0]
+        portfolio.end_lease(portfolio.ids(LEASE)[1])
+        portfolio.sign_lease(
+            portfolio.ids(UNIT)[0], portfolio.today() + timedelta(days=400), tenants=[portfolio.ids(TENANT)[0]]
+        )
+
+        def fail(status: int, times: int, retry_after: str | None) -> None:
+            standin.fail(status, times=times, retry_after=retry_after)
+
+        others = [
+            source_at(setup.url + "/v2"),
+            source_at(setup.url + "/v1", BUILDIUM_CLIENT_SECRET="wrong"),
+            source_at("http://127.0.0.1:9/v1"),
+        ]
+        yield Account(
+            source=setup.source,
+            some={
+                EntityKind.PROPERTY: portfolio.ids(EntityKind.PROPERTY)[0],
+                UNIT: portfolio.ids(UNIT)[0],
+                LEASE: lease,
+                TENANT: portfolio.leases[lease].occupants[0].tenant_id,
+                LISTING: portfolio.ids(LISTING)[0],
+            },
+            ids={
+                EntityKind.PROPERTY: list(portfolio.ids(EntityKind.PROPERTY)),
+                UNIT: list(portfolio.ids(UNIT)),
+                LEASE: list(portfolio.live_leases()),
+                LISTING: list(portfolio.ids(LISTING)),
+            },
+            unlisted_unit=next(unit for unit in portfolio.ids(UNIT) if unit not in portfolio.listings),
+            absent=424_242,
+            fail=fail,
+            babble=lambda body: standin.fail(body=body),
+            attempts=3,
+            elsewhere=others[0],
+            unknown=others[1],
+            nobody=others[2],
+        )
+        for other in others:
+            await other.aclose()
+
+
+async def test_a_404_in_another_form_is_a_wrong_address(setup: Setup) -> None:
+    assert isinstance(await setup.source.fetch(UNIT, 1), Fetched)
+    for body in (b"Not Found", b'{"message":"no"}', b'{"UserMessage":"no"}', b'{"UserMessage":null,"Errors":[]}', b"["):
+        setup.standin.fail(404, body=body)
+        assert type(await setup.source.fetch(UNIT, 1)) is Missing
+
+
+async def test_a_404_counts_only_once_the_address_has_proven_to_be_buildium(setup: Setup) -> None:
+    setup.standin.fail(404, times=2, message="We do not know this path.")
+    answer = await setup.source.fetch(UNIT, 1)
+    assert isinstance(answer, Missing)
+
+    assert await setup.source.fetch(UNIT, 1) == Fetched((Gone(UNIT, 1),))
+    assert [call.path for call in setup.standin.calls][-2:] == ["/v1/rentals/units/1", "/v1/rentals"]
+
+
+async def test_a_list_that_is_not_there_is_missing(setup: Setup) -> None:
+    await setup.source.probe()
+    setup.standin.fail(404, message="Nothing here.")
+
+    assert type(await setup.source.page(UNIT, 0)) is Missing
+
+
+async def test_a_list_without_its_count_is_not_taken(setup: Setup) -> None:
+    setup.standin.fail(body=b"[]")
+
+    assert isinstance(await setup.source.page(UNIT, 0), Unavailable)
+
+
+async def test_listings_are_sorted_otherwise_where_the_units_id_is_refused(setup: Setup) -> None:
+    setup.standin.fail(400, message="The result has no property Unit.Id to sort by.")
+    page = await setup.source.page(LISTING, 0)
+
+    assert isinstance(page, PageOf)
+    assert page.rows == page.total > 0
+    await setup.source.page(LISTING, 0)
+    assert ["Unit.Id" in call.query for call in setup.standin.calls] == [True, False, False]
+
+
+async def test_a_listing_without_its_unit_is_that_of_the_unit_asked_for(setup: Setup) -> None:
+    setup.standin.fail(body=b'{"Rent":900.5,"Unit":null}')
+    fetched = await setup.source.fetch(LISTING, 77)
+
+    assert isinstance(fetched, Fetched)
+    assert fetched.items[0].id == 77
+
+
+async def test_another_entity_than_the_one_asked_for_is_not_taken(setup: Setup) -> None:
+    setup.standin.fail(body=b'{"Id":8,"PropertyId":1,"UnitNumber":"1"}')
+
+    assert isinstance(await setup.source.fetch(UNIT, 7), Unavailable)
+
+
+async def test_an_entity_without_its_ids_is_refused(setup: Setup) -> None:
+    setup.standin.fail(body=b'{"Id":7,"UnitNumber":"1"}')
+
+    assert isinstance(await setup.source.fetch(UNIT, 7), Rejected)
+
+
+async def test_rows_without_ids_are_left_out_of_a_page_but_counted(setup: Setup) -> None:
+    unit = setup.standin.portfolio.ids(UNIT)[3]
+    setup.standin.portfolio.edit_unit(unit, property_id=setup.standin.portfolio.units[unit].property_id, id=0)
+    page = await setup.source.page(UNIT, 0)
+
+    assert isinstance(page, PageOf)
+    assert (len(page.items), page.rows) == (page.total - 1, page.total)
+
+
+async def test_a_tenants_lease_that_came_incomplete_is_read_by_itself(setup: Setup) -> None:
+    portfolio = setup.standin.portfolio
+    lease = portfolio.ids(LEASE)[0]
+    tenant = portfolio.leases[lease].occupants[0].tenant_id
+    nested: dict[str, Any] = portfolio.json(LEASE, lease) | {"Tenants": None}
+    body = str({"Id": tenant, "Leases": [nested]}).replace("'", '"')
+    for python, json in (("None", "null"), ("True", "true"), ("False", "false")):
+        body = body.replace(python, json)
+    setup.standin.fail(body=body.encode())
+    fetched = await setup.source.fetch(TENANT, tenant)
+
+    assert isinstance(fetched, Fetched)
+    (found,) = fetched.items
+    assert isinstance(found, Found)
+    assert isinstance(found.snapshot, LeaseSnapshot)
+    assert found.snapshot.tenants
+    assert setup.standin.calls[-1].path == f"/v1/leases/{lease}"
+
+
+async def test_nothing_is_called_without_a_key() -> None:
+    source = BuildiumSource.open(BuildiumSettings.read({}), SystemClock())
+
+    answer = await source.fetch(UNIT, 1)
+    assert not isinstance(answer, Fetched)
+    assert "BUILDIUM_CLIENT_ID" in answer.detail
+    await source.aclose()
+
+
+async def test_the_probe_says_whether_address_and_key_are_good(setup: Setup) -> None:
+    assert await setup.source.probe() is None
+    setup.standin.fail(body=b"<html>Welcome</html>")
+    assert isinstance(await setup.source.probe(), Missing)
+
+
+async def test_the_request_id_is_logged_and_the_key_is_not(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        await setup.source.fetch(UNIT, 1)
+        setup.standin.fail(401)
+        answer = await setup.source.fetch(UNIT, 1)
+
+    assert "request id" in caplog.text
+    assert DEMO_SECRET not in caplog.text + repr(answer) + repr(setup.source) + repr(vars(setup.source))
+
+
+async def test_a_sweep_at_full_speed_is_never_throttled() -> None:
+    standin = BuildiumStandIn(bulk_portfolio(SystemClock(), 2_500), limit=RateLimit())
+    async with running(standin) as url:
+        source = source_at(url + "/v1", Limits(window=1.02))
+        seen: dict[EntityKind, int] = dict.fromkeys(SWEEP_STAGES, 0)
+        for kind in SWEEP_STAGES:
+            total = 1
+            while seen[kind] < total:
+                page = await source.page(kind, seen[kind])
+                assert isinstance(page, PageOf), page
+                seen[kind], total = seen[kind] + page.rows, page.total
+        await source.aclose()
+
+    assert seen == {EntityKind.PROPERTY: 25, UNIT: 2_500, LEASE: 2_375, LISTING: 125}
+    assert standin.throttled == 0
+
+
+async def test_a_429_slows_everyone_and_is_survived(setup: Setup) -> None:
+    setup.standin.fail(429, times=1)
+    answer = await setup.source.fetch(UNIT, setup.standin.portfolio.ids(UNIT)[0])
+    assert isinstance(answer, Fetched)
+
+    setup.standin.fail(429, times=3)
+    assert isinstance(await setup.source.fetch(UNIT, 1), Throttled)
+
+
+async def test_a_pms_that_hangs_is_given_up(setup: Setup) -> None:
+    source = source_at(setup.url + "/v1", BUILDIUM_TIMEOUT="100", BUILDIUM_RETRY_ATTEMPTS="2")
+    setup.standin.fail(times=2, seconds=0.3)
+
+    assert isinstance(await source.fetch(UNIT, 1), Unavailable)
+    await source.aclose()
+
+
+async def test_flags_and_standings_follow_from_the_calendar(setup: Setup) -> None:
+    portfolio = setup.standin.portfolio
+    unit = next(unit for unit in portfolio.ids(UNIT) if not portfolio.leases_of.get(unit))
+    today = portfolio.today()
+    lease = portfolio.sign_lease(unit, today + timedelta(days=3))[0].ids["LeaseId"]
+
+    async def look() -> tuple[LeaseStatus, bool | None]:
+        of_lease, of_unit = await setup.source.fetch(LEASE, lease), await setup.source.fetch(UNIT, unit)
+        assert isinstance(of_lease, Fetched)
+        assert isinstance(of_unit, Fetched)
+        one, two = of_lease.items[0], of_unit.items[0]
+        assert isinstance(one, Found)
+        assert isinstance(two, Found)
+        assert isinstance(one.snapshot, LeaseSnapshot)
+        assert isinstance(two.snapshot, UnitSnapshot)
+        return one.snapshot.status, two.snapshot.is_occupied
+
+    assert await look() == (LeaseStatus.FUTURE, False)
+    portfolio.start_lease(lease)
+    assert await look() == (LeaseStatus.ACTIVE, True)
+    portfolio.give_notice(lease, None, today)
+    assert await look() == (LeaseStatus.ACTIVE, True)
+    portfolio.end_lease(lease)
+    assert await look() == (LeaseStatus.PAST, False)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"UserMessage":"No unit found.","ErrorCode":null,"Errors":[]}', "No unit found."),
+        (
+            b'{"UserMessage":"Bad  \\n data.","ErrorCode":null,"Errors":[{"Key":"Name","Value":"is too long"}]}',
+            "Bad data. (Name: is too long)",
+        ),
+        (b'{"UserMessage":"x","Errors":null}', "x"),
+        (b'{"UserMessage":"","Errors":[]}', None),
+        (b'{"UserMessage":7,"Errors":[]}', None),
+        (b'{"UserMessage":"x"}', None),
+        (b"[]", None),
+        (b"", None),
+        (b"\xff", None),
+    ],
+)
+def test_an_error_in_buildiums_form_speaks_to_people(body: bytes, said: str | None) -> None:
+    assert user_message(body) == said

@@ -1,0 +1,208 @@
+"""What any `PropertySource` must do, whatever PMS it speaks to. A connector inherits it and brings an account.
+
+Inherit `SourceSuite`, give the fixture ``account``, and every promise of the port is checked over a real HTTP server.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from connectors.ports import (
+    SWEEP_STAGES,
+    Failure,
+    Fetched,
+    Found,
+    Gone,
+    Missing,
+    PageOf,
+    Priority,
+    PropertySource,
+    Rejected,
+    Throttled,
+    Unauthorized,
+    Unavailable,
+)
+from schemas.base import EntityKind
+from schemas.rent_roll import LeaseSnapshot, LeaseStatus, ListingSnapshot, PropertySnapshot, UnitSnapshot
+
+SNAPSHOTS = {
+    EntityKind.PROPERTY: PropertySnapshot,
+    EntityKind.UNIT: UnitSnapshot,
+    EntityKind.LEASE: LeaseSnapshot,
+    EntityKind.LISTING: ListingSnapshot,
+}
+
+
+@dataclass
+class Account:
+    """An account of the PMS with some of everything, and ways to make it misbehave."""
+
+    source: PropertySource
+    some: Mapping[EntityKind, int]
+    """One existing id of each kind; the tenant has leases, the listing is a unit's that is listed."""
+    ids: Mapping[EntityKind, list[int]]
+    """What a complete sweep must bring, of each stage."""
+    unlisted_unit: int
+    absent: int
+    fail: Callable[[int, int, str | None], None]
+    """The next answers have this status, so many of them, with this Retry-After."""
+    babble: Callable[[bytes], None]
+    """The next answer is 200 with this body."""
+    attempts: int
+    """How often a call is made before it is given up."""
+    elsewhere: PropertySource
+    """The same account behind a wrong path."""
+    unknown: PropertySource
+    """The same account with a wrong key."""
+    nobody: PropertySource
+    """An address where nothing answers."""
+
+
+class SourceSuite:
+    """The promises of `PropertySource`."""
+
+    @pytest.fixture
+    async def account(self) -> AsyncIterator[Account]:
+        raise NotImplementedError
+        yield  # noqa: PT022 - whoever inherits tears down
+
+    @pytest.mark.parametrize("kind", SNAPSHOTS)
+    async def test_an_entity_is_found_as_a_snapshot_of_its_kind(self, account: Account, kind: EntityKind) -> None:
+        fetched = await account.source.fetch(kind, account.some[kind])
+
+        assert isinstance(fetched, Fetched), fetched
+        (found,) = fetched.items
+        assert isinstance(found, Found)
+        assert (found.kind, found.id) == (kind, account.some[kind])
+        assert type(found.snapshot) is SNAPSHOTS[kind]
+
+    @pytest.mark.parametrize("kind", SNAPSHOTS)
+    async def test_an_entity_that_is_not_there_is_gone(self, account: Account, kind: EntityKind) -> None:
+        assert await account.source.fetch(kind, account.absent) == Fetched((Gone(kind, account.absent),))
+
+    async def test_a_unit_that_is_not_listed_has_a_listing_that_is_gone(self, account: Account) -> None:
+        gone = Gone(EntityKind.LISTING, account.unlisted_unit)
+
+        assert await account.source.fetch(EntityKind.LISTING, account.unlisted_unit) == Fetched((gone,))
+
+    async def test_a_tenant_leads_to_its_leases(self, account: Account) -> None:
+        fetched = await account.source.fetch(EntityKind.TENANT, account.some[EntityKind.TENANT])
+
+        assert isinstance(fetched, Fetched)
+        assert fetched.items
+        assert all(isinstance(item, Found) and isinstance(item.snapshot, LeaseSnapshot) for item in fetched.items)
+
+    async def test_a_tenant_that_is_not_there_leads_nowhere(self, account: Account) -> None:
+        assert await account.source.fetch(EntityKind.TENANT, account.absent) == Fetched(())
+
+    @pytest.mark.parametrize("kind", SWEEP_STAGES)
+    async def test_pages_bring_everything_once_in_order(self, account: Account, kind: EntityKind) -> None:
+        found: list[int] = []
+        offset = 0
+        while True:
+            page = await account.source.page(kind, offset)
+            assert isinstance(page, PageOf), page
+            assert page.total == len(account.ids[kind])
+            assert page.rows <= account.source.page_size
+            assert all(type(item.snapshot) is SNAPSHOTS[kind] for item in page.items)
+            found += [item.id for item in page.items]
+            offset += page.rows
+            if offset >= page.total or page.rows == 0:
+                break
+
+        assert found == account.ids[kind]
+
+    async def test_a_page_behind_the_end_is_empty(self, account: Account) -> None:
+        page = await account.source.page(EntityKind.UNIT, 1_000_000)
+
+        assert page == PageOf((), 0, len(account.ids[EntityKind.UNIT]))
+
+    async def test_a_sweep_brings_no_lease_that_is_over(self, account: Account) -> None:
+        page = await account.source.page(EntityKind.LEASE, 0)
+
+        assert isinstance(page, PageOf)
+        assert all(
+            isinstance(item.snapshot, LeaseSnapshot) and item.snapshot.status is not LeaseStatus.PAST
+            for item in page.items
+        )
+
+    async def test_what_is_fetched_is_what_a_page_brings(self, account: Account) -> None:
+        for kind in SWEEP_STAGES:
+            page = await account.source.page(kind, 0)
+            one = await account.source.fetch(kind, account.some[kind])
+
+            assert isinstance(page, PageOf)
+            assert isinstance(one, Fetched)
+            assert one.items[0] in page.items
+
+    @pytest.mark.parametrize(
+        ("status", "kind"),
+        [
+            (400, Rejected),
+            (401, Unauthorized),
+            (403, Unauthorized),
+            (422, Rejected),
+            (429, Throttled),
+            (503, Unavailable),
+        ],
+    )
+    async def test_a_failure_is_a_value(self, account: Account, status: int, kind: type[Failure]) -> None:
+        for call in (
+            lambda: account.source.fetch(EntityKind.UNIT, account.some[EntityKind.UNIT]),
+            lambda: account.source.fetch(EntityKind.TENANT, account.some[EntityKind.TENANT]),
+            lambda: account.source.page(EntityKind.UNIT, 0),
+        ):
+            account.fail(status, account.attempts if kind in {Throttled, Unavailable} else 1, None)
+            answer = await call()
+
+            assert type(answer) is kind
+            assert answer.status == status
+            assert answer.detail
+
+    async def test_what_passes_is_survived(self, account: Account) -> None:
+        account.fail(503, account.attempts - 1, None)
+
+        assert isinstance(await account.source.fetch(EntityKind.UNIT, account.some[EntityKind.UNIT]), Fetched)
+
+    async def test_how_long_to_wait_is_handed_on(self, account: Account) -> None:
+        account.fail(429, 1, "120")
+        answer = await account.source.page(EntityKind.UNIT, 0)
+
+        assert isinstance(answer, Throttled)
+        assert answer.retry_after == 120.0
+
+    @pytest.mark.parametrize(
+        "body",
+        [b"", b"<html>", b"null", b"7", b'"x"', b"{}", b"[]", b"[1,null]", b"\xff\xfe", b"[" * 100_000, b'{"Id":'],
+    )
+    async def test_no_answer_makes_it_raise(self, account: Account, body: bytes) -> None:
+        for kind in (*SWEEP_STAGES, EntityKind.TENANT):
+            account.babble(body)
+            answer = await account.source.fetch(kind, account.some[kind])
+            assert isinstance(answer, (Unavailable, Rejected, Fetched))
+        for kind in SWEEP_STAGES:
+            account.babble(body)
+            page = await account.source.page(kind, 0)
+            assert isinstance(page, (Unavailable, Rejected))
+
+    async def test_a_wrong_address_removes_nothing(self, account: Account) -> None:
+        for kind in (*SWEEP_STAGES, EntityKind.TENANT):
+            assert isinstance(await account.elsewhere.fetch(kind, account.some[kind]), Missing)
+        assert isinstance(await account.elsewhere.page(EntityKind.UNIT, 0), Missing)
+
+    async def test_a_wrong_key_is_said(self, account: Account) -> None:
+        assert isinstance(await account.unknown.fetch(EntityKind.UNIT, 1), Unauthorized)
+        assert isinstance(await account.unknown.page(EntityKind.UNIT, 0), Unauthorized)
+
+    async def test_a_silent_network_is_unavailable(self, account: Account) -> None:
+        assert isinstance(await account.nobody.fetch(EntityKind.UNIT, 1), Unavailable)
+
+    async def test_what_cannot_be_read_is_refused(self, account: Account) -> None:
+        assert isinstance(await account.source.fetch(EntityKind.UNKNOWN, 1), Rejected)
+        assert isinstance(await account.source.page(EntityKind.UNKNOWN, 0), Rejected)
+        assert isinstance(await account.source.page(EntityKind.TENANT, 0), Rejected)
+
+    async def test_every_priority_is_served(self, account: Account) -> None:
+        for priority in Priority:
+            assert isinstance(await account.source.page(EntityKind.UNIT, 0, priority), PageOf)
