@@ -1,0 +1,80 @@
+# ruff: noqa: INP001 -- a script, not part of a package
+"""Holds the files around the code to the code: every setting has its line, and there is one version of Kafka."""
+
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from connectors.settings import Settings, SettingsError
+from streams.broker_jars import KAFKA_VERSION
+from streams.demo import stage_env
+
+ROOT = Path(__file__).resolve().parent.parent
+
+READ_LATER = {"DATABASE_URL"}
+"""What a file may already set and no code reads yet."""
+
+COMPOSE = {"COMPOSE_PROFILES": "demo"}
+"""Compose's own names in deploy/demo.env."""
+
+
+def classes() -> list[type[Settings]]:
+    """Find every class of settings, wherever a package keeps its own."""
+    for path in [*ROOT.glob("connectors/**/settings.py"), *ROOT.glob("streams/*settings.py")]:
+        importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    return Settings.__subclasses__()
+
+
+def names() -> set[str]:
+    """Name every setting that this release reads."""
+    return {
+        str(field.validation_alias)
+        for one in classes()
+        for field in one.model_fields.values()
+        if field.validation_alias
+    }
+
+
+def _env(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^(?:# )?([A-Z][A-Z_]+)=(.*)$", text, re.MULTILINE))
+
+
+def wrong() -> Iterator[str]:
+    """Say what does not agree, a line each."""
+    known = names()
+    example = _env((ROOT / ".env.example").read_text(encoding="utf-8"))
+    yield from (f".env.example lacks {name}" for name in sorted(known - example.keys()))
+    yield from (f".env.example names {name}, which nothing reads" for name in sorted(example.keys() - known))
+    for one in classes():
+        given = {
+            field.validation_alias: example.get(str(field.validation_alias)) for field in one.model_fields.values()
+        }
+        needs = {"RENTSYNC_URL": "https://receiver.example.com/", "RENTSYNC_API_KEY": "key"}
+        try:
+            shown = one.read({str(name): value for name, value in given.items() if value} | needs)
+        except SettingsError as error:
+            yield from (f".env.example: {line}" for line in error.lines)
+        else:
+            if shown != one.read(needs):
+                yield f".env.example shows other values than the defaults of {one.__name__}"
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    demo = _env((ROOT / "deploy" / "demo.env").read_text(encoding="utf-8"))
+    ours = set(re.findall(r"\b((?:BUILDIUM|RENTSYNC|RENTSTREAM|KAFKA|DATABASE)_[A-Z_]+):", compose))
+    broker = set(re.findall(r"^      (KAFKA_[A-Z_]+):", compose.partition("\n  postgres:")[0], re.MULTILINE))
+    yield from (f"docker-compose.yml lacks {name}" for name in sorted(known - ours))
+    yield from (
+        f"docker-compose.yml names {name}, which nothing reads"
+        for name in sorted(ours - known - READ_LATER - (broker - {"KAFKA_BOOTSTRAP_SERVERS"}))
+    )
+    if demo != stage_env("http://stand-ins:4010", "http://stand-ins:4020") | COMPOSE:
+        yield "deploy/demo.env does not point at the stand-ins as `rentstream up --demo` does (streams/demo.py)"
+    if f"image: apache/kafka:{KAFKA_VERSION}\n" not in compose:
+        yield f"docker-compose.yml runs another Kafka than the embedded one, which is {KAFKA_VERSION}"
+
+
+if __name__ == "__main__":
+    lines = list(wrong())
+    if lines:
+        sys.exit("\n".join(lines))
