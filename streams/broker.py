@@ -36,6 +36,8 @@ _CHILD = Path(__file__).with_name("broker_child.py")
 _START_WITHIN = 120.0
 _GONE_WITHIN = 30.0
 _LOOK_EVERY = 0.05
+_ENDED_IN_ORDER = 143
+"""What Java ends with after a SIGTERM that it obeyed."""
 
 # Below the ports that systems hand out to clients (Linux from 32768, macOS from 49152): a client that tries to reach a
 # stopped broker on one of those can be given the very port as its own, and then talks to itself and keeps it.
@@ -78,6 +80,9 @@ _CONFIG = {
     "share.coordinator.state.topic.min.isr": 1,
     "group.initial.rebalance.delay.ms": 0,
     "group.min.session.timeout.ms": 1000,
+    # After a kill the controller takes the broker back only when the session of the one before has ended.
+    "broker.heartbeat.interval.ms": 250,
+    "broker.session.timeout.ms": 3000,
     "num.network.threads": 2,
     "num.io.threads": 4,
     "background.threads": 4,
@@ -196,26 +201,30 @@ class EmbeddedKafka:
         """End it in good order: everything is on disk, the next start is quick."""
         if self._watcher is None:
             return
-        self._order(None)
+        in_order = self._order(None) == _ENDED_IN_ORDER
         recording, self._recording = self._recording, None
         if recording is not None and recording.exists():
-            recording.replace(recording.with_suffix(".aot"))
+            if in_order:
+                recording.replace(recording.with_suffix(".aot"))
+            else:  # cut short while Java wrote it
+                recording.unlink()
 
     def kill(self) -> None:
         """End it as a power cut would (for tests)."""
         if self._watcher is not None:
             self._order(KILL)
 
-    def _order(self, order: bytes | None) -> None:
+    def _order(self, order: bytes | None) -> int:
         assert self._watcher is not None
         assert self._watcher.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it is gone already
             if order:
                 self._watcher.stdin.write(order)
             self._watcher.stdin.close()
-        self._watcher.wait()
+        code = self._watcher.wait()
         self._watcher = None
         self.pid = None
+        return code
 
     def _own(self) -> int:
         """The lock on the data folder. It names its owner, to tell a second start from the rest of a crash."""

@@ -1,5 +1,6 @@
 """The embedded Kafka is a real one that needs nothing, loses nothing, and never outlives its program."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -127,6 +128,19 @@ def test_a_second_start_of_the_same_one_changes_nothing(own_kafka: EmbeddedKafka
         EmbeddedKafka(own_kafka.log.parent.parent).start()
     own_kafka.stop()
     own_kafka.stop()
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
+    """A Ctrl-C while Kafka starts ends it, too."""
+    broker = EmbeddedKafka(tmp_path)
+    starting = asyncio.create_task(broker.start_async())
+    await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert not broker.running
+    with EmbeddedKafka(tmp_path) as next_one:
+        assert next_one.bootstrap_servers == broker.bootstrap_servers
 
 
 def test_data_that_kafka_refuses(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:  # type: ignore[override]
+    def log_message(self, *_: object) -> None:
         pass
 
 
