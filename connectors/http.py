@@ -10,10 +10,12 @@ import ipaddress
 import random as randomness
 import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -161,8 +163,15 @@ def open_client(
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         follow_redirects=False,
         trust_env=not allow_private,
+        verify=_certificates(not allow_private),
         transport=transport,
     )
+
+
+@lru_cache
+def _certificates(trust_env: bool) -> ssl.SSLContext:
+    """Read once: it takes a tenth of a second, and a process has a client per connection."""
+    return httpx.create_ssl_context(trust_env=trust_env)
 
 
 # ------------------------------------------------------------------------------------------------------------ patience

@@ -4,14 +4,24 @@ import asyncio
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import uvicorn
 
 
 class _Server(uvicorn.Server):
-    """Leaves the process's signals alone: who ends it is the one who opened it."""
+    """Leaves the process's signals alone and ends at once: who ends it is the one who opened it."""
+
+    ended: asyncio.Event | None = None
+
+    async def main_loop(self) -> None:
+        self.ended = asyncio.Event()
+        counter = 0
+        while not await self.on_tick(counter):
+            counter = (counter + 1) % 864_000
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.ended.wait(), 0.1)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -62,6 +72,8 @@ async def running(app: Any, host: str = "127.0.0.1", port: int = 0) -> AsyncIter
         yield _url(host, sock)
     finally:
         server.should_exit = True
+        if server.ended:
+            server.ended.set()
         await asyncio.gather(serving, return_exceptions=True)
         sock.close()
 
