@@ -1,0 +1,82 @@
+"""The answers of the ingress, as values: a status, a body, headers. Errors are problem details (RFC 9457)."""
+
+import json
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+JSON: Final = (b"content-type", b"application/json")
+PROBLEM: Final = (b"content-type", b"application/problem+json")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, whole."""
+
+    status: int
+    body: bytes
+    headers: Headers = ()
+
+    async def send(self, send: Send) -> None:
+        length = (b"content-length", str(len(self.body)).encode())
+        await send({"type": "http.response.start", "status": self.status, "headers": [*self.headers, length]})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+def ok(said: Mapping[str, Any], status: int = 200) -> Answer:
+    """Answer with a JSON object."""
+    return Answer(status, json.dumps(said).encode(), (JSON,))
+
+
+@lru_cache(maxsize=512)
+def received(event: str) -> Answer:
+    """Say that a webhook is durable; there are few events, so each is written once."""
+    return ok({"received": True, "event": event}, 202)
+
+
+def problem(status: int, detail: str, headers: Headers = ()) -> Answer:
+    """Say what is wrong; ``detail`` is for a person."""
+    title = HTTPStatus(status).phrase
+    said = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    return Answer(status, json.dumps(said).encode(), (PROBLEM, *headers))
+
+
+# ----------------------------------------------------------------------------------------------------- X-Request-ID
+
+_SANE: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
+
+
+def request_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Take over the id that came with the request, if it is fit to be logged and sent back; else make one."""
+    for name, value in headers:
+        if name == b"x-request-id" and _SANE.fullmatch(value):
+            return value
+    return secrets.token_hex(16).encode()
+
+
+class RequestIds:
+    """Gives every answer of an ASGI app its ``X-Request-ID``; the app finds it in ``scope["request_id"]``."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = scope["request_id"] = request_id(scope["headers"])
+
+        async def with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", given)]
+            await send(message)
+
+        await self._app(scope, receive, with_id)
