@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from tests.stories.test_a_change_reaches_the_receiver import first
-from tests.world.memory import MemoryWorld, Recorder
+from tests.world.memory import MemoryWorld
 
 SLOT = 900
 
