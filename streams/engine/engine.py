@@ -206,16 +206,20 @@ class Engine:
         lease.start()
         beating = [asyncio.create_task(self._beating()), asyncio.create_task(self._probing(app))]
         services: list[Any] = []
-        app.when_recovered = lambda: self._start_extras(app, services, beating, output)
+        app.when_recovered = lambda: self._start_extras(app, services, beating)
         try:
             await output.start()
             await self._until_stopped(app, stop)
+        except Exception as error:
+            self._crash = error
         finally:
             self._stopping = True
             try:
                 await asyncio.wait_for(self._shut_down(app, services, beating, output), self.settings.stop_timeout)
             except TimeoutError:
                 self._fatal(Exit.SLOW_STOP, f"a graceful stop took more than {self.settings.stop_timeout:.0f} s")
+            except Exception as error:
+                self._crash = self._crash or error
             lease.stop()
             if signals:
                 for number in (signal.SIGTERM, signal.SIGINT):
@@ -262,10 +266,7 @@ class Engine:
                 task.cancel()
             await asyncio.gather(starting, stopping, crashing, return_exceptions=True)
 
-    async def _start_extras(
-        self, app: App, services: list[Any], tasks: list[asyncio.Task[None]], output: Output
-    ) -> None:
-        del output
+    async def _start_extras(self, app: App, services: list[Any], tasks: list[asyncio.Task[None]]) -> None:
         for scan in self._scans.values():
             reads = scan.reads or tuple(self._tables.values())
             whole = Scan(scan.name, scan.every, scan.step, reads, scan.on_assigned)
@@ -330,6 +331,8 @@ class Engine:
         for tp, end in ends.items():
             ledger = consumer.ledgers.get(tp)
             done = ledger.done if ledger is not None and ledger.done is not None else consumer._read_offset[tp]
+            if done is None and (ledger is None or not ledger.waiting):
+                done = consumer._thread.fetch_position(tp)  # nothing was ever committed: a topic may begin late
             lag = max(0, end - (done or 0))
             total += lag
             self._hooks.lag(tp.topic, tp.partition, lag)

@@ -9,6 +9,11 @@ from typing import Any
 
 import aiokafka
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    CoordinatorLoadInProgressError,
+    GroupCoordinatorNotAvailableError,
+    NotCoordinatorForGroupError,
+)
 
 from tests.chaos.tally import EVENT, Tally
 
@@ -124,9 +129,18 @@ async def drained(bootstrap: str, group: str, topics: list[str], partitions: int
         ends = await consumer.end_offsets(parts)
     finally:
         await consumer.stop()
+    committed = await committed_offsets(bootstrap, group)
+    return all(end == 0 or committed.get(tp, 0) >= end for tp, end in ends.items())
+
+
+async def committed_offsets(bootstrap: str, group: str) -> dict[Any, int]:
+    """Return what a group has committed; nothing while a broker that has just started knows no groups yet."""
     async with admin(bootstrap) as client:
-        committed = await client.list_consumer_group_offsets(group)
-    return all(end == 0 or (tp in committed and committed[tp].offset >= end) for tp, end in ends.items())
+        try:
+            offsets = await client.list_consumer_group_offsets(group)
+        except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError, CoordinatorLoadInProgressError):
+            return {}
+    return {tp: found.offset for tp, found in offsets.items() if found.offset >= 0}
 
 
 async def last_values(bootstrap: str, topic: str, partitions: int) -> Mapping[bytes, bytes]:

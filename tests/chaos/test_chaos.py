@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from streams.broker import EmbeddedKafka
 from tests.chaos.kafka import Load, drained, last_values, make_topics, wait_until
 from tests.chaos.tally import ROW, topics
 from tests.chaos.torture import Plan, Workers, torture
@@ -57,6 +58,38 @@ async def test_a_frozen_worker_ends_itself_instead_of_writing(kafka: str, tmp_pa
     finally:
         await workers.close()
     tallies = await last_values(kafka, changelogs[0], plan.partitions)
+    assert {key: ROW.unpack(row) for key, row in tallies.items()} == load.account
+
+
+async def test_workers_outlast_a_broker_that_is_away_for_longer_than_a_session(
+    own_kafka: EmbeddedKafka, tmp_path: Path
+) -> None:
+    """They neither end nor lose anything; what they had in hand goes on where it was."""
+    bootstrap = own_kafka.bootstrap_servers
+    plan = Plan(bootstrap=bootstrap, rate=500, session=6.0, partitions=4)
+    name = f"away-{time.time_ns()}"
+    events, echoes = topics(name)
+    changelogs = [f"{name}-tally-changelog", f"{name}-echo-changelog"]
+    await make_topics(bootstrap, plan.partitions, [events, echoes], changelogs)
+    workers = Workers(plan, name, tmp_path)
+    load = Load(bootstrap, events, partitions=plan.partitions, keys=400, rate=plan.rate, seed=6)
+    try:
+        await workers.start("w1")
+        load.start()
+        await wait_until(lambda: _owned(workers, "w1") == list(range(plan.partitions)), 30)
+        await asyncio.sleep(1)
+        await own_kafka.stop_async()
+        await asyncio.sleep(plan.session + 2)
+        await own_kafka.start_async()
+        await asyncio.sleep(2)
+        await load.stop()
+        await wait_until(lambda: drained(bootstrap, name, [events, echoes], plan.partitions), 60, 0.5)
+
+        assert workers.running["w1"].returncode is None
+        assert await workers.signal("w1", signal.SIGTERM) == 0
+    finally:
+        await workers.close()
+    tallies = await last_values(bootstrap, changelogs[0], plan.partitions)
     assert {key: ROW.unpack(row) for key, row in tallies.items()} == load.account
 
 

@@ -38,8 +38,8 @@ def main() -> int:
             partitions=2,
             store="memory",
             session_timeout=6.0,
-            request_timeout=12.0,
-            stalled_after=8.0 if options.how == "blocked" else 300.0,
+            request_timeout=4.0,
+            stalled_after=5.0 if options.how == "blocked" else 300.0,
         )
     )
     rows = engine.table("rows")

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiokafka
 import pytest
 
-from tests.chaos.kafka import admin, make_topics, wait_until
+from tests.chaos.kafka import committed_offsets, make_topics, wait_until
 
 pytestmark = pytest.mark.broker
 
@@ -40,10 +40,8 @@ class Subject:
         await producer.stop()
 
     async def committed(self) -> int | None:
-        async with admin(self.bootstrap) as client:
-            offsets = await client.list_consumer_group_offsets(self.name)
-        found = offsets.get(aiokafka.TopicPartition(f"{self.name}-events", 0))
-        return found.offset if found is not None and found.offset >= 0 else None
+        offsets = await committed_offsets(self.bootstrap, self.name)
+        return offsets.get(aiokafka.TopicPartition(f"{self.name}-events", 0))
 
     async def exit_code(self, seconds: float = 30) -> int:
         assert self.process is not None
