@@ -103,12 +103,12 @@ def standing(
         return Standing(Status.REMOVED if gone else Status.EXCLUDED, None, None, rent)
     current = [lease for lease in leases if _is_current(lease, day)]
     sitting = {tenant.id for lease in current for tenant in lease.tenants if _sits(tenant.status, lease, day)}
-    vacate, doubts = _vacates(current, sitting, day)
-    rented = any(
-        _is_coming(lease, day) and not sitting & {tenant.id for tenant in lease.tenants}
-        for lease in leases
-        if lease not in current
-    )
+    vacate, doubts = _vacates(current, day)
+    coming = [lease for lease in leases if lease not in current and _is_coming(lease, day)]
+    others = [lease for lease in coming if not sitting & {tenant.id for tenant in lease.tenants}]
+    rented = bool(others)
+    if len(others) < len(coming):  # a renewal: who signed again stays, so the unit does not come free
+        vacate, doubts = None, ()
     if unit.is_occupied is not None and unit.is_occupied != bool(current):
         doubts = (*doubts, Doubt.OCCUPIED_FLAG)
     status = _status(bool(current), vacate, rented, ready=True)
@@ -119,7 +119,7 @@ def standing(
     elif vacate is None:
         on = day
     else:
-        on = vacate + timedelta(days=1 + turn_days)
+        on = _later(vacate, 1 + turn_days)
     return Standing(status, on, when(on, day), rent, doubts)
 
 
@@ -156,49 +156,69 @@ def _is_current(lease: LeaseSnapshot, day: date) -> bool:
 
 
 def _is_coming(lease: LeaseSnapshot, day: date) -> bool:
-    if lease.status is LeaseStatus.FUTURE:
-        return True
-    if lease.status is not LeaseStatus.ACTIVE or _ended(lease, day):
+    """Tell whether people are still to move in; an active lease that all have left is over, whatever its dates say."""
+    if _ended(lease, day):
         return False
-    return not _begun(lease, day) or all(tenant.status is TenantStatus.FUTURE for tenant in lease.tenants)
+    left = bool(lease.tenants) and all(tenant.status is TenantStatus.MOVED_OUT for tenant in lease.tenants)
+    return lease.status is LeaseStatus.FUTURE or (lease.status is LeaseStatus.ACTIVE and not left)
 
 
-def _vacates(current: Sequence[LeaseSnapshot], sitting: set[int], day: date) -> tuple[date | None, tuple[Doubt, ...]]:
+def _vacates(current: Sequence[LeaseSnapshot], day: date) -> tuple[date | None, tuple[Doubt, ...]]:
     """Work out when everybody will have left: only when all who live there gave notice is the unit on notice."""
-    leaves: dict[int, date] = {}
+    leaves: list[date | None] = []
     for lease in current:
+        given: dict[int, date] = {}
         for move in lease.move_outs:
-            leaves[move.tenant_id] = max(move.on, leaves.get(move.tenant_id, move.on))
-        if lease.ends_by_itself and lease.ends_on is not None:
-            for tenant in lease.tenants:
-                leaves.setdefault(tenant.id, lease.ends_on)
-    if not sitting or not sitting <= leaves.keys():
+            given[move.tenant_id] = max(move.on, given.get(move.tenant_id, move.on))
+        ends_on = lease.ends_on if lease.ends_by_itself else None
+        leaves += [given.get(one.id, ends_on) for one in lease.tenants if _sits(one.status, lease, day)]
+    known = [on for on in leaves if on is not None]
+    if not known or len(known) < len(leaves):
         return None, ()
-    last = max(leaves[tenant] for tenant in sitting)
+    last = max(known)
     return (last, ()) if last >= day else (day, (Doubt.OVERDUE_MOVE_OUT,))
+
+
+def _later(day: date, days: int) -> date:
+    """Add days, as far as the calendar goes: ``9999-12-31`` is how some say never."""
+    return day + timedelta(days=min(days, (date.max - day).days))
 
 
 def when(on: date, day: date) -> str:
     """Say a date as people do: ``Immediate``, the month within a year, else the ISO date."""
     if on <= day:
         return "Immediate"
-    try:
-        in_a_year = day.replace(year=day.year + 1)
-    except ValueError:  # 29 February
-        in_a_year = day.replace(year=day.year + 1, month=3, day=1)
-    return calendar.month_name[on.month] if on < in_a_year else on.isoformat()
+    return calendar.month_name[on.month] if _a_year_before(on) < day else on.isoformat()
 
 
-def turning_days(leases: Sequence[LeaseSnapshot], listing: ListingSnapshot | None) -> Iterator[date]:
-    """Give every day on whose morning the standing of a unit may change without anything being said."""
+def _a_year_before(on: date) -> date:
+    """Give the last day from which ``on`` is a whole year away, or more."""
+    if on.year == date.min.year:
+        return date.min
+    return on.replace(year=on.year - 1, day=28 if (on.month, on.day) == (2, 29) else on.day)
+
+
+def turning_days(
+    leases: Sequence[LeaseSnapshot], listing: ListingSnapshot | None, *, turn_days: int = 0
+) -> Iterator[date]:
+    """Give every day on whose morning the standing of a unit may change without anything being said.
+
+    Not among them are the days of a tenant who is overdue: the unit is then free tomorrow, on every day anew.
+    """
     for lease in leases:
         if lease.starts_on:
             yield lease.starts_on
+        leaves = [move.on for move in lease.move_outs]
         if lease.ends_on and lease.ends_by_itself:
-            yield lease.ends_on
-            yield lease.ends_on + timedelta(days=1)
-        for move in lease.move_outs:
-            yield move.on
-            yield move.on + timedelta(days=1)
+            leaves.append(lease.ends_on)
+        for on in leaves:
+            yield _later(on, 1)
+            yield _becomes_a_month(_later(on, 1 + turn_days))
     if listing and listing.available_on:
         yield listing.available_on
+        yield _becomes_a_month(listing.available_on)
+
+
+def _becomes_a_month(on: date) -> date:
+    """Give the first day on which `when` names the month of ``on``, not its date any more."""
+    return min(_later(_a_year_before(on), 1), on)

@@ -296,12 +296,13 @@ class Pms:
     properties: dict[int, PropertySnapshot | None] = field(default_factory=dict)
 
     def shelf(self, kind: EntityKind) -> dict[int, Any]:
-        return {
+        shelves: dict[EntityKind, dict[int, Any]] = {
             EntityKind.UNIT: self.units,
             EntityKind.LEASE: self.leases,
             EntityKind.LISTING: self.listings,
             EntityKind.PROPERTY: self.properties,
-        }[kind]
+        }
+        return shelves[kind]
 
     def change(self) -> tuple[EntityKind, int]:
         """Something happens: few values, so that states come back (A, B, A)."""

@@ -1,0 +1,464 @@
+"""What a unit's row means on a day, case by case, and what holds for every row and every day."""
+
+import calendar
+from collections.abc import Iterable
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.delivery import UnitState
+from schemas.rent_roll import (
+    LeaseSnapshot,
+    LeaseStatus,
+    LeaseTenant,
+    ListingSnapshot,
+    MoveOut,
+    PropertySnapshot,
+    TenantStatus,
+    UnitSnapshot,
+)
+from streams.core.availability import TOLD, Doubt, Standing, Status, standing, turning_days, when
+
+DAY = date(2026, 3, 10)
+LONG_AGO, YESTERDAY, TOMORROW = date(2025, 1, 1), DAY - timedelta(1), DAY + timedelta(1)
+IN_MAY, IN_JUNE = date(2026, 5, 31), date(2026, 6, 1)
+
+UNIT = UnitSnapshot(id=1, property_id=10, code="101", market_rent=Decimal(1500))
+BUILDING = PropertySnapshot(id=10, name="Sunset Apartments")
+
+CURRENT, FUTURE, MOVED_OUT = TenantStatus.CURRENT, TenantStatus.FUTURE, TenantStatus.MOVED_OUT
+
+VACANT = Status.VACANT_UNRENTED_READY
+TAKEN = Status.VACANT_RENTED_READY
+ADVERTISED = {Status.VACANT_UNRENTED_READY, Status.VACANT_UNRENTED_NOT_READY, Status.NOTICE_UNRENTED}
+
+
+def lease(
+    number: int = 100,
+    *,
+    status: LeaseStatus = LeaseStatus.ACTIVE,
+    starts: date | None = LONG_AGO,
+    ends: date | None = None,
+    by_itself: bool = False,
+    tenants: Iterable[tuple[int, TenantStatus]] = ((7, CURRENT),),
+    leaving: Iterable[tuple[int, date]] = (),
+    **more: Any,
+) -> LeaseSnapshot:
+    return LeaseSnapshot(
+        id=number,
+        property_id=10,
+        unit_id=1,
+        starts_on=starts,
+        ends_on=ends,
+        status=status,
+        ends_by_itself=by_itself,
+        tenants=tuple(LeaseTenant(id=tenant, status=stands) for tenant, stands in tenants),
+        move_outs=tuple(MoveOut(tenant_id=tenant, on=on) for tenant, on in leaving),
+        **more,
+    )
+
+
+def coming(number: int = 200, *tenants: int, starts: date = IN_JUNE, **more: Any) -> LeaseSnapshot:
+    """A lease that is signed and has not begun."""
+    return lease(
+        number,
+        status=LeaseStatus.FUTURE,
+        starts=starts,
+        tenants=[(tenant, FUTURE) for tenant in tenants or (9,)],
+        **more,
+    )
+
+
+def stands(*leases: LeaseSnapshot, day: date = DAY, listing: ListingSnapshot | None = None, **more: Any) -> Standing:
+    return standing(UNIT, leases, listing, BUILDING, day, **more)
+
+
+TWO = ((7, CURRENT), (8, CURRENT))
+ON_NOTICE = lease(leaving=[(7, IN_MAY)])
+
+CASES: list[tuple[str, list[LeaseSnapshot], Status, date | None]] = [
+    ("nobody has a lease: it is free", [], VACANT, DAY),
+    ("a tenant lives there", [lease()], Status.OCCUPIED, None),
+    ("a lease whose start nobody wrote down counts as begun", [lease(starts=None)], Status.OCCUPIED, None),
+    ("a lease that began today counts", [lease(starts=DAY)], Status.OCCUPIED, None),
+    ("a past lease says nothing", [lease(status=LeaseStatus.PAST)], VACANT, DAY),
+    ("all tenants of an active lease moved out", [lease(tenants=[(7, MOVED_OUT)])], VACANT, DAY),
+    ("one of two moved out", [lease(tenants=[(7, MOVED_OUT), (8, CURRENT)])], Status.OCCUPIED, None),
+    # -- notice
+    ("its only tenant gave notice", [ON_NOTICE], Status.NOTICE_UNRENTED, IN_JUNE),
+    ("leaving today is notice", [lease(leaving=[(7, DAY)])], Status.NOTICE_UNRENTED, TOMORROW),
+    ("one of two gave notice", [lease(tenants=TWO, leaving=[(7, IN_MAY)])], Status.OCCUPIED, None),
+    (
+        "all residents gave notice: the last to leave counts",
+        [lease(tenants=TWO, leaving=[(7, DAY), (8, IN_MAY)])],
+        Status.NOTICE_UNRENTED,
+        IN_JUNE,
+    ),
+    (
+        "the notice of one who has left already is not waited for",
+        [lease(tenants=[(7, MOVED_OUT), (8, CURRENT)], leaving=[(7, YESTERDAY), (8, IN_MAY)])],
+        Status.NOTICE_UNRENTED,
+        IN_JUNE,
+    ),
+    (
+        "a notice changed: the later day counts",
+        [lease(leaving=[(7, IN_MAY), (7, DAY)])],
+        Status.NOTICE_UNRENTED,
+        IN_JUNE,
+    ),
+    ("a notice of somebody else is none", [lease(leaving=[(99, IN_MAY)])], Status.OCCUPIED, None),
+    (
+        "tenants of two leases: one of them stays",
+        [lease(leaving=[(7, IN_MAY)]), lease(101, tenants=[(8, CURRENT)])],
+        Status.OCCUPIED,
+        None,
+    ),
+    ("an end of the term alone is no notice: it may roll over", [lease(ends=IN_MAY)], Status.OCCUPIED, None),
+    ("nor is one that has passed: the tenant stays", [lease(ends=YESTERDAY)], Status.OCCUPIED, None),
+    ("the PMS moves the tenants out", [lease(ends=IN_MAY, by_itself=True)], Status.NOTICE_UNRENTED, IN_JUNE),
+    ("by itself, but without an end", [lease(by_itself=True)], Status.OCCUPIED, None),
+    (
+        "a day of moving out goes before the end of the term",
+        [lease(ends=date(2026, 12, 31), by_itself=True, leaving=[(7, IN_MAY)])],
+        Status.NOTICE_UNRENTED,
+        IN_JUNE,
+    ),
+    ("moved out by itself today: still there", [lease(ends=DAY, by_itself=True)], Status.NOTICE_UNRENTED, TOMORROW),
+    ("moved out by itself yesterday", [lease(ends=YESTERDAY, by_itself=True)], VACANT, DAY),
+    (
+        "overdue: still there after the day of moving out",
+        [lease(leaving=[(7, YESTERDAY)])],
+        Status.NOTICE_UNRENTED,
+        TOMORROW,
+    ),
+    ("an eviction is a flag, never a notice", [lease(eviction_pending=True)], Status.OCCUPIED, None),
+    ("a declined renewal is a flag too", [lease(renewal="Declined")], Status.OCCUPIED, None),
+    # -- rented
+    ("on notice and let again", [ON_NOTICE, coming()], Status.NOTICE_RENTED, None),
+    ("occupied, and somebody else comes", [lease(), coming()], Status.OCCUPIED, None),
+    ("vacant and let", [coming()], TAKEN, None),
+    ("vacant and let, without a start", [lease(status=LeaseStatus.FUTURE, starts=None, tenants=[])], TAKEN, None),
+    ("an active lease that has not begun is a coming one", [lease(starts=IN_JUNE, tenants=[(9, FUTURE)])], TAKEN, None),
+    ("an active lease whose tenants are all to come", [lease(tenants=[(8, FUTURE), (9, FUTURE)])], TAKEN, None),
+    ("one tenant is to come after another left", [lease(tenants=[(8, MOVED_OUT), (9, FUTURE)])], TAKEN, None),
+    ("an active lease without tenants is believed", [lease(tenants=[])], TAKEN, None),
+    (
+        "on notice, and the next tenants' lease is active already",
+        [ON_NOTICE, lease(200, tenants=[(9, FUTURE)])],
+        Status.NOTICE_RENTED,
+        None,
+    ),
+    (
+        "a lease that was moved out by itself does not come again",
+        [coming(starts=LONG_AGO, ends=YESTERDAY, by_itself=True)],
+        VACANT,
+        DAY,
+    ),
+    # -- renewal
+    ("the same tenant signs again: no re-letting", [lease(), coming(200, 7)], Status.OCCUPIED, None),
+    (
+        "the term ends by itself, and the tenant signed again",
+        [lease(ends=IN_MAY, by_itself=True), coming(200, 7)],
+        Status.OCCUPIED,
+        None,
+    ),
+    (
+        "both gave notice, and one signs again with a third",
+        [lease(tenants=TWO, leaving=[(7, IN_MAY), (8, IN_MAY)]), coming(200, 8, 9)],
+        Status.OCCUPIED,
+        None,
+    ),
+    (
+        "the renewed lease runs beside the old one that ends",
+        [lease(ends=IN_MAY, by_itself=True), lease(200, starts=DAY)],
+        Status.OCCUPIED,
+        None,
+    ),
+    # -- by date, with no event
+    ("a future lease whose day came: its tenants moved in", [coming(starts=DAY)], Status.OCCUPIED, None),
+    ("one whose day came long ago", [coming(starts=LONG_AGO)], Status.OCCUPIED, None),
+    ("it comes tomorrow", [coming(starts=TOMORROW)], TAKEN, None),
+    (
+        "moved in by date, and leaves by itself",
+        [coming(starts=LONG_AGO, ends=IN_MAY, by_itself=True)],
+        Status.NOTICE_UNRENTED,
+        IN_JUNE,
+    ),
+    (
+        "the old tenant leaves by itself, the new one has moved in",
+        [lease(ends=YESTERDAY, by_itself=True), coming(starts=DAY)],
+        Status.OCCUPIED,
+        None,
+    ),
+    ("the last day of time", [lease(ends=date.max, by_itself=True)], Status.NOTICE_UNRENTED, date.max),
+]
+
+
+@pytest.mark.parametrize(("leases", "status", "on"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_leases_make_the_status(leases: list[LeaseSnapshot], status: Status, on: date | None) -> None:
+    """The order of the leases does not matter."""
+    for order in (leases, leases[::-1]):
+        found = stands(*order)
+        assert (found.status, found.available_on) == (status, on)
+
+
+@pytest.mark.parametrize("leases", [case[1] for case in CASES], ids=[case[0] for case in CASES])
+def test_a_unit_that_is_gone_or_whose_property_sleeps_is_not_offered(leases: list[LeaseSnapshot]) -> None:
+    """Whatever its leases say; gone goes before inactive."""
+    asleep = BUILDING.model_copy(update={"is_active": False})
+    listing = ListingSnapshot(unit_id=1, available_on=IN_JUNE)
+    assert standing(UNIT, leases, listing, asleep, DAY).status is Status.EXCLUDED
+    for building in (BUILDING, asleep):
+        found = standing(UNIT, leases, listing, building, DAY, gone=True)
+        assert (found.status, found.available_on, found.when_available) == (Status.REMOVED, None, None)
+
+
+def test_a_receiver_hears_of_four_states() -> None:
+    """Available are exactly the three that are advertised; each status has its state."""
+    assert set(TOLD) == set(Status)
+    assert {status for status, state in TOLD.items() if state is UnitState.AVAILABLE} == ADVERTISED
+    assert {status for status, state in TOLD.items() if state is UnitState.RENTED} == {
+        Status.OCCUPIED,
+        Status.NOTICE_RENTED,
+        Status.VACANT_RENTED_READY,
+        Status.VACANT_RENTED_NOT_READY,
+    }
+    assert {status for status, state in TOLD.items() if state is UnitState.UNAVAILABLE} == {
+        Status.MODEL,
+        Status.DOWN,
+        Status.ADMIN,
+        Status.EXCLUDED,
+    }
+    assert [status for status, state in TOLD.items() if state is UnitState.REMOVED] == [Status.REMOVED]
+
+
+# ------------------------------------------------------------------------------------------------- from when, how much
+
+
+@pytest.mark.parametrize(
+    ("leases", "listed", "on", "says"),
+    [
+        ([], None, DAY, "Immediate"),
+        ([], YESTERDAY, YESTERDAY, "Immediate"),
+        ([], DAY, DAY, "Immediate"),
+        ([], IN_JUNE, IN_JUNE, "June"),
+        ([], date(2027, 6, 1), date(2027, 6, 1), "2027-06-01"),
+        ([ON_NOTICE], None, IN_JUNE, "June"),
+        ([ON_NOTICE], date(2026, 7, 15), date(2026, 7, 15), "July"),
+        ([lease()], IN_JUNE, None, None),
+        ([coming()], IN_JUNE, None, None),
+        ([ON_NOTICE, coming()], IN_JUNE, None, None),
+    ],
+)
+def test_the_listing_says_from_when_else_the_leases_do(
+    leases: list[LeaseSnapshot], listed: date | None, on: date | None, says: str | None
+) -> None:
+    """Null where the unit is not available, whatever a listing says."""
+    found = stands(*leases, listing=ListingSnapshot(unit_id=1, available_on=listed))
+    assert (found.available_on, found.when_available) == (on, says)
+
+
+def test_the_days_of_the_turn_come_after_the_move_out() -> None:
+    """Free on the day after, and so many days later ready."""
+    assert stands(ON_NOTICE, turn_days=3).available_on == date(2026, 6, 4)
+    assert stands(ON_NOTICE, turn_days=0).available_on == IN_JUNE
+    assert stands(lease(leaving=[(7, date.max)]), turn_days=3).available_on == date.max
+
+
+@pytest.mark.parametrize(
+    ("listed", "market", "rent"),
+    [
+        (Decimal(1650), Decimal(1500), Decimal(1650)),
+        (None, Decimal(1500), Decimal(1500)),
+        (Decimal(0), Decimal(1500), Decimal(0)),
+        (None, None, None),
+    ],
+)
+def test_the_rent_is_the_listings_else_the_markets(
+    listed: Decimal | None, market: Decimal | None, rent: Decimal | None
+) -> None:
+    """Null where nobody says it, never zero."""
+    unit = UNIT.model_copy(update={"market_rent": market})
+    listing = ListingSnapshot(unit_id=1, rent=listed)
+    for leases in ([], [lease()], [ON_NOTICE]):
+        assert standing(unit, leases, listing, BUILDING, DAY).rent == rent
+        assert standing(unit, leases, None, BUILDING, DAY).rent == market
+
+
+@pytest.mark.parametrize(
+    ("on", "day", "says"),
+    [
+        (DAY, DAY, "Immediate"),
+        (YESTERDAY, DAY, "Immediate"),
+        (date(1999, 1, 1), DAY, "Immediate"),
+        (TOMORROW, DAY, "March"),
+        (date(2026, 12, 24), DAY, "December"),
+        (date(2027, 3, 9), DAY, "March"),
+        (date(2027, 3, 10), DAY, "2027-03-10"),
+        (date(2027, 3, 11), DAY, "2027-03-11"),
+        (date(2030, 1, 1), DAY, "2030-01-01"),
+        (date(2029, 2, 28), date(2028, 2, 29), "February"),
+        (date(2029, 3, 1), date(2028, 2, 29), "2029-03-01"),
+        (date(2028, 2, 29), date(2027, 2, 28), "2028-02-29"),
+        (date(2028, 2, 29), date(2027, 3, 1), "February"),
+        (date(2028, 2, 29), date(2028, 2, 29), "Immediate"),
+        (date.max, date(9999, 1, 1), "December"),
+        (date.max, date(9998, 12, 31), "9999-12-31"),
+        (date.max, date.max, "Immediate"),
+    ],
+)
+def test_a_date_is_said_as_people_do(on: date, day: date, says: str) -> None:
+    """A month names a day of the twelve months to come, never one of next year's."""
+    assert when(on, day) == says
+
+
+# --------------------------------------------------------------------------------------------------------- the doubts
+
+
+@pytest.mark.parametrize(
+    ("leases", "flag", "doubts"),
+    [
+        ([], None, ()),
+        ([], False, ()),
+        ([], True, (Doubt.OCCUPIED_FLAG,)),
+        ([lease()], True, ()),
+        ([lease()], False, (Doubt.OCCUPIED_FLAG,)),
+        ([lease()], None, ()),
+        ([coming()], True, (Doubt.OCCUPIED_FLAG,)),
+        ([coming()], False, ()),
+        ([lease(leaving=[(7, YESTERDAY)])], True, (Doubt.OVERDUE_MOVE_OUT,)),
+        ([lease(leaving=[(7, YESTERDAY)])], False, (Doubt.OVERDUE_MOVE_OUT, Doubt.OCCUPIED_FLAG)),
+        ([lease(leaving=[(7, DAY)])], True, ()),
+        ([lease(tenants=TWO, leaving=[(7, YESTERDAY)])], True, ()),
+    ],
+)
+def test_a_disagreement_is_a_doubt_and_changes_nothing(
+    leases: list[LeaseSnapshot], flag: bool | None, doubts: tuple[Doubt, ...]
+) -> None:
+    """The PMS's flag is a cross-check: the status is the same without it."""
+    flagged = standing(UNIT.model_copy(update={"is_occupied": flag}), leases, None, BUILDING, DAY)
+    assert flagged.doubts == doubts
+    assert flagged.status is stands(*leases).status
+
+
+# ----------------------------------------------------------------------------------------------------------- the laws
+
+NEAR = st.dates(date(2025, 11, 1), date(2027, 6, 30))
+ANY = NEAR | st.dates() | st.sampled_from([date.min, date.max, date(2028, 2, 29)])
+
+
+def leases_of(days: st.SearchStrategy[date]) -> st.SearchStrategy[list[LeaseSnapshot]]:
+    """Some leases of a unit; few tenants, so that they meet."""
+    tenant = st.integers(1, 3)
+    one = st.builds(
+        lease,
+        st.integers(100, 999),
+        status=st.sampled_from(LeaseStatus),
+        starts=st.none() | days,
+        ends=st.none() | days,
+        by_itself=st.booleans(),
+        tenants=st.lists(st.tuples(tenant, st.sampled_from(TenantStatus)), max_size=3),
+        leaving=st.lists(st.tuples(tenant, days), max_size=3),
+    )
+    return st.lists(one, max_size=3, unique_by=lambda found: found.id)
+
+
+def listings_of(days: st.SearchStrategy[date]) -> st.SearchStrategy[ListingSnapshot | None]:
+    return st.none() | st.builds(ListingSnapshot, unit_id=st.just(1), available_on=st.none() | days)
+
+
+MANY = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@MANY
+@given(leases_of(ANY), listings_of(ANY), ANY, st.booleans(), st.booleans(), st.integers(0, 400))
+def test_every_row_stands_somewhere_on_every_day(
+    leases: list[LeaseSnapshot], listing: ListingSnapshot | None, day: date, active: bool, gone: bool, turn: int
+) -> None:
+    """Total, and consistent with itself: available, from when, and in which words go together."""
+    building = BUILDING.model_copy(update={"is_active": active})
+    found = standing(UNIT, leases, listing, building, day, gone=gone, turn_days=turn)
+    assert found.state is TOLD[found.status]
+    assert found.is_available is (found.status in ADVERTISED)
+    assert (found.available_on is None) is (not found.is_available)
+    assert (found.when_available is None) is (not found.is_available)
+    if found.available_on is not None:
+        assert found.when_available == when(found.available_on, day)
+        assert (found.when_available == "Immediate") is (found.available_on <= day)
+    assert not (found.is_available and (gone or not active))
+    list(turning_days(leases, listing, turn_days=turn))
+
+
+@MANY
+@given(leases_of(NEAR), NEAR)
+def test_nobody_else_moves_in_where_somebody_lives_or_has_signed(leases: list[LeaseSnapshot], day: date) -> None:
+    """An available unit has nobody who lives there without having given notice, and nobody who will come."""
+    if not stands(*leases, day=day).is_available:
+        return
+    for one in leases:
+        over = one.ends_by_itself and one.ends_on is not None and one.ends_on < day
+        if one.status is LeaseStatus.FUTURE and not over:
+            assert one.starts_on is None or one.starts_on <= day
+        if one.status is LeaseStatus.ACTIVE and not over and not one.ends_by_itself:
+            leaving = {move.tenant_id for move in one.move_outs}
+            assert {tenant.id for tenant in one.tenants if tenant.status is CURRENT} <= leaving
+
+
+def told(found: Standing) -> object:
+    """What of a standing a receiver has to hear; a unit that is free at once is so on every further day."""
+    on = None if found.when_available == "Immediate" else found.available_on
+    return found.status, found.rent, on, found.when_available
+
+
+@settings(MANY, max_examples=250)
+@given(leases_of(NEAR), listings_of(NEAR))
+def test_a_standing_changes_on_a_turning_day_only(leases: list[LeaseSnapshot], listing: ListingSnapshot | None) -> None:
+    """In status, in date or in words: with no event, a receiver hears of it on the morning of such a day.
+
+    The exception is a tenant who is overdue: the unit is free tomorrow, on every day anew.
+    """
+    turns = {*turning_days(leases, listing)}
+    named = {DAY} | ({listing.available_on} if listing and listing.available_on else set())
+    for one in leases:
+        named |= {day for day in (one.starts_on, one.ends_on) if day} | {move.on for move in one.move_outs}
+    for day in {near + timedelta(days) for near in named for days in (*range(-4, 5), *range(-368, -361))}:
+        before, after = (stands(*leases, day=at, listing=listing) for at in (day - timedelta(1), day))
+        if day in turns:
+            continue
+        assert before.status is after.status
+        assert (before.when_available == "Immediate") is (after.when_available == "Immediate")
+        if Doubt.OVERDUE_MOVE_OUT not in after.doubts:
+            assert told(before) == told(after)
+
+
+@pytest.mark.parametrize(
+    ("leases", "listing", "turns"),
+    [
+        ([], None, set()),
+        ([lease(starts=None)], ListingSnapshot(unit_id=1), set()),
+        ([coming()], None, {IN_JUNE}),
+        ([lease(ends=IN_MAY)], None, {LONG_AGO}),
+        ([lease(ends=IN_MAY, by_itself=True)], None, {LONG_AGO, IN_JUNE, date(2025, 6, 2)}),
+        ([lease(leaving=[(7, IN_MAY)])], None, {LONG_AGO, IN_JUNE, date(2025, 6, 2)}),
+        ([], ListingSnapshot(unit_id=1, available_on=IN_JUNE), {IN_JUNE, date(2025, 6, 2)}),
+        ([], ListingSnapshot(unit_id=1, available_on=date(2028, 2, 29)), {date(2028, 2, 29), date(2027, 3, 1)}),
+        ([], ListingSnapshot(unit_id=1, available_on=date.min), {date.min}),
+    ],
+)
+def test_the_turning_days_of_a_row_are_few(
+    leases: list[LeaseSnapshot], listing: ListingSnapshot | None, turns: set[date]
+) -> None:
+    """Beginnings, ends, and the day on which a date is near enough to be a month."""
+    assert {*turning_days(leases, listing)} == turns
+
+
+def test_the_month_of_a_day_is_english() -> None:
+    """Receivers read it; the machine's language does not matter."""
+    months = [when(date(2026, month, 28), date(2025, 12, 31)) for month in range(1, 12)]
+    assert months == list(calendar.month_name)[1:12] == [
+        "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November"
+    ]  # fmt: skip
