@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     CoordinatorLoadInProgressError,
     GroupCoordinatorNotAvailableError,
+    KafkaTimeoutError,
     NotCoordinatorForGroupError,
 )
 
@@ -117,7 +118,11 @@ class Load:
         self.account[key] = (number + 1, events + 1, total + amount)
         self.sent += 1
         value = EVENT.pack(number + 1, amount) + PAD
-        return await producer.send(self._topic, value, key=key, partition=index % self._partitions)
+        while True:
+            try:
+                return await producer.send(self._topic, value, key=key, partition=index % self._partitions)
+            except KafkaTimeoutError:  # it was not taken, so it may be offered again
+                await asyncio.sleep(0.1)
 
 
 async def drained(bootstrap: str, group: str, topics: list[str], partitions: int) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import signal
 import sys
 import time
@@ -77,7 +78,7 @@ async def is_committed(worker: Subject, offset: int) -> None:
         ("raise", 71, "cannot read poison"),
         ("oversized", 71, "over 8388608 bytes"),
         ("nowhere", 71, "fold copy failed"),
-        ("blocked", 74, "event loop has been blocked"),
+        ("blocked", 74, "event loop has been blocked|nothing has moved there"),
     ],
 )
 async def test_a_batch_that_cannot_be_done_stays_uncommitted(
@@ -90,7 +91,7 @@ async def test_a_batch_that_cannot_be_done_stays_uncommitted(
 
         assert await worker.exit_code(90) == code
         assert await worker.committed() == 1
-        assert word in worker.said
+        assert re.search(word, worker.said)
 
 
 @pytest.mark.parametrize(
