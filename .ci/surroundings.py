@@ -2,6 +2,7 @@
 """Holds the files around the code to the code: every setting has its line, and there is one version of Kafka."""
 
 import importlib
+import itertools
 import re
 import sys
 from collections.abc import Iterator
@@ -10,11 +11,15 @@ from pathlib import Path
 from connectors.settings import Settings, SettingsError
 from streams.broker_jars import KAFKA_VERSION
 from streams.demo import stage_env
+from streams.topology import FLOWS
 
 ROOT = Path(__file__).resolve().parent.parent
 
 READ_LATER = {"DATABASE_URL"}
 """What a file may already set and no code reads yet."""
+
+NOT_DRAWN = {"mark_turns", "watch_deliveries", "dead-letters"}
+"""What the README's picture leaves to docs/topology.md."""
 
 COMPOSE = {"COMPOSE_PROFILES": "demo"}
 """Compose's own names in deploy/demo.env."""
@@ -41,6 +46,23 @@ def _env(text: str) -> dict[str, str]:
     return dict(re.findall(r"^(?:# )?([A-Z][A-Z_]+)=(.*)$", text, re.MULTILINE))
 
 
+def picture(readme: str) -> Iterator[str]:
+    """Say which arrows of the README's picture are not in the topology."""
+    true = {(one.name, topic.name) for one in FLOWS for topic in one.says}
+    true |= {(topic.name, one.name) for one in FLOWS for topic in one.reads}
+    known = {name for arrow in true for name in arrow}
+    drawn = readme.partition("```mermaid")[2].partition("```")[0]
+    named = dict(re.findall(r"([a-z_]+)\(\[([^\]]+)\]\)", drawn))
+    for line in re.sub(r"\(\[[^\]]+\]\)|\[[^\]]+\]", "", drawn).splitlines():
+        nodes = [named.get(node, node) for node in re.split(r" -- \w+ --> | --> ", line.strip())]
+        for arrow in itertools.pairwise(nodes):
+            if known.issuperset(arrow) and arrow not in true:
+                yield f"README.md draws {arrow[0]} --> {arrow[1]}, which streams/topology.py does not have"
+    yield from (
+        f"README.md does not draw {topic}" for topic in sorted(known - set(re.findall(r"[\w.-]+", drawn)) - NOT_DRAWN)
+    )
+
+
 def wrong() -> Iterator[str]:
     """Say what does not agree, a line each."""
     known = names()
@@ -59,6 +81,7 @@ def wrong() -> Iterator[str]:
         else:
             if shown != one.read(needs):
                 yield f".env.example shows other values than the defaults of {one.__name__}"
+    yield from picture((ROOT / "README.md").read_text(encoding="utf-8"))
     compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     demo = _env((ROOT / "deploy" / "demo.env").read_text(encoding="utf-8"))
     ours = set(re.findall(r"\b((?:BUILDIUM|RENTSYNC|RENTSTREAM|KAFKA|DATABASE)_[A-Z_]+):", compose))
