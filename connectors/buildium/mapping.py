@@ -363,10 +363,10 @@ _NEVER: Final = date(1, 1, 1)
 
 
 def text(given: object) -> str | None:
-    """Trimmed, with case and leading zeros as they are; null if nothing is left."""
+    """Trimmed, with case and leading zeros as they are; null if nothing is left. NUL is no text (nor is it to SQL)."""
     if not isinstance(given, str):
         return None
-    bare = given.strip()
+    bare = given.replace("\x00", "").strip()
     if not bare.isascii():
         bare = bare.encode("utf-8", "replace").decode()
     return bare or None

@@ -180,6 +180,7 @@ class Portfolio:
         self.units[unit] = Unit(unit, property_id, number, updated_at=self.clock.now(), **more)
         self.units_of[property_id] = [*self.units_of.get(property_id, ()), unit]
         self._changed(UNIT, unit, order=True)
+        self._forget_house(property_id)
         return self._say("RentalUnit.Created", UnitId=unit)
 
     def set_rent(self, unit: int, amount: Decimal | int | str) -> Events:
@@ -207,7 +208,7 @@ class Portfolio:
         del self.units[unit]
         self.units_of[owner] = [other for other in self.units_of[owner] if other != unit]
         self._changed(UNIT, unit, order=True)
-        self._forget(PROPERTY, owner)
+        self._forget_house(owner)
         return (*events, *self._say("RentalUnit.Deleted", UnitId=unit))
 
     # --------------------------------------------------------------------------------------------------------- listings
@@ -355,6 +356,12 @@ class Portfolio:
 
     def _forget(self, kind: EntityKind, number: int) -> None:
         self._rows[kind].pop(number, None)
+
+    def _forget_house(self, number: int) -> None:
+        """Its number of units changed, which its own row and those of its listings tell."""
+        self._forget(PROPERTY, number)
+        for unit in self.units_of.get(number, ()):
+            self._forget(LISTING, unit)
 
     def _changed(self, kind: EntityKind, number: int, *, order: bool = False) -> None:
         """Forgets the rows in which the entity stands, and notes when it changed (a listing has no such time)."""

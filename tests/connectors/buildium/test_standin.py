@@ -1,0 +1,373 @@
+"""The stand-in behaves as Buildium does, for what we use of it, and refuses what Buildium refuses."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+
+from connectors.buildium.standin import (
+    DEMO_ID,
+    DEMO_SECRET,
+    Address,
+    BuildiumStandIn,
+    Events,
+    Portfolio,
+    RateLimit,
+    bulk_portfolio,
+    seed_portfolio,
+)
+from connectors.buildium.standin.entities import Generated
+from schemas.base import EntityKind
+
+PROPERTY, UNIT, LEASE = EntityKind.PROPERTY, EntityKind.UNIT, EntityKind.LEASE
+TENANT, LISTING = EntityKind.TENANT, EntityKind.LISTING
+NOW = datetime(2025, 11, 22, 12, 0, tzinfo=UTC)
+
+
+class SetClock:
+    """Time as a test sets it."""
+
+    def __init__(self) -> None:
+        self.time = NOW
+
+    def now(self) -> datetime:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time.timestamp()
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+class Caller:
+    """A client of the stand-in that needs no socket."""
+
+    def __init__(self, portfolio: Portfolio, **more: Any) -> None:
+        self.clock = SetClock()
+        self.standin = BuildiumStandIn(portfolio, **more)
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.standin),
+            base_url="http://buildium",
+            headers={"x-buildium-client-id": DEMO_ID, "x-buildium-client-secret": DEMO_SECRET},
+        )
+
+    async def get(self, path: str, **headers: str) -> httpx.Response:
+        return await self.http.get(path, headers=headers)
+
+    async def ids(self, path: str) -> list[int]:
+        response = await self.get(path)
+        assert response.status_code == 200, response.text
+        return [row.get("Id") or row["Unit"]["Id"] for row in response.json()]
+
+
+@pytest.fixture
+def portfolio() -> Portfolio:
+    return seed_portfolio(SetClock())
+
+
+@pytest.fixture
+async def caller(portfolio: Portfolio) -> AsyncIterator[Caller]:
+    caller = Caller(portfolio)
+    yield caller
+    await caller.http.aclose()
+
+
+FIELDS = {
+    PROPERTY: """Id Name StructureDescription NumberUnits IsActive OperatingBankAccountId Reserve Address YearBuilt
+        RentalType RentalSubType RentalManager""",
+    UNIT: """Id PropertyId BuildingName UnitNumber Description MarketRent Address UnitBedrooms UnitBathrooms UnitSize
+        IsUnitListed IsUnitOccupied""",
+    LEASE: """Id PropertyId UnitId UnitNumber LeaseFromDate LeaseToDate LeaseType LeaseStatus IsEvictionPending TermType
+        RenewalOfferStatus CurrentTenants CurrentNumberOfOccupants AccountDetails Cosigners AutomaticallyMoveOutTenants
+        CreatedDateTime LastUpdatedDateTime MoveOutData PaymentDueDay Tenants""",
+    TENANT: """Id FirstName LastName Email AlternateEmail PhoneNumbers CreatedDateTime EmergencyContact DateOfBirth
+        SMSOptInStatus Address AlternateAddress MailingPreference Leases Comment TaxId""",
+    LISTING: """ListingDate Rent Deposit LeaseTerms AvailableDate IsManagedExternally RentalApplicationUrl Contact
+        Property Unit""",
+}
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_entities_have_the_fields_of_buildiums_messages(portfolio: Portfolio, kind: EntityKind) -> None:
+    for number in portfolio.ids(kind):
+        assert set(portfolio.json(kind, number)) == set(FIELDS[kind].split())
+
+
+async def test_both_headers_are_needed(caller: Caller) -> None:
+    for headers in ({"x-buildium-client-id": "x"}, {"x-buildium-client-secret": ""}):
+        response = await caller.get("/v1/rentals", **headers)
+        assert response.status_code == 401
+        assert set(response.json()) == {"UserMessage", "ErrorCode", "Errors"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/rentals", "/v2/rentals", "/v1/Rentals", "/v1/rentals/", "/v1/properties", "/v1/rentals?Limit=5",
+     "/v1/rentals?OFFSET=5", "/v1/leases?LeaseStatuses=Active", "/v1/rentals/units/abc"],
+)  # fmt: skip
+async def test_paths_and_parameter_names_are_case_sensitive(caller: Caller, path: str) -> None:
+    response = await caller.get(path)
+
+    assert response.status_code == 404
+    assert "UserMessage" not in response.text
+
+
+async def test_what_is_not_there_is_said_in_buildiums_form(caller: Caller) -> None:
+    response = await caller.get("/v1/rentals/4242")
+
+    assert (response.status_code, response.json()) == (
+        404,
+        {"UserMessage": "No property found with the id.", "ErrorCode": None, "Errors": []},
+    )
+    assert response.headers["x-amzn-RequestId"]
+
+
+async def test_lists_are_paged_with_fifty_unless_said_and_a_thousand_at_most() -> None:
+    caller = Caller(bulk_portfolio(SetClock(), 1_200))
+    for query, first, rows in (
+        ("orderby=Id", 1, 50),
+        ("orderby=Id&limit=5000", 1, 1000),
+        ("orderby=Id&limit=1000&offset=1000", 1001, 200),
+        ("orderby=Id&limit=7&offset=3", 4, 7),
+        ("orderby=Id%20desc&limit=1", 1200, 1),
+        ("orderby=MarketRent%20desc,id&limit=3", 299, 3),
+    ):
+        response = await caller.get(f"/v1/rentals/units?{query}")
+        assert (len(response.json()), response.headers["x-total-count"]) == (rows, "1200"), query
+        assert response.json()[0]["Id"] == first, query
+    assert await caller.ids("/v1/rentals/units?limit=1000") != sorted(await caller.ids("/v1/rentals/units?limit=1000"))
+    await caller.http.aclose()
+
+
+async def test_what_cannot_be_asked_is_refused(caller: Caller) -> None:
+    for query, status in (
+        ("limit=0", 400),
+        ("limit=many", 400),
+        ("offset=-1", 400),
+        ("orderby=Colour", 400),
+        ("orderby=Address", 400),
+        ("orderby=Id%20sideways", 400),
+        ("propertyids=x", 400),
+        ("status=Inactive", 400),
+        ("lastupdatedfrom=2025-01-01", 422),
+        ("rentalownerids=4", 501),
+        ("x=" + "y" * 4096, 500),
+        ("something=else", 200),
+    ):
+        assert (await caller.get(f"/v1/rentals?{query}")).status_code == status, query
+
+
+async def test_filters(caller: Caller, portfolio: Portfolio) -> None:
+    first, second = portfolio.ids(PROPERTY)[:2]
+    units = [*portfolio.units_of[first], *portfolio.units_of[second]]
+    assert await caller.ids(f"/v1/rentals/units?propertyids={first}&propertyids={second}&orderby=Id") == sorted(units)
+    assert await caller.ids("/v1/rentals?subtypes=Office") == [1005]
+    assert await caller.ids("/v1/rentals?location=edmon") == [1003]
+    portfolio.inactivate_property(second)
+    assert await caller.ids("/v1/rentals?status=InActive") == [second]
+    assert second not in await caller.ids("/v1/rentals?status=Active")
+    listed = [unit for unit in portfolio.units_of[first] if unit in portfolio.listings]
+    assert (
+        await caller.ids(f"/v1/rentals/units/listings?entitytype=Property&entityid={first}&orderby=Unit.Id") == listed
+    )
+    lease = portfolio.ids(LEASE)[0]
+    portfolio.end_lease(lease)
+    assert lease not in await caller.ids("/v1/leases?leasestatuses=Active&leasestatuses=Future&limit=1000")
+    assert await caller.ids("/v1/leases?leasestatuses=Past") == [lease]
+    of_first = await caller.ids(f"/v1/leases?propertyids={first}&orderby=Id")
+    assert of_first == [
+        one for one in portfolio.ids(LEASE) if portfolio.leases[one].unit_id in portfolio.units_of[first]
+    ]
+    assert await caller.ids("/v1/leases?leasetypes=AtWill") == []
+    assert set(await caller.ids("/v1/leases/tenants?limit=1000")) == set(portfolio.ids(TENANT))
+
+
+async def test_what_was_updated_is_found_by_time_on_both_ends(portfolio: Portfolio) -> None:
+    clock = portfolio.clock
+    assert isinstance(clock, SetClock)
+    caller = Caller(portfolio)
+    clock.time = NOW + timedelta(hours=1)
+    unit = portfolio.ids(UNIT)[2]
+    portfolio.set_rent(unit, 1234)
+
+    for window, found in (
+        ("lastupdatedfrom=2025-11-22T13:00:00Z", [unit]),
+        ("lastupdatedfrom=2025-11-22T13:00:00Z&lastupdatedto=2025-11-22T13:00:00Z", [unit]),
+        ("lastupdatedfrom=2025-11-22T13:00:01Z", []),
+    ):
+        assert await caller.ids(f"/v1/rentals/units?{window}") == found
+    await caller.http.aclose()
+
+
+async def test_more_than_ten_calls_a_second_are_throttled(portfolio: Portfolio) -> None:
+    now = [0.0]
+    caller = Caller(portfolio, limit=RateLimit(), monotonic=lambda: now[0])
+    statuses = [(await caller.get("/v1/rentals")).status_code for _ in range(12)]
+    assert statuses == [200] * 10 + [429] * 2
+    now[0] = 1.0
+    assert (await caller.get("/v1/rentals")).status_code == 200
+    assert caller.standin.throttled == 2
+    await caller.http.aclose()
+
+
+async def test_more_than_ten_calls_at_once_are_throttled(portfolio: Portfolio) -> None:
+    caller = Caller(portfolio, limit=RateLimit(starts=1000), latency=0.05)
+    statuses = sorted(r.status_code for r in await asyncio.gather(*(caller.get("/v1/rentals") for _ in range(15))))
+
+    assert statuses == [200] * 10 + [429] * 5
+    await caller.http.aclose()
+
+
+async def test_faults_are_played_in_order_and_by_path(caller: Caller) -> None:
+    caller.standin.fail(503, times=2, path="/v1/rentals")
+    caller.standin.fail(429, retry_after="7")
+    caller.standin.fail(body=b"<html>")
+
+    answers = [
+        await caller.get(path) for path in ("/v1/leases", "/v1/rentals", "/v1/rentals", "/v1/rentals", "/v1/rentals")
+    ]
+    assert [answer.status_code for answer in answers] == [429, 503, 503, 200, 200]
+    assert answers[0].headers["retry-after"] == "7"
+    assert answers[3].text == "<html>"
+    assert [call.status for call in caller.standin.calls] == [429, 503, 503, 200, 200]
+
+
+async def test_it_cannot_be_written_to_yet(caller: Caller) -> None:
+    assert (await caller.http.post("/v1/rentals", json={})).status_code == 501
+
+
+def named(events: Events) -> list[str]:
+    return [event.name for event in events]
+
+
+def test_every_edit_says_what_buildium_would_say(portfolio: Portfolio) -> None:
+    today, unit = portfolio.today(), portfolio.ids(UNIT)[0]
+    house = portfolio.units[unit].property_id
+    listed = portfolio.ids(LISTING)[0]
+    lease = portfolio.leases_of[unit][0]
+
+    assert named(portfolio.set_rent(unit, "1999.50")) == ["RentalUnit.Updated"]
+    assert named(portfolio.set_rent(listed, 5)) == ["RentalUnit.Updated", "Listing.Updated"]
+    assert portfolio.json(LISTING, listed)["Rent"] == 5.0
+    assert named(portfolio.list_unit(unit)) == ["Listing.Created"]
+    assert named(portfolio.list_unit(unit, 7)) == ["Listing.Updated"]
+    assert portfolio.json(UNIT, unit)["IsUnitListed"] is True
+    assert named(portfolio.unlist_unit(unit)) == ["Listing.Deleted"]
+    assert portfolio.unlist_unit(unit) == ()
+    assert named(portfolio.give_notice(lease, None, today)) == ["Lease.MoveOut.Created"] * len(
+        portfolio.leases[lease].occupants
+    )
+    assert portfolio.withdraw_notice(lease) == ()
+    assert named(portfolio.sign_lease(unit, today, tenants=2)) == ["Lease.Created"] + ["LeaseTenant.Created"] * 2
+    assert named(portfolio.edit_lease(lease, eviction_pending=True)) == ["Lease.Updated"]
+    assert named(portfolio.move_lease(lease, listed)) == ["Lease.Updated"]
+    assert portfolio.json(LEASE, lease)["UnitId"] == listed
+    assert named(portfolio.rename_property(house, "New")) == ["Rental.Updated"]
+    assert named(portfolio.move_property(house, Address("9 Elm", "Calgary", "AB", "T1T 1T1"))) == ["Rental.Updated"]
+    assert portfolio.json(UNIT, unit)["Address"]["AddressLine1"] == "9 Elm"
+    assert named(portfolio.inactivate_property(house)) == ["Rental.Updated"]
+    assert named(portfolio.reactivate_property(house)) == ["Rental.Updated"]
+    (created,) = portfolio.add_property("Annex", Address("1 A", "Calgary", "AB", "T"))
+    (added,) = portfolio.add_unit(created.ids["PropertyId"], "1", market_rent=Decimal(5))
+    assert (created.name, added.name) == ("Rental.Created", "RentalUnit.Created")
+    assert portfolio.json(PROPERTY, created.ids["PropertyId"])["NumberUnits"] == 1
+    assert named(portfolio.remove_unit(listed)) == ["Lease.Deleted", "Listing.Deleted", "RentalUnit.Deleted"]
+    assert named(portfolio.remove_property(created.ids["PropertyId"])) == ["RentalUnit.Deleted", "Rental.Deleted"]
+
+
+def test_every_row_is_fresh_after_every_edit(portfolio: Portfolio) -> None:
+    """What is kept as bytes is what would be written now, whatever was edited."""
+    unit, other = portfolio.ids(UNIT)[0], portfolio.ids(UNIT)[1]
+    lease, house = portfolio.leases_of[unit][0], portfolio.units[unit].property_id
+    today = portfolio.today()
+    edits: tuple[Callable[[], Events], ...] = (
+        lambda: portfolio.set_rent(unit, 1),
+        lambda: portfolio.list_unit(unit, 3),
+        lambda: portfolio.edit_unit(unit, number="9Z"),
+        lambda: portfolio.rename_property(house, "X"),
+        lambda: portfolio.give_notice(lease, None, today),
+        lambda: portfolio.move_lease(lease, other),
+        lambda: portfolio.end_lease(lease),
+        lambda: portfolio.sign_lease(unit, today),
+        lambda: portfolio.remove_lease(lease),
+        lambda: portfolio.unlist_unit(unit),
+        lambda: portfolio.add_unit(house, "new"),
+        lambda: portfolio.remove_unit(other),
+    )
+    for edit in edits:
+        for kind in (PROPERTY, UNIT, LEASE, LISTING):
+            for number in portfolio.ids(kind):
+                portfolio.row(kind, number)
+        edit()
+        for kind in (PROPERTY, UNIT, LEASE, LISTING):
+            for number in portfolio.ids(kind):
+                assert json.loads(portfolio.row(kind, number)) == portfolio.json(kind, number)
+
+
+def test_a_new_day_changes_what_follows_from_dates(portfolio: Portfolio) -> None:
+    clock = portfolio.clock
+    assert isinstance(clock, SetClock)
+    unit = next(unit for unit in portfolio.ids(UNIT) if not portfolio.leases_of.get(unit))
+    lease = portfolio.sign_lease(unit, portfolio.today() + timedelta(days=1), type="Fixed")[0].ids["LeaseId"]
+    assert b'"LeaseStatus":"Future"' in portfolio.row(LEASE, lease)
+    assert b'"IsUnitOccupied":false' in portfolio.row(UNIT, unit)
+
+    clock.time += timedelta(days=1)
+    assert b'"LeaseStatus":"Active"' in portfolio.row(LEASE, lease)
+    assert b'"IsUnitOccupied":true' in portfolio.row(UNIT, unit)
+
+
+def test_the_seed_is_always_the_same_and_has_some_of_everything() -> None:
+    one, two = seed_portfolio(SetClock()), seed_portfolio(SetClock())
+    for kind in FIELDS:
+        assert [one.row(kind, n) for n in one.ids(kind)] == [two.row(kind, n) for n in two.ids(kind)]
+
+    assert (len(one.properties), len(one.units)) == (5, 24)
+    assert {house.sub_type for house in one.properties.values()} == {
+        "MultiFamily", "CondoTownhome", "SingleFamily", "Office"
+    }  # fmt: skip
+    empty = [unit for unit in one.units if not one.is_occupied(unit)]
+    assert len(empty) >= 3
+    assert any(unit not in one.listings for unit in empty)
+    assert any(unit in one.listings for unit in empty)
+    assert any(occupant.moves_out_on for lease in one.leases.values() for occupant in lease.occupants)
+    assert len({one.units[unit].number for unit in one.units_of[1001]}) == len(one.units_of[1001])
+
+
+def test_a_large_portfolio_can_be_edited_like_a_small_one() -> None:
+    bulk = bulk_portfolio(SetClock(), 500, warm=True)
+    assert (len(bulk.properties), len(bulk.units), len(bulk.leases), len(bulk.listings)) == (5, 500, 475, 25)
+    assert len(bulk.live_leases()) == 475
+
+    bulk.set_rent(20, 777)
+    assert (bulk.json(UNIT, 20)["MarketRent"], bulk.json(LISTING, 20)["Rent"]) == (777.0, 777.0)
+    lease = bulk.sign_lease(20, bulk.today())[0].ids["LeaseId"]
+    assert bulk.json(UNIT, 20)["IsUnitOccupied"] is True
+    assert bulk.live_leases()[-1] == lease
+    bulk.remove_unit(21)
+    assert 21 not in bulk.units
+    assert 21 not in bulk.ids(UNIT)
+    assert bulk.json(PROPERTY, 1)["NumberUnits"] == 99
+    bulk.add_unit(1, "new")
+    assert len(bulk.units) == 500
+
+
+def test_generated_entities_are_kept_once_they_are_edited() -> None:
+    table = Generated(range(1, 4), lambda n: 1 <= n <= 3, lambda n: [n])
+    table[2] = [22]
+    table[9] = [9]
+    del table[1]
+
+    assert list(table.items()) == [(2, [22]), (3, [3]), (9, [9])]
+    assert len(table) == 3
+    assert 1 not in table
+    with pytest.raises(KeyError):
+        del table[1]
+    table[1] = [11]
+    assert sorted(table) == [1, 2, 3, 9]
