@@ -44,8 +44,10 @@ def logs(verbose: bool) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    for name in ("httpx", "httpcore", "aiokafka", "faust", "mode"):
+    for name in ("httpx", "httpcore", "faust", "mode"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # aiokafka calls an error what it mends by itself a moment later; what lasts is said by the shells and the engine.
+    logging.getLogger("aiokafka").setLevel(logging.WARNING if verbose else logging.CRITICAL)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 
 from connectors.buildium.standin import (
     DEMO_ID,
@@ -25,6 +26,9 @@ WEBHOOK_SECRET = "demo-webhook-secret"  # noqa: S105 -- everybody may know it
 API_KEY = "demo-rentsync-key"
 ZONE = "America/Edmonton"
 
+Address = tuple[str, int]
+ANYWHERE: Address = ("127.0.0.1", 0)
+
 FIRST_WITHIN = 120.0
 """Seconds that the first sweep and the first batches may take."""
 
@@ -38,17 +42,21 @@ class DemoStage:
     def __init__(self, say: Callable[[str], None], portfolio: Portfolio, receiver: RentSyncStandIn) -> None:
         self.say = say
         self.env: Mapping[str, str] = {}
+        self._remembered = len(receiver.state)
         self._portfolio = portfolio
         self._receiver = receiver
 
     async def play(self, url: str, narrator: Narrator) -> None:
         """Wait for the first sweep and the first batches, then play the scene against the web role at ``url``."""
-        try:
-            await self._receiver.wait_for(lambda receiver: bool(receiver.accepted), FIRST_WITHIN)
-            await asyncio.wait_for(narrator.delivered.wait(), FIRST_WITHIN)
-        except TimeoutError:
-            self.say(f"nothing arrived at RentSync within {FIRST_WITHIN:.0f} s; the lines above say what happened")
-            return
+        if self._remembered:
+            self.say(f"RentSync remembers {self._remembered} units of the last run; the next sweep mends what differs")
+        else:
+            try:
+                await self._receiver.wait_for(lambda receiver: bool(receiver.accepted), FIRST_WITHIN)
+                await asyncio.wait_for(narrator.delivered.wait(), FIRST_WITHIN)
+            except TimeoutError:
+                self.say(f"nothing arrived at RentSync within {FIRST_WITHIN:.0f} s; the lines above say what happened")
+                return
         webhooks = Webhooks(
             f"{url}/api/webhooks/buildium", WEBHOOK_SECRET, SystemClock(), account=self._portfolio.account
         )
@@ -146,13 +154,20 @@ def stage_env(buildium: str, rentsync: str) -> dict[str, str]:
 @asynccontextmanager
 async def stand_ins(
     say: Callable[[str], None],
-    buildium_at: tuple[str, int] = ("127.0.0.1", 0),
-    rentsync_at: tuple[str, int] = ("127.0.0.1", 0),
+    memory: Path | None = None,
+    buildium_at: Address = ANYWHERE,
+    rentsync_at: Address = ANYWHERE,
 ) -> AsyncIterator[DemoStage]:
-    """Serve both stand-ins while the context lasts."""
+    """Serve both stand-ins while the context lasts.
+
+    ``memory`` is a folder where RentSync's list outlives the program, as the real one's does; Buildium's portfolio
+    begins anew each time.
+    """
     clock = SystemClock()
     portfolio = seed_portfolio(clock, timezone=ZONE)
     receiver = RentSyncStandIn(API_KEY, clock)
+    if memory is not None:
+        receiver.restore(memory / "rentsync.json")
     buildium = BuildiumStandIn(portfolio, limit=RateLimit())
     async with (
         running(buildium.app, *buildium_at) as buildium_url,
@@ -164,17 +179,21 @@ async def stand_ins(
             f"stand-ins: Buildium at {buildium_url} with {len(portfolio.properties)} properties and "
             f"{len(portfolio.units)} units, RentSync at {rentsync_url} (what it lists: {rentsync_url}/v1/rent-roll)"
         )
-        yield stage
+        try:
+            yield stage
+        finally:
+            if memory is not None:
+                receiver.save(memory / "rentsync.json")
 
 
 async def serve_stand_ins(say: Callable[[str], None], buildium_at: str, rentsync_at: str) -> None:
     """Serve both stand-ins until cancelled, at the addresses given (host:port)."""
 
-    def address(text: str) -> tuple[str, int]:
+    def address(text: str) -> Address:
         host, port = text.rsplit(":", 1)
         return host, int(port)
 
-    async with stand_ins(say, address(buildium_at), address(rentsync_at)) as stage:
+    async with stand_ins(say, None, address(buildium_at), address(rentsync_at)) as stage:
         say("settings that point a role at them:")
         for name, value in stage.env.items():
             say(f"  {name}={value}")

@@ -20,6 +20,9 @@ PLURAL = {
     EntityKind.LEASE: "leases",
     EntityKind.LISTING: "listings",
 }
+NAMES = {"rentsync": "RentSync"}
+"""Receivers by the names that people know."""
+
 GATHER = 0.7
 """Seconds of silence after which what was acknowledged is summed up in one line."""
 
@@ -56,9 +59,13 @@ class Narrator:
                 sums[0] += 1
                 sums[1] += self._units.pop((said.sink, said.property_id, said.version), 0)
             case DeliveryOutcome(result=DeliveryResult.WAITING):
-                self._say(f"{said.sink} did not take property {said.property_id}, it is tried again: {said.detail}")
+                self._say(
+                    f"{NAMES.get(said.sink, said.sink)} did not take property {said.property_id}, it is tried again: {said.detail}"
+                )
             case DeliveryOutcome(result=DeliveryResult.DEAD):
-                self._say(f"{said.sink} refused property {said.property_id}, given up: {said.detail}")
+                self._say(
+                    f"{NAMES.get(said.sink, said.sink)} refused property {said.property_id}, given up: {said.detail}"
+                )
             case _:
                 pass
 
@@ -67,10 +74,16 @@ class Narrator:
         for sink, (batches, units) in self._sums.items():
             which = "batches" if sink in self._first else "first batches"
             self._first.add(sink)
-            self._say(f"{which}: {_count(batches, 'property')} and {_count(units, 'unit')} acknowledged by {sink}")
+            self._say(
+                f"{which}: {_count(batches, 'property')} and {_count(units, 'unit')} acknowledged by {NAMES.get(sink, sink)}"
+            )
         if self._sums:
             self.delivered.set()
         self._sums.clear()
+
+
+def _who(said: DeliveryOutcome) -> str:
+    return NAMES.get(said.sink, said.sink)
 
 
 def _count(number: int, what: str) -> str:

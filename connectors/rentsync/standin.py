@@ -12,8 +12,9 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final, Self
 
 from starlette.applications import Starlette
@@ -147,6 +148,21 @@ class RentSyncStandIn:
     def statuses(self) -> list[int]:
         """The status of every answer, in order; 0 where the connection was broken instead."""
         return self._books.statuses
+
+    def save(self, path: Path) -> None:
+        """Write down what is listed, so that it can be restored; requests and keys are forgotten."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [{**asdict(unit), "at": unit.at.isoformat()} for unit in self._books.state.values()]
+        path.write_text(json.dumps(rows), encoding="utf-8")
+
+    def restore(self, path: Path) -> None:
+        """List what was written down before; nothing, if nothing was or it cannot be read."""
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))
+            listed = [Listed(**{**row, "at": datetime.fromisoformat(row["at"])}) for row in rows]
+        except (OSError, ValueError, TypeError, KeyError):
+            return
+        self._books.state.update({unit.unit_id: unit for unit in listed})
 
     async def wait_for(self, predicate: Callable[[Self], bool], timeout: float) -> None:  # noqa: ASYNC109
         """Wait until ``predicate`` holds, looking whenever something arrived. Raises `TimeoutError`."""

@@ -1,0 +1,58 @@
+"""The web role, put together: webhooks come in, and the lag of all groups goes out."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+
+from starlette.types import ASGIApp
+
+from connectors.clock import SystemClock
+from connectors.ingress.app import build_ingress
+from connectors.registry import readers
+from streams import __version__
+from streams.admin_pages import AdminPages, AdminPagesError, Heartbeat
+from streams.metrics import Metrics
+from streams.producer import NoticePublisher, Producer
+from streams.settings import KafkaSettings, RentStreamSettings
+from streams.web import WebError, run_http
+
+
+class WebFailed(RuntimeError):  # noqa: N818
+    """The web role cannot start; the sentence says why and what to do."""
+
+
+def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings) -> None:
+    """Run until told to stop. Raises `WebFailed` and `connectors.settings.SettingsError`."""
+    known = readers(env)
+    metrics, heartbeat = Metrics(), Heartbeat()
+    host, port = settings.http.rsplit(":", 1)
+    admin_host, admin_port = (settings.admin or "127.0.0.1:9464").rsplit(":", 1)
+    producer: Producer | None = None
+
+    def ready() -> tuple[bool, str]:
+        return producer.ready() if producer is not None else (False, "it is starting")
+
+    @contextlib.asynccontextmanager
+    async def parts() -> AsyncIterator[ASGIApp]:
+        nonlocal producer
+        client = {
+            "bootstrap_servers": kafka.bootstrap_servers,
+            "client_id": f"{settings.prefix}web",
+            **kafka.security(),
+        }
+        producer = Producer(client, settings.partitions, settings.prefix)
+        await producer.start()
+        beating = asyncio.create_task(heartbeat.run())
+        try:
+            yield build_ingress(
+                known, NoticePublisher(producer), SystemClock(), count=metrics.webhook, version=__version__
+            )
+        finally:
+            beating.cancel()
+            await producer.stop()
+
+    try:
+        with AdminPages(admin_host, int(admin_port), metrics, alive=heartbeat.check, ready=ready):
+            run_http(parts, host, int(port))
+    except (AdminPagesError, WebError) as error:
+        raise WebFailed(str(error)) from None
