@@ -80,7 +80,7 @@ class Engine:
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beat = time.monotonic()
-        self._answered = time.monotonic()
+        self._asked: float | None = None
         self._lag: int | None = None
         self._stopping = False
         self._crash: BaseException | None = None
@@ -198,7 +198,7 @@ class Engine:
         if signals:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop.set)
-        self._beat = self._answered = time.monotonic()
+        self._beat = time.monotonic()
         watchdog = Watchdog(self.settings.stuck_after, self.settings.stalled_after)
         lease = Lease(self.settings.lease_seconds, self._fatal, lambda: self._watch(watchdog))
         output = Output(self.settings, lease)
@@ -312,18 +312,18 @@ class Engine:
             owned = app.owned()
             consumer = app.batch_consumer
             if app.moving or not owned or consumer is None:
-                self._answered = time.monotonic()
+                self._asked = None
                 continue
-            with contextlib.suppress(TimeoutError):
-                try:
-                    ends = await asyncio.wait_for(consumer.highwaters(*owned), self.settings.request_timeout * 2)
-                except TimeoutError:
-                    raise
-                except Exception as error:
-                    log.debug("No answer about the ends of topics: %r", error)
-                else:
-                    self._note(app, consumer, ends)
-                self._answered = time.monotonic()
+            self._asked = self._asked or time.monotonic()
+            try:
+                ends = await asyncio.wait_for(consumer.highwaters(*owned), self.settings.request_timeout * 2)
+            except TimeoutError:
+                continue  # asked since then, and still no answer
+            except Exception as error:
+                log.debug("No answer about the ends of topics: %r", error)
+            else:
+                self._note(app, consumer, ends)
+            self._asked = None
 
     def _note(self, app: App, consumer: Any, ends: Mapping[Any, int]) -> None:
         app.ends = dict(ends)
@@ -344,7 +344,9 @@ class Engine:
             return
         now = time.monotonic()
         try:
-            verdict = watchdog.look(app.vitals(now - self._beat, now - self._answered), now)
+            asked = self._asked
+            unanswered = now - asked if asked is not None else 0.0
+            verdict = watchdog.look(app.vitals(now - self._beat, unanswered), now)
         except RuntimeError:
             return  # a dict changed while this thread read it; the next tick is soon
         if verdict is not None:

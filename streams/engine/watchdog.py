@@ -45,7 +45,7 @@ class Vitals:
     beat_age: float = 0.0
     """Seconds since the event loop was last seen to run."""
     answer_age: float = 0.0
-    """Seconds since the consumer's thread last answered anything, an error included."""
+    """Seconds that a question to the consumer's thread has been without an answer; an error is one."""
 
 
 Verdict = tuple[Exit, str]
