@@ -45,6 +45,8 @@ class Narrator:
         """Take in one record of a topic."""
         match said:
             case SweepStep(stage=stage, total=None):
+                if self.swept.is_set():
+                    return  # the first one is watched step by step; of the others the end is told
                 self._say(f"sweep: reading {PLURAL[stage]}")
             case SweepStep(stage=stage, offset=offset, total=int(total)) if offset < total:
                 pages = -(-total // self._page_size)
