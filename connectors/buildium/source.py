@@ -72,16 +72,17 @@ class BuildiumSource:
         self,
         client: httpx.AsyncClient,
         base_url: str,
-        budget: Budget,
         clock: Clock,
         *,
+        budget: Budget | None = None,
         patience: Patience | None = None,
         auth: httpx.Auth | None = None,
         random: randomness.Random | None = None,
     ) -> None:
         self._client = client
         self._base_url = base_url
-        self._budget = budget
+        self._owns_budget = budget is None
+        self._budget = budget or Budget(clock, BUDGET)
         self._clock = clock
         self._patience = patience or Patience()
         self._auth = auth
@@ -114,8 +115,8 @@ class BuildiumSource:
         return cls(
             client,
             settings.base_url,
-            budget or Budget(clock, BUDGET),
             clock,
+            budget=budget,
             patience=settings.patience,
             auth=auth,
             random=random,
@@ -130,7 +131,8 @@ class BuildiumSource:
         return self._budget
 
     async def aclose(self) -> None:
-        await self._budget.aclose()
+        if self._owns_budget:
+            await self._budget.aclose()
         await self._client.aclose()
 
     async def probe(self, priority: Priority = Priority.COMMAND) -> Failure | None:

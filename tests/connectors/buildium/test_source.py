@@ -14,7 +14,18 @@ from connectors.buildium.settings import BuildiumSettings
 from connectors.buildium.source import BuildiumSource, user_message
 from connectors.buildium.standin import DEMO_ID, DEMO_SECRET, BuildiumStandIn, RateLimit, bulk_portfolio, seed_portfolio
 from connectors.clock import SystemClock
-from connectors.ports import SWEEP_STAGES, Fetched, Found, Gone, Missing, PageOf, Rejected, Throttled, Unavailable
+from connectors.ports import (
+    SWEEP_STAGES,
+    Fetched,
+    Found,
+    Gone,
+    Missing,
+    PageOf,
+    Priority,
+    Rejected,
+    Throttled,
+    Unavailable,
+)
 from connectors.serving import running
 from schemas.base import EntityKind
 from schemas.rent_roll import LeaseSnapshot, LeaseStatus, UnitSnapshot
@@ -196,6 +207,16 @@ async def test_nothing_is_called_without_a_key() -> None:
     assert not isinstance(answer, Fetched)
     assert "BUILDIUM_CLIENT_ID" in answer.detail
     await source.aclose()
+
+
+async def test_a_budget_that_is_shared_outlives_the_source() -> None:
+    clock = SystemClock()
+    budget = Budget(clock)
+    source = BuildiumSource.open(BuildiumSettings.read({}), clock, budget=budget)
+    assert source.budget is budget
+    await source.aclose()
+    async with budget.slot(Priority.NOTICE):
+        assert budget.in_flight == 1
 
 
 async def test_the_probe_says_whether_address_and_key_are_good(setup: Setup) -> None:
