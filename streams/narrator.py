@@ -62,12 +62,10 @@ class Narrator:
                 sums[1] += self._units.pop((said.sink, said.property_id, said.version), 0)
             case DeliveryOutcome(result=DeliveryResult.WAITING):
                 self._say(
-                    f"{NAMES.get(said.sink, said.sink)} did not take property {said.property_id}, it is tried again: {said.detail}"
+                    f"{_name(said.sink)} did not take property {said.property_id}, it is tried again: {said.detail}"
                 )
             case DeliveryOutcome(result=DeliveryResult.DEAD):
-                self._say(
-                    f"{NAMES.get(said.sink, said.sink)} refused property {said.property_id}, given up: {said.detail}"
-                )
+                self._say(f"{_name(said.sink)} refused property {said.property_id}, given up: {said.detail}")
             case _:
                 pass
 
@@ -77,15 +75,15 @@ class Narrator:
             which = "batches" if sink in self._first else "first batches"
             self._first.add(sink)
             self._say(
-                f"{which}: {_count(batches, 'property')} and {_count(units, 'unit')} acknowledged by {NAMES.get(sink, sink)}"
+                f"{which}: {_count(batches, 'property')} and {_count(units, 'unit')} acknowledged by {_name(sink)}"
             )
         if self._sums:
             self.delivered.set()
         self._sums.clear()
 
 
-def _who(said: DeliveryOutcome) -> str:
-    return NAMES.get(said.sink, said.sink)
+def _name(sink: str) -> str:
+    return NAMES.get(sink, sink)
 
 
 def _count(number: int, what: str) -> str:

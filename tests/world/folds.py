@@ -42,6 +42,9 @@ class MemoryFolds:
     async def assigned(self, partitions: Collection[Partition]) -> None:
         self._owned = frozenset(one.partition for one in partitions)
 
+    async def stop(self) -> None:
+        await self._consumer.stop()
+
     async def run(self) -> None:
         await self._consumer.start()
         scanning = [asyncio.create_task(self._scan(part)) for part in self._scans]

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import httpx
 from pydantic import SecretStr
@@ -19,26 +20,42 @@ from connectors.rentsync.settings import RentSyncSettings
 from connectors.rentsync.sink import RentSyncSink
 from connectors.rentsync.standin import RentSyncStandIn
 from schemas import topics
-from schemas.base import Record
+from schemas.base import Record as Said
 from schemas.codec import encode
 from schemas.delivery import Batch
-from streams.core.flows import Outgoing
+from streams import topology
+from streams.core.flows import Outgoing, Record
 from streams.core.retry import ladder
 from streams.parts import World, calls, redeliveries
 from streams.shells.memory import MemoryBroker, MemoryLog, MovableClock
+from streams.shells.service import Runs
 from tests.world.folds import MemoryFolds, Tables
 
+DELAYS = ("1m", "2m", "5m", "10m")
 KEY, SECRET, ZONE = "a-key-of-rentsync", "a-webhook-secret", "America/Edmonton"
 
 
 class Near(httpx.ASGITransport):
     """An app next door; an answer that breaks off is what a network makes of it."""
 
+    def __init__(self, app: Any, clock: MovableClock) -> None:
+        super().__init__(app)
+        self._clock = clock
+        self.latency = 0.0
+        """Seconds that every answer takes."""
+        self.spans: list[tuple[float, float]] = []
+        """When each call began and when it was answered."""
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        began = self._clock.monotonic()
+        if self.latency:
+            await self._clock.sleep(self.latency)
         try:
             return await super().handle_async_request(request)
         except AssertionError:
             raise httpx.RemoteProtocolError("the answer broke off") from None
+        finally:
+            self.spans.append((began, self._clock.monotonic()))
 
 
 class Recorder:
@@ -65,7 +82,7 @@ class Recorder:
         for name, number in counts.items():
             self.facts[name] = self.facts.get(name, 0) + number
 
-    def said(self, flow: str, said: Record) -> None:
+    def said(self, flow: str, said: Said) -> None:
         pass
 
     def told(self, batch: Batch, answer: Accepted | Failure) -> None:
@@ -81,12 +98,12 @@ class Worker:
 
     def __init__(self, world: "MemoryWorld") -> None:
         self.log = MemoryLog(world.broker)
-        client = open_client(allow_private=True, transport=Near(world.buildium.app))
+        client = open_client(allow_private=True, transport=world.to_buildium)
         source = BuildiumSource(
             client,
             "https://buildium.test/v1",
-            Budget(world.clock, BUDGET),
             world.clock,
+            budget=Budget(world.clock, BUDGET),
             patience=Patience(3, 1.0, 30.0),
             auth=BuildiumAuth(SecretStr(world.buildium.client_id), SecretStr(world.buildium.client_secret)),
             random=random.Random(1),
@@ -94,19 +111,19 @@ class Worker:
         settings = RentSyncSettings.read(
             {"RENTSYNC_URL": "https://rentsync.test/v1/rent-roll/sync", "RENTSYNC_API_KEY": KEY}
         )
-        sink = RentSyncSink(settings, world.clock, open_client(allow_private=True, transport=Near(world.rentsync.app)))
+        sink = RentSyncSink(settings, world.clock, open_client(allow_private=True, transport=Near(world.rentsync.app, world.clock)))
         parts = World(
             connections=(Connection("default", "buildium", "buildium", enabled=True, timezone=ZONE),),
             sources={("default", "buildium"): source},
             sinks=(sink,),
             clock=world.clock,
             hooks=world.hooks,
-            rungs=ladder("1m,2m,5m,10m"),
+            rungs=ladder(",".join(DELAYS)),
             partitions=world.broker.partitions,
             sweep_every=900.0,
             linger=0.5,
         )
-        shells = (
+        shells: tuple[Runs, ...] = (
             MemoryFolds(parts, self.log, world.tables),
             *calls(parts, self.log),
             *redeliveries(parts, self.log),
@@ -135,11 +152,13 @@ class MemoryWorld:
         self.portfolio = (portfolio or seed)(self.clock)
         self.buildium = BuildiumStandIn(self.portfolio, monotonic=self.clock.monotonic)
         self.rentsync = RentSyncStandIn(KEY, self.clock)
+        self.to_buildium = Near(self.buildium.app, self.clock)
         self.broker = MemoryBroker(self.clock, partitions=4)
         self.tables: Tables = {}
         self.hooks = Recorder()
         self.workers: list[Worker] = []
         self._reader = BuildiumWebhooks("default", "buildium", (SecretStr(SECRET),))
+        self.picked: set[int] = set()
         self._random = random.Random(7)
 
     async def start(self, workers: int = 1) -> None:
@@ -168,6 +187,16 @@ class MemoryWorld:
             notice = self._reader.read(headers, body, self.clock.now())
             assert not isinstance(notice, Refused), notice
             self.broker.append(Outgoing(topics.WEBHOOKS.name, notice.org.encode(), encode(notice)))
+
+    async def put(self, topic: str, value: bytes) -> None:
+        self.broker.append(Outgoing(topic, b"default", value))
+
+    def read(self, topic: str) -> Sequence[Record]:
+        return self.broker.read(topic)
+
+    async def rest(self) -> None:
+        """Until nothing is under way and nothing waits, here for at most the whole ladder."""
+        await self.until(lambda: not any(self.broker.lag(group) for group in topology.groups(DELAYS)), within=3600)
 
     async def pass_time(self, seconds: float) -> None:
         await self.clock.advance(seconds)
