@@ -21,6 +21,7 @@ from connectors.http import (
     retry_after,
 )
 from connectors.ports import Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
+from tests.connectors import UNHURRIED
 
 NOW = datetime(2025, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -61,6 +62,7 @@ def test_a_status_means_one_thing(statuses: tuple[int, ...], kind: type[Failure]
         assert found is None or (found.status, found.detail) == (status, "why")
 
 
+@UNHURRIED
 @given(st.integers(min_value=-5, max_value=2000))
 def test_every_number_has_a_meaning(status: int) -> None:
     assert (meaning(status, "") is None) == (200 <= status < 300)
@@ -89,6 +91,7 @@ def test_retry_after_is_read_in_both_forms(header: str | None, seconds: float | 
     assert retry_after(header, NOW) == seconds
 
 
+@UNHURRIED
 @given(st.text())
 def test_no_retry_after_makes_it_raise(header: str) -> None:
     found = retry_after(header, NOW)
@@ -176,6 +179,7 @@ def test_plain_http_is_refused() -> None:
     assert "http" in (check_url("http://api.buildium.com/v1", allow_private=False) or "")
 
 
+@UNHURRIED
 @given(st.text())
 def test_no_text_makes_the_check_raise(text: str) -> None:
     check_url(text, allow_private=False)

@@ -22,6 +22,7 @@ from schemas.rent_roll import (
     TenantStatus,
     UnitSnapshot,
 )
+from tests.connectors import UNHURRIED
 
 PROPERTY, UNIT, LEASE, LISTING = EntityKind.PROPERTY, EntityKind.UNIT, EntityKind.LEASE, EntityKind.LISTING
 
@@ -320,6 +321,7 @@ ANYTHING = st.recursive(
 )
 
 
+@UNHURRIED
 @given(st.sampled_from([(PROPERTY, HOUSE), (UNIT, FLAT), (LEASE, CONTRACT), (LISTING, ADVERT)]), st.data())
 def test_no_value_in_any_field_makes_it_raise(of_kind: tuple[EntityKind, dict[str, Any]], data: st.DataObject) -> None:
     kind, row = of_kind
@@ -331,6 +333,7 @@ def test_no_value_in_any_field_makes_it_raise(of_kind: tuple[EntityKind, dict[st
     snapshot(kind, rows[0])
 
 
+@UNHURRIED
 @given(st.binary())
 def test_no_bytes_make_it_raise(body: bytes) -> None:
     for kind in (PROPERTY, UNIT, LEASE, LISTING):

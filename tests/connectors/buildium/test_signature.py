@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from connectors.buildium.signature import sign, verify
+from tests.connectors import UNHURRIED
 
 SECRET = SecretStr("test_secret")
 OTHER = SecretStr("another one")
@@ -84,12 +85,14 @@ def test_without_a_secret_nothing_is_believed() -> None:
     assert "no webhook secret" in (verify(BODY, STAMP, SIGNATURE, [], SENT) or "")
 
 
+@UNHURRIED
 @given(st.binary(), st.text(), st.text())
 def test_nothing_makes_it_raise_and_nothing_is_believed_by_chance(body: bytes, timestamp: str, signature: str) -> None:
     assert verify(body, timestamp, signature, [SECRET], SENT)
     assert verify(body, STAMP, signature, [SECRET], SENT)
 
 
+@UNHURRIED
 @given(st.binary())
 def test_whatever_was_signed_is_believed(body: bytes) -> None:
     assert verify(body, STAMP, sign(body, STAMP, SECRET), [SECRET], SENT) is None

@@ -15,6 +15,7 @@ from connectors.buildium.webhook import BuildiumWebhooks, instant
 from connectors.ports import Refused, WebhookReader
 from schemas.base import EntityKind
 from schemas.pms import Notice, NoticeOrigin
+from tests.connectors import UNHURRIED
 
 NOW = datetime(2025, 11, 22, 12, 0, tzinfo=UTC)
 STAMP = str(int(NOW.timestamp()))
@@ -200,12 +201,14 @@ def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), nested, max_leaves=5)
 
 
+@UNHURRIED
 @given(st.binary(max_size=200), st.lists(st.tuples(st.binary(max_size=30), st.binary(max_size=30)), max_size=4))
 def test_no_bytes_make_it_raise(body: bytes, given_headers: list[tuple[bytes, bytes]]) -> None:
     assert isinstance(reader().read(given_headers, body, NOW), Refused)
     assert isinstance(read(body), (Notice, Refused))
 
 
+@UNHURRIED
 @given(st.sampled_from(sorted(NAMES)) | st.text(), VALUES, VALUES)
 def test_no_signed_event_makes_it_raise(name: str, entity: Any, when: Any) -> None:
     event = {"EventName": name, "EventDateTime": when, "UnitId": entity, "LeaseId": entity, "PropertyId": entity}
