@@ -1,6 +1,6 @@
 """The parts of a stream worker, put together from the topology: the same for Kafka and for the world in memory."""
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
@@ -11,7 +11,7 @@ from schemas import retry as header
 from schemas import topics
 from schemas.delivery import Batch
 from streams import topology
-from streams.core.flows import Emit, Record, View
+from streams.core.flows import Record
 from streams.core.retry import Ladder
 from streams.core.sequence import FetchSequence
 from streams.core.sweep import Running
@@ -27,6 +27,7 @@ from streams.shells.call import Call, CallFlow, CallMetrics, Perform
 from streams.shells.fold import Fold, FoldHooks, FoldStep
 from streams.shells.log import Log, partition_of
 from streams.shells.redeliver import Redeliver, Wait
+from streams.shells.scan import Scan, ScanStep
 
 CALLS_AT_ONCE = 64
 """Calls in flight of one worker; each connection has its own, much smaller bound."""
@@ -97,11 +98,16 @@ class FoldPart:
 
 @dataclass(frozen=True, slots=True)
 class ScanPart:
-    """A scan of the topology; it may yield null where other work may go on."""
+    """A scan of the topology with its step."""
 
     flow: topology.Flow
     every: float
-    step: Callable[[Mapping[str, View], int], Iterable[Emit | None]]
+    """Seconds."""
+    step: ScanStep
+
+    def shell(self, prefix: str = "") -> Scan:
+        """Wrap the step for whoever runs it."""
+        return Scan(self.step, prefix=prefix)
 
 
 def folds(world: World) -> tuple[FoldPart, ...]:

@@ -3,18 +3,16 @@
 import logging
 import random
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 from connectors.clock import SystemClock
 from connectors.registry import Connectors, connect
-from schemas.codec import encode
 from streams import topology
 from streams.admin_pages import AdminPages, AdminPagesError
-from streams.core.flows import Outgoing, View
 from streams.engine import Engine, EngineHooks, EngineSettings, run_worker
 from streams.metrics import Metrics
-from streams.parts import ScanPart, World, calls, folds, redeliveries, scans
+from streams.parts import World, calls, folds, redeliveries, scans
 from streams.settings import KafkaSettings, RentStreamSettings
 from streams.shells.kafka import KafkaLog, KafkaLogSettings
 from streams.shells.service import Runs, ShellService
@@ -134,7 +132,7 @@ def build(
         engine.scan(
             scan.flow.name,
             scan.every,
-            partial(_scanned, scan, settings.prefix),
+            scan.shell(settings.prefix),
             reads=[tables[table] for table in scan.flow.looks_at],
             on_assigned=True,
         )
@@ -151,8 +149,3 @@ def build(
     for shell in running:
         engine.service(partial(ShellService, shell))
     return engine
-
-
-def _scanned(scan: ScanPart, prefix: str, views: Mapping[str, View], partition: int) -> Iterator[Outgoing | None]:
-    for one in scan.step(views, partition):
-        yield None if one is None else Outgoing(prefix + one.topic, one.org.encode(), encode(one.record))

@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
-from schemas.codec import encode
 from streams import topology
-from streams.core.flows import Batch, Outgoing, View
+from streams.core.flows import Batch, View
 from streams.parts import ScanPart, World, folds, scans
 from streams.shells.fold import Fold
 from streams.shells.log import Partition
@@ -75,10 +74,9 @@ class MemoryFolds:
     async def _scan(self, part: ScanPart) -> None:
         while True:
             for number in sorted(self._owned):
-                said = [one for one in part.step(self._views(number), number) if one is not None]
+                said = [one for one in part.shell()(self._views(number), number) if one is not None]
                 if said:
-                    out = [Outgoing(one.topic, one.org.encode(), encode(one.record)) for one in said]
-                    await self._producer.send(out, number)
+                    await self._producer.send(said, number)
             await self._world.clock.sleep(part.every)
 
     def _view(self, table: str, partition: int) -> MemoryView:
