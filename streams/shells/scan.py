@@ -22,4 +22,4 @@ class Scan:
     def __call__(self, views: Mapping[str, View], partition: int) -> Iterator[Outgoing | None]:
         """Look at one partition."""
         for one in self._step(views, partition):
-            yield one and Outgoing(self._prefix + one.topic, one.org.encode(), encode(one.record))
+            yield None if one is None else Outgoing(self._prefix + one.topic, one.org.encode(), encode(one.record))
