@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--store", choices=["rocksdb", "memory"], default="rocksdb")
     parser.add_argument("--stock", action="store_true", help="Faust as it comes, to see what it loses")
     parser.add_argument("--uvloop", action="store_true")
+    parser.add_argument("--patience", type=float, default=90.0, help="seconds to wait for the rest at the end")
     parser.add_argument("--trace", action="store_true", help="do not compact the changelogs")
     parser.add_argument("--keep", type=Path, help="folder for logs and state")
     options = parser.parse_args()
@@ -52,6 +53,7 @@ def main() -> int:
                 stock=options.stock,
                 uvloop=options.uvloop,
                 trace=options.trace,
+                patience=options.patience,
             )
             folder = options.keep / f"seed-{seed}" if options.keep else None
             if folder is not None:
