@@ -17,10 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jgo.constants import MAVEN_CENTRAL_URL as MAVEN_CENTRAL
+
 KAFKA_VERSION = "4.1.2"
 _ROOTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
 _LOCK = Path(__file__).with_name("kafka.lock")
-MAVEN_CENTRAL = "https://repo.maven.apache.org/maven2"
 _TIMEOUT = 15
 _AT_ONCE = 8
 _MEGABYTE = 1_000_000
