@@ -41,8 +41,6 @@ class Connectors:
 def connect(env: Mapping[str, str], clock: Clock, random: randomness.Random) -> Connectors:
     """Open what a stream worker needs. Raises `SettingsError` with every line that is wrong."""
     buildium, rentsync = _read(env)
-    if unset := buildium.missing:
-        raise SettingsError(_unset(unset))
     budget = Budget(clock, BUDGET)
     source = BuildiumSource.open(buildium, clock, budget=budget, user_agent=rentsync.user_agent, random=random)
     connection = Connection(ORG, BUILDIUM, BUILDIUM, buildium.sync_enabled, env.get("RENTSTREAM_TIMEZONE") or "UTC")
@@ -87,11 +85,13 @@ def _read(env: Mapping[str, str]) -> tuple[BuildiumSettings, RentSyncSettings]:
         buildium = BuildiumSettings.read(env)
     except SettingsError as error:
         lines += error.lines
+    else:
+        lines += _unset(buildium.missing)
     try:
         rentsync = RentSyncSettings.read(env)
     except SettingsError as error:
         lines += error.lines
-    if buildium is None or rentsync is None:
+    if lines or buildium is None or rentsync is None:
         raise SettingsError(lines)
     return buildium, rentsync
 
