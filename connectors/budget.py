@@ -2,6 +2,10 @@
 
 Buildium allows "10 concurrent requests per second" and does not say whether that is a rate or a concurrency, so both
 are kept: at most so many in flight and at most so many starts in any sliding window.
+
+The other side counts a call when it arrives, which is some time between its start here and its end. Two bursts that
+start a second apart may so arrive within one; therefore a call counts from its start, and its second begins when it
+must have arrived: at its end, or after the longest ``transit``.
 """
 
 import asyncio
@@ -24,8 +28,16 @@ class Limits:
     in_flight: int = 10
     starts: int = 10
     window: float = 1.0
+    transit: float = 0.15
     spare_in_flight: int = 2
     spare_starts: int = 1
+
+
+@dataclass(slots=True, eq=False)
+class _Start:
+    """A call that was started and may still count; ``counts_until`` comes nearer when it ends early."""
+
+    counts_until: float
 
 
 class Budget:
@@ -38,9 +50,9 @@ class Budget:
     def __init__(self, clock: Clock, limits: Limits | None = None) -> None:
         self._clock = clock
         self._limits = limits or Limits()
-        self._waiting: dict[Priority, deque[asyncio.Future[None]]] = {priority: deque() for priority in Priority}
+        self._waiting: dict[Priority, deque[asyncio.Future[_Start]]] = {priority: deque() for priority in Priority}
         self._in_flight = 0
-        self._starts: deque[float] = deque()
+        self._starts: list[_Start] = []
         self._paused_until = float("-inf")
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at = float("inf")
@@ -48,12 +60,11 @@ class Budget:
     @asynccontextmanager
     async def slot(self, priority: Priority) -> AsyncIterator[None]:
         """Room for one call; leaving gives it back."""
-        await self._enter(priority)
+        start = await self._enter(priority)
         try:
             yield
         finally:
-            self._in_flight -= 1
-            self._serve()
+            self._leave(start)
 
     def slow_down(self, seconds: float) -> None:
         """Nobody on this connection starts a call for so long (a 429 was answered)."""
@@ -71,8 +82,8 @@ class Budget:
     def used_ratio(self) -> float:
         """How much of it is in use, 0 to 1: what is nearer to its limit of the calls running and the calls started."""
         now = self._clock.monotonic()
-        started = sum(now - start < self._limits.window for start in self._starts)
-        return max(self._in_flight / self._limits.in_flight, started / self._limits.starts)
+        counting = sum(start.counts_until - now > _EPSILON for start in self._starts)
+        return max(self._in_flight / self._limits.in_flight, counting / self._limits.starts)
 
     async def aclose(self) -> None:
         """Ends the alarm; who still waits is cancelled."""
@@ -84,24 +95,28 @@ class Budget:
             await asyncio.gather(self._alarm, return_exceptions=True)
             self._alarm = None
 
-    async def _enter(self, priority: Priority) -> None:
-        admitted = asyncio.get_running_loop().create_future()
+    async def _enter(self, priority: Priority) -> _Start:
+        admitted: asyncio.Future[_Start] = asyncio.get_running_loop().create_future()
         self._waiting[priority].append(admitted)
         self._serve()
         try:
-            await admitted
+            return await admitted
         except asyncio.CancelledError:
             if admitted.done() and not admitted.cancelled():  # admitted in the same moment: the room is given back
-                self._in_flight -= 1
+                self._leave(admitted.result())
             else:
                 admitted.cancel()
-            self._serve()
+                self._serve()
             raise
+
+    def _leave(self, start: _Start) -> None:
+        self._in_flight -= 1
+        start.counts_until = min(start.counts_until, self._clock.monotonic() + self._limits.window)
+        self._serve()
 
     def _serve(self) -> None:
         now = self._clock.monotonic()
-        while self._starts and now - self._starts[0] >= self._limits.window - _EPSILON:
-            self._starts.popleft()
+        self._starts = [start for start in self._starts if start.counts_until - now > _EPSILON]
         due = float("inf")
         for priority in Priority:
             queue = self._waiting[priority]
@@ -111,11 +126,12 @@ class Budget:
                     continue
                 wait = self._wait(priority, now)
                 if wait > 0:
-                    due = min(due, now + wait)
+                    due = now + wait
                     break
-                self._starts.append(now)
+                start = _Start(now + self._limits.transit + self._limits.window)
+                self._starts.append(start)
                 self._in_flight += 1
-                queue.popleft().set_result(None)
+                queue.popleft().set_result(start)
             if queue:
                 break  # nobody overtakes who goes first
         self._wake_at(due, now)
@@ -126,9 +142,9 @@ class Budget:
         if self._in_flight >= limits.in_flight - limits.spare_in_flight * sweep:
             return float("inf")
         wait = max(0.0, self._paused_until - now)
-        allowed = limits.starts - limits.spare_starts * sweep
-        if len(self._starts) >= allowed:
-            wait = max(wait, self._starts[-allowed] + limits.window - now)
+        too_many = len(self._starts) - (limits.starts - limits.spare_starts * sweep)
+        if too_many >= 0:
+            wait = max(wait, sorted(start.counts_until for start in self._starts)[too_many] - now)
         return wait if wait > _EPSILON else 0.0
 
     def _wake_at(self, due: float, now: float) -> None:

@@ -40,8 +40,8 @@ _WHO: Final = "Buildium"
 PAGE_SIZE: Final = 1000
 """The most that Buildium gives; a larger limit is cut to it without a word."""
 
-BUDGET: Final = Limits(in_flight=10, starts=10, window=1.02)
-"""Buildium's limit; the window is a little wider, because calls that start a second apart may arrive closer."""
+BUDGET: Final = Limits(in_flight=10, starts=10, window=1.0)
+"""Ten at once and ten a second (Buildium, Rate Limiting section)."""
 
 THROTTLE_SECONDS: Final = 0.2
 """How long a connection pauses after a 429 that says nothing itself (Buildium, Rate Limiting section)."""

@@ -126,6 +126,39 @@ async def test_never_more_than_ten_starts_in_any_second(world: World) -> None:
     assert world.budget.used_ratio == 0.0
 
 
+@pytest.mark.parametrize(("seconds", "next_start"), [(0.0, 101.0), (0.1, 101.1), (0.15, 101.15), (0.8, 101.15)])
+async def test_a_calls_second_begins_when_it_must_have_arrived(world: World, seconds: float, next_start: float) -> None:
+    for _ in range(11):
+        world.call(NOTICE, seconds)
+    await world.clock.advance(5)
+
+    assert [time for time, _, _ in world.starts] == [100.0] * 10 + [pytest.approx(next_start)]
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.15), st.floats(0, 2)), max_size=60), st.integers(0, 2))
+@settings(max_examples=50, deadline=None)
+def test_the_other_side_never_sees_eleven_in_a_second(calls: list[tuple[float, float]], priority: int) -> None:
+    """Wherever between its start and its end a call arrives, as long as it takes no longer than the transit."""
+
+    async def story() -> None:
+        world, arrivals = World(), list[float]()
+
+        async def call(transit: float, work: float) -> None:
+            async with world.budget.slot(Priority(priority)):
+                await world.clock.sleep(transit)
+                arrivals.append(world.clock.time)
+                await world.clock.sleep(work)
+
+        tasks = [asyncio.create_task(call(*one)) for one in calls]
+        await world.clock.advance(200)
+        await asyncio.gather(*tasks)
+        await world.budget.aclose()
+
+        assert all(later - earlier >= 1.0 - 1e-5 for earlier, later in zip(arrivals, arrivals[10:], strict=False))
+
+    asyncio.run(story())
+
+
 async def test_commands_go_first_then_notices_then_sweeps_each_in_order(world: World) -> None:
     for _ in range(10):
         world.call(NOTICE)
