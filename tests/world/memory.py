@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -111,7 +112,9 @@ class Worker:
         settings = RentSyncSettings.read(
             {"RENTSYNC_URL": "https://rentsync.test/v1/rent-roll/sync", "RENTSYNC_API_KEY": KEY}
         )
-        sink = RentSyncSink(settings, world.clock, open_client(allow_private=True, transport=Near(world.rentsync.app, world.clock)))
+        sink = RentSyncSink(
+            settings, world.clock, open_client(allow_private=True, transport=Near(world.rentsync.app, world.clock))
+        )
         parts = World(
             connections=(Connection("default", "buildium", "buildium", enabled=True, timezone=ZONE),),
             sources={("default", "buildium"): source},
@@ -147,8 +150,10 @@ class Worker:
 class MemoryWorld:
     """Buildium, RentSync, a broker and some workers; time passes only when a story says so."""
 
-    def __init__(self, portfolio: Callable[[MovableClock], Portfolio] | None = None) -> None:
-        self.clock = MovableClock()
+    def __init__(
+        self, portfolio: Callable[[MovableClock], Portfolio] | None = None, *, at: datetime | None = None
+    ) -> None:
+        self.clock = MovableClock(at) if at else MovableClock()
         self.portfolio = (portfolio or seed)(self.clock)
         self.buildium = BuildiumStandIn(self.portfolio, monotonic=self.clock.monotonic)
         self.rentsync = RentSyncStandIn(KEY, self.clock)
