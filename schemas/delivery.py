@@ -165,7 +165,7 @@ class DeliveryRow(Record):
     known: tuple[Acknowledged, ...] | None = None
     """What the receiver acknowledged, by unit; null before its first snapshot."""
     sent: tuple[Acknowledged, ...] = ()
-    """What is on its way."""
+    """What is on its way, or was and nobody knows whether it arrived."""
     batch_id: str = ""
     sync_id: str = ""
     cut_at: Instant | None = None

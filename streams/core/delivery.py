@@ -65,6 +65,8 @@ def apply(rows: Rows, said: DeliveryDue | DeliveryOutcome, cause: Cause, sinks: 
     for sink in sinks if said.sink is None else (said.sink,):
         one = _Delivery(rows, said, sink, cause, cut).due(said)
         applied.emits += one.emits
+        for fact, count in one.counts.items():
+            applied.counts[fact] = applied.counts.get(fact, 0) + count
         if one.verdict is not Verdict.IGNORED:
             applied.verdict = one.verdict
     return applied
@@ -84,7 +86,7 @@ class _Delivery:
     def due(self, due: DeliveryDue) -> Applied:
         row = self.row
         if row.phase is not DeliveryPhase.IDLE and row.cause == self.cause.id:
-            return self._send(row.seen_at or due.seen_at, row.attempt, Verdict.DUPLICATE)
+            return self._again(due.seen_at)
         if due.reason is DueReason.RETRY:
             # A retry may overtake the outcome that announces it: the two travel on different topics.
             if row.phase is DeliveryPhase.IDLE or row.version != due.version or due.attempt < row.attempt:
@@ -99,7 +101,7 @@ class _Delivery:
     def outcome(self, said: DeliveryOutcome) -> Applied:
         row = self.row
         if row.phase is not DeliveryPhase.IDLE and row.cause == self.cause.id:
-            return self._send(row.seen_at or said.at, row.attempt, Verdict.DUPLICATE)
+            return self._again(said.at)
         if said.version != row.version or row.phase is DeliveryPhase.IDLE:
             return Applied(Verdict.IGNORED, counts={"superseded": 1})
         if said.result is DeliveryResult.WAITING:
@@ -107,12 +109,13 @@ class _Delivery:
                 return Applied(Verdict.IGNORED, counts={"superseded": 1})
             self._put(phase=DeliveryPhase.WAITING, last_error=said.detail)
             return Applied(Verdict.APPLIED)
-        news: dict[str, object] = {"phase": DeliveryPhase.IDLE, "attempt": 0, "sent": (), "cause": "", "content": b""}
+        news: dict[str, object] = {"phase": DeliveryPhase.IDLE, "attempt": 0, "cause": "", "content": b""}
         if said.result is DeliveryResult.ACKNOWLEDGED:
             known = {} if row.mode is BatchMode.SNAPSHOT else {one.unit_id: one for one in row.known or ()}
             known |= {one.unit_id: one for one in row.sent}
             news |= {
                 "known": tuple(known[unit] for unit in sorted(known)),
+                "sent": (),
                 "acknowledged_at": said.at,
                 "last_error": None,
             }
@@ -122,18 +125,27 @@ class _Delivery:
         self._put(**news, dirty_since=None)
         return self._send(dirty, 1) if dirty is not None else Applied(Verdict.APPLIED)
 
+    def _again(self, seen_at: datetime) -> Applied:
+        """Say again what this very record said, in case nobody heard it; an outcome since then shows that it was."""
+        if self.row.phase is DeliveryPhase.WAITING:
+            return Applied(Verdict.DUPLICATE)
+        return self._send(self.row.seen_at or seen_at, self.row.attempt, Verdict.DUPLICATE)
+
     def _send(self, seen_at: datetime, attempt: int, verdict: Verdict = Verdict.APPLIED) -> Applied:
         """Cut the property as it is now and put it on its way, unless the receiver knows it all."""
-        row = self.row
         offer = self.cut(self.org, self.connection, self.property_id)
-        known = None if row.known is None else {one.unit_id: one.digest for one in row.known}
-        if offer is None or (known is None and not offer.property.is_active):
+        if offer is None:
             return self._rest()
-        units, mode = _what_to_say(offer, known)
+        self._forget_moved(offer)
+        row = self.row
+        known = None if row.known is None else {one.unit_id: one.digest for one in row.known}
+        if known is None and not row.sent and not offer.property.is_active:
+            return self._rest()
+        units, mode = _what_to_say(offer, known, {one.unit_id for one in row.sent})
         if known is not None and not units:
             return self._rest()
         sent = tuple(Acknowledged(unit_id=unit.id, digest=digest(offer.property, unit)) for unit in units)
-        content = _content(mode, sent)
+        content = _content(mode, offer, units)
         again = row.phase is not DeliveryPhase.IDLE and row.content == content and row.cut_at is not None
         if again:
             assert row.cut_at is not None
@@ -177,8 +189,15 @@ class _Delivery:
     def _rest(self) -> Applied:
         """Nothing is owed (any more): a retry whose reason is gone ends here too."""
         if self.row.phase is not DeliveryPhase.IDLE or self.row.dirty_since is not None:
-            self._put(phase=DeliveryPhase.IDLE, attempt=0, sent=(), cause="", content=b"", dirty_since=None)
+            self._put(phase=DeliveryPhase.IDLE, attempt=0, cause="", content=b"", dirty_since=None)
         return Applied(Verdict.IGNORED)
+
+    def _forget_moved(self, offer: Offer) -> None:
+        """Forget units that moved to another property: should they come back, the receiver has to be told."""
+        here = {unit.id for unit in offer.units}
+        known = self.row.known or ()
+        if any(one.unit_id not in here for one in known):
+            self._put(known=tuple(one for one in known if one.unit_id in here))
 
     def _sync_id(self) -> str:
         """Name the cut by its second; the further cuts of a second are numbered."""
@@ -196,22 +215,23 @@ class _Delivery:
         self.rows.put(self.key, self.row)
 
 
-def _what_to_say(offer: Offer, known: dict[int, bytes] | None) -> tuple[tuple[OfferedUnit, ...], BatchMode]:
+def _what_to_say(
+    offer: Offer, known: dict[int, bytes] | None, doubtful: set[int]
+) -> tuple[tuple[OfferedUnit, ...], BatchMode]:
     """Choose the units of a batch: all of them at first, afterwards those that the receiver does not know as they are.
 
-    A unit that was gone before the receiver ever heard of it is never mentioned.
+    Of a ``doubtful`` unit something was sent and never answered for: whatever it is now is told. A unit that was gone
+    before the receiver ever heard of it is never mentioned.
     """
+    heard_of = doubtful | (known or {}).keys()
+    told = tuple(unit for unit in offer.units if unit.state is not UnitState.REMOVED or unit.id in heard_of)
     if known is None:
-        return tuple(unit for unit in offer.units if unit.state is not UnitState.REMOVED), BatchMode.SNAPSHOT
-    changed = tuple(
-        unit
-        for unit in offer.units
-        if known.get(unit.id) != digest(offer.property, unit)
-        and (unit.id in known or unit.state is not UnitState.REMOVED)
-    )
-    return changed, BatchMode.DELTA
+        return told, BatchMode.SNAPSHOT
+    changed = (unit for unit in told if unit.id in doubtful or known.get(unit.id) != digest(offer.property, unit))
+    return tuple(changed), BatchMode.DELTA
 
 
-def _content(mode: BatchMode, sent: tuple[Acknowledged, ...]) -> bytes:
-    said = mode.value.encode() + b"".join(b"%d:%s;" % (one.unit_id, one.digest) for one in sent)
-    return hashlib.blake2b(said, digest_size=16).digest()
+def _content(mode: BatchMode, offer: Offer, units: tuple[OfferedUnit, ...]) -> bytes:
+    """Digest all that a batch carries, also what is too quiet to cause one: one batch id never goes with two bodies."""
+    said = "\n".join([mode.value, offer.property.model_dump_json(), *(unit.model_dump_json() for unit in units)])
+    return hashlib.blake2b(said.encode(), digest_size=16).digest()
