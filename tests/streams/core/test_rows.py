@@ -1,0 +1,127 @@
+"""The working set of a batch: what it wrote is read back, and nothing of it counts before it is kept."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.codec import DecodeError, encode
+from schemas.delivery import ReceiverRow
+from schemas.rent_roll import SweptRow
+from streams.core.rows import Rows
+from tests.streams.core.views import MemoryView
+
+A, B, C = b"a/1", b"a/2", b"b/1"
+
+
+def row(seq: int) -> SweptRow:
+    return SweptRow(seq=seq)
+
+
+def stored(**seqs: int) -> MemoryView:
+    names = {"a": A, "b": B, "c": C}
+    return MemoryView({names[name]: encode(row(seq)) for name, seq in seqs.items()})
+
+
+def test_a_row_is_read_from_the_table_until_the_batch_writes_it() -> None:
+    rows = Rows(stored(a=1))
+    assert rows.find(SweptRow, A) == row(1)
+    assert rows.find(SweptRow, B) is None
+    rows.put(A, row(2))
+    assert rows.find(SweptRow, A) == row(2)
+    rows.keep()
+    assert rows.find(SweptRow, A) == row(2)
+    rows.put(A, row(3))
+    assert rows.find(SweptRow, A) == row(3)
+
+
+def test_what_a_poison_record_wrote_is_forgotten_and_its_neighbours_stay() -> None:
+    rows = Rows(stored(a=1))
+    rows.put(A, row(2))
+    rows.keep()
+    rows.put(A, row(3))
+    rows.put(B, row(4))
+    rows.drop()
+    assert rows.find(SweptRow, A) == row(2)
+    assert rows.find(SweptRow, B) is None
+    assert rows.encoded() == {A: encode(row(2))}
+
+
+def test_nothing_counts_that_was_not_kept() -> None:
+    rows = Rows(stored(a=1))
+    rows.find(SweptRow, A)
+    rows.put(B, row(2))
+    assert rows.encoded() == {}
+    rows.keep()
+    rows.keep()
+    assert rows.encoded() == {B: encode(row(2))}
+
+
+def test_stored_bytes_are_given_only_of_a_row_that_the_batch_did_not_write() -> None:
+    """They are compared without decoding; of a written row they would be old."""
+    rows = Rows(stored(a=1))
+    assert rows.raw(A) == encode(row(1))
+    assert rows.raw(B) is None
+    rows.find(SweptRow, A)
+    assert rows.raw(A) == encode(row(1))
+    rows.put(A, row(1))
+    assert rows.raw(A) is None
+    rows.keep()
+    assert rows.raw(A) is None
+
+
+def test_a_prefix_is_scanned_with_what_the_batch_wrote_of_it() -> None:
+    rows = Rows(stored(a=1, b=2, c=3))
+    rows.put(A, row(10))
+    rows.keep()
+    rows.put(b"a/0", row(11))
+    rows.put(b"b/2", row(12))
+    assert list(rows.scan(SweptRow, b"a/")) == [(B, row(2)), (A, row(10)), (b"a/0", row(11))]
+    rows.drop()
+    assert dict(rows.scan(SweptRow, b"")) == {A: row(10), B: row(2), C: row(3)}
+
+
+def test_a_row_of_another_class_is_never_given() -> None:
+    view = stored(a=1)
+    rows = Rows(view)
+    with pytest.raises(DecodeError, match="a SweptRow where a ReceiverRow belongs"):
+        rows.find(ReceiverRow, A)
+    with pytest.raises(DecodeError):
+        list(rows.scan(ReceiverRow, b"a/"))
+    rows.put(B, row(1))
+    with pytest.raises(AssertionError):
+        rows.find(ReceiverRow, B)
+
+
+KEYS = st.sampled_from([A, B, C])
+CALLS = st.lists(st.tuples(st.sampled_from(["put", "put", "keep", "drop"]), KEYS, st.integers(0, 9)), max_size=20)
+
+
+@given(st.dictionaries(KEYS, st.integers(0, 9)), CALLS)
+def test_a_working_set_is_a_table_with_a_step_back(
+    table: dict[bytes, int], calls: list[tuple[str, bytes, int]]
+) -> None:
+    """After any puts, keeps and drops it reads like a dictionary that was copied at each keep."""
+    view = MemoryView({key: encode(row(seq)) for key, seq in table.items()})
+    rows = Rows(view)
+    kept, tried = dict(table), dict(table)
+    written: set[bytes] = set()
+    fresh: set[bytes] = set()
+    for call, key, seq in calls:
+        if call == "put":
+            rows.put(key, row(seq))
+            tried[key] = seq
+            fresh.add(key)
+        elif call == "keep":
+            rows.keep()
+            kept, written = dict(tried), written | fresh
+            fresh = set()
+        else:
+            rows.drop()
+            tried, fresh = dict(kept), set()
+        for one in (A, B, C):
+            found: Any = rows.find(SweptRow, one)
+            assert (found.seq if found else None) == tried.get(one)
+        assert {one: found.seq for one, found in rows.scan(SweptRow, b"")} == tried
+    assert rows.encoded() == {one: encode(row(kept[one])) for one in written}

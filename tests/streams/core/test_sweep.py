@@ -1,0 +1,253 @@
+"""How an account is read whole, step by step."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connectors.ports import Found, PageOf
+from schemas.base import EntityKind
+from schemas.codec import decode_as
+from schemas.pms import SweepStep
+from schemas.rent_roll import Page, SweepEnd, UnitSnapshot
+from streams.core.rent_roll import STAGES
+from streams.core.sweep import (
+    ITEMS_A_RECORD,
+    PAGES_AT_ONCE,
+    Read,
+    Running,
+    after,
+    offsets,
+    pages,
+    sequences,
+    sweep_id,
+)
+
+NOW = datetime(2026, 3, 1, 12, 7, 30, tzinfo=UTC)
+AT = NOW + timedelta(seconds=2)
+FIRST = SweepStep(org="default", connection="buildium", sweep="s1", started_at=NOW, seq=5, stage=EntityKind.PROPERTY)
+
+
+def step(**more: object) -> SweepStep:
+    return FIRST.model_copy(update=more)
+
+
+def found(number: int) -> Found:
+    return Found(EntityKind.UNIT, number, UnitSnapshot(id=number, property_id=10, code=f"{number}"))
+
+
+def brought(first: int, rows: int, total: int, seq: int = 100) -> tuple[Read, PageOf]:
+    return Read(first, seq), PageOf(tuple(found(first + row) for row in range(rows)), rows, total)
+
+
+def going_on(following: SweepStep | SweepEnd) -> SweepStep:
+    assert isinstance(following, SweepStep)
+    return following
+
+
+@pytest.mark.parametrize(
+    ("offset", "total", "size", "wants"),
+    [
+        (0, None, 100, (0,)),
+        (300, None, 100, (300,)),
+        (0, 0, 100, (0,)),
+        (100, 250, 100, (100, 200)),
+        (100, 200, 100, (100,)),
+        (100, 201, 100, (100, 200)),
+        (200, 200, 100, (200,)),
+        (300, 200, 100, (300,)),
+        (100, 5000, 100, tuple(range(100, 1100, 100))),
+    ],
+)
+def test_a_step_makes_one_call_until_it_is_known_how_long_the_list_is(
+    offset: int, total: int | None, size: int, wants: tuple[int, ...]
+) -> None:
+    """Then as many as a second's budget allows, and never none."""
+    assert offsets(step(offset=offset, total=total), size) == wants
+    assert len(wants) <= PAGES_AT_ONCE
+
+
+@pytest.mark.parametrize(("size", "needs"), [(1, 1), (100, 1), (500, 1), (501, 2), (1000, 2), (1001, 3)])
+def test_a_call_takes_a_sequence_for_each_record_that_it_may_fill(size: int, needs: int) -> None:
+    assert sequences(size) == needs
+    (_, page) = brought(0, size, size)
+    assert len(pages(step(), [(Read(0, 100), page)], AT)) == needs
+
+
+def test_a_long_page_is_split_into_records_in_the_order_of_their_sequences() -> None:
+    """Numbered on from what the stage has written before."""
+    made = pages(step(stage=EntityKind.UNIT, page=3), [brought(0, 1200, 2400, 100), brought(1200, 30, 2400, 103)], AT)
+    assert [(page.seq, page.number, len(page.items)) for page in made] == [
+        (100, 3, ITEMS_A_RECORD),
+        (101, 4, ITEMS_A_RECORD),
+        (102, 5, 200),
+        (103, 6, 30),
+    ]
+    assert [item.id for page in made for item in page.items] == list(range(1230))
+    assert {(page.org, page.connection, page.kind, page.sweep, page.fetched_at) for page in made} == {
+        ("default", "buildium", EntityKind.UNIT, "s1", AT)
+    }
+    item = made[1].items[0]
+    assert decode_as(UnitSnapshot, item.body).id == item.id == 500
+    assert item.parent == 10
+
+
+def test_an_empty_page_is_a_record_too() -> None:
+    """The rent roll counts the pages of a sweep before it believes that something is missing."""
+    (page,) = pages(step(), [brought(0, 0, 0)], AT)
+    assert (page.items, page.number) == ((), 0)
+
+
+def test_a_stage_goes_on_until_all_that_the_pms_counted_is_read() -> None:
+    reads = [brought(100, 100, 450), brought(200, 100, 450)]
+    following = going_on(after(step(offset=100, page=1, total=450, entities=100), reads, pages(step(), reads, AT), AT))
+    assert following == step(offset=300, page=3, total=450, entities=300)
+
+
+def test_after_a_stage_comes_the_next_one() -> None:
+    """From its beginning, with nothing known of its length."""
+    reads = [brought(100, 50, 150)]
+    following = going_on(after(step(offset=100, page=1, total=150, entities=100), reads, pages(step(), reads, AT), AT))
+    assert following == step(stage=EntityKind.UNIT, entities=150, pages=(2,))
+
+
+def test_after_the_last_stage_comes_the_end() -> None:
+    """It says how many pages of each stage there have to be, and from which sequence on they are."""
+    last = step(stage=STAGES[-1], offset=100, page=1, total=150, entities=400, pages=(1, 2, 3))
+    reads = [brought(100, 50, 150)]
+    assert after(last, reads, pages(last, reads, AT), AT) == SweepEnd(
+        org="default",
+        connection="buildium",
+        sweep="s1",
+        seq=5,
+        started_at=NOW,
+        ended_at=AT,
+        pages=(1, 2, 3, 2),
+        entities=450,
+    )
+
+
+@pytest.mark.parametrize(
+    ("reads", "torn"),
+    [
+        ([brought(100, 50, 150)], False),
+        ([brought(100, 50, 149)], True),
+        ([brought(100, 0, 150)], True),
+        ([brought(100, 100, 250), brought(200, 0, 250)], True),
+        ([brought(100, 0, 100)], False),
+        ([brought(100, 100, 300), brought(200, 50, 250)], False),
+    ],
+)
+def test_a_stage_that_brought_another_number_than_was_counted_is_torn(
+    reads: list[tuple[Read, PageOf]], torn: bool
+) -> None:
+    """It ends all the same, and the sweep stays torn to its end."""
+    following = going_on(after(step(offset=100, page=1, total=150), reads, pages(step(), reads, AT), AT))
+    assert (following.stage, following.torn) == (EntityKind.UNIT, torn)
+    rest: SweepStep | SweepEnd = following
+    while isinstance(rest, SweepStep):
+        rest = after(rest, [brought(0, 0, 0)], pages(rest, [brought(0, 0, 0)], AT), AT)
+    assert rest.torn is torn
+
+
+def whole(rng: random.Random, counts: dict[EntityKind, int], size: int, moves: int) -> tuple[list[Page], SweepEnd]:
+    """Read an account that grows and shrinks ``moves`` times meanwhile."""
+    said: SweepStep | SweepEnd = FIRST
+    seq = 10
+    written: list[Page] = []
+    for _ in range(10_000):
+        if isinstance(said, SweepEnd):
+            return written, said
+        reads = []
+        for offset in offsets(said, size):
+            if moves and rng.random() < 0.3:
+                counts[said.stage] = max(0, counts[said.stage] + rng.randrange(-size, size))
+                moves -= 1
+            total = counts[said.stage]
+            reads.append(brought(offset, max(0, min(size, total - offset)), total, seq))
+            seq += sequences(size)
+        made = pages(said, reads, AT)
+        written += made
+        said = after(said, reads, made, AT)
+    raise AssertionError("a sweep that never ends")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 60), min_size=4, max_size=4), st.integers(1, 12))
+def test_an_account_at_rest_is_read_once_and_whole(counts: list[int], size: int) -> None:
+    """Every entity in exactly one page, the pages numbered without a gap, their sequences in order."""
+    by_stage = dict(zip(STAGES, counts, strict=True))
+    written, end = whole(random.Random(0), dict(by_stage), size, moves=0)
+    assert not end.torn
+    assert end.entities == sum(counts)
+    for stage, number in zip(STAGES, end.pages, strict=True):
+        of_stage = [page for page in written if page.kind is stage]
+        assert [page.number for page in of_stage] == list(range(number))
+        assert [item.id for page in of_stage for item in page.items] == list(range(by_stage[stage]))
+    assert [page.seq for page in written] == sorted({page.seq for page in written})
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 20))
+def test_a_sweep_of_a_moving_account_ends(seed: int, size: int, moves: int) -> None:
+    """With the number of pages that it wrote, so that the rent roll finds each of them."""
+    rng = random.Random(seed)
+    written, end = whole(rng, {stage: rng.randrange(60) for stage in STAGES}, size, moves)
+    assert end.pages == tuple(len([page for page in written if page.kind is stage]) for stage in STAGES)
+    for stage, number in zip(STAGES, end.pages, strict=True):
+        assert [page.number for page in written if page.kind is stage] == list(range(number))
+
+
+@pytest.mark.parametrize(
+    ("now", "every", "name"),
+    [
+        (NOW, 900.0, "20260301T120000Z"),
+        (NOW, 60.0, "20260301T120700Z"),
+        (NOW, 3600.0, "20260301T120000Z"),
+        (datetime.fromisoformat("2026-03-01T05:07:30-07:00"), 900.0, "20260301T120000Z"),
+    ],
+)
+def test_a_sweep_is_named_by_its_slot_of_time(now: datetime, every: float, name: str) -> None:
+    """Every worker names it alike, whatever its zone."""
+    assert sweep_id(now, every) == name
+
+
+def test_the_names_of_sweeps_are_in_the_order_of_time() -> None:
+    names = [sweep_id(NOW + timedelta(minutes=minutes), 900.0) for minutes in range(0, 3 * 24 * 60, 15)]
+    assert names == sorted(set(names))
+
+
+def test_a_second_sweep_waits_while_the_first_is_under_way() -> None:
+    """Until it ended or was not heard of for a while; its own steps go on, also when they come twice."""
+    running = Running(timedelta(minutes=2))
+    second = timedelta(seconds=1)
+    assert running.admits(step(), NOW)
+    assert running.admits(step(), NOW + second)
+    assert running.admits(step(offset=100), NOW + 100 * second)
+    assert not running.admits(step(sweep="s2"), NOW + 219 * second)
+    assert running.admits(step(sweep="s2", connection="other"), NOW + 219 * second)
+    assert running.admits(step(sweep="s2", org="other"), NOW + 219 * second)
+    assert running.admits(step(sweep="s2"), NOW + 220 * second)
+
+
+def test_a_sweep_that_ended_makes_room_for_the_next() -> None:
+    running = Running()
+    assert running.admits(step(), NOW)
+    last = step(stage=STAGES[-1], pages=(1, 1, 1))
+    end = after(last, [brought(0, 0, 0)], [], AT)
+    assert isinstance(end, SweepEnd)
+    running.ended(end)
+    assert running.admits(step(sweep="s2"), NOW)
+
+
+def test_a_step_in_the_middle_is_never_refused() -> None:
+    """A new owner of the partition knows of no sweep, and one that went on is not cut off."""
+    running = Running()
+    assert running.admits(step(stage=EntityKind.UNIT), NOW)
+    assert not running.admits(step(sweep="s2"), NOW)
+    assert running.admits(step(sweep="s2", offset=100), NOW)
+    assert running.admits(step(sweep="s3", stage=EntityKind.LEASE), NOW)
