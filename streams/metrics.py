@@ -218,10 +218,11 @@ class Metrics:
         """Set the age of the oldest change that a receiver does not have."""
         self._set("rentstream_oldest_undelivered_seconds", sink, to=oldest_seconds)
 
-    def lag(self, topic: str, partition: int, records: int, seconds: float) -> None:
-        """Set what a topic's group has still to commit."""
+    def lag(self, topic: str, partition: int, records: int, seconds: float | None) -> None:
+        """Set what a topic's group has still to commit; ``seconds`` null leaves the age as it is."""
         self._set("rentstream_consumer_lag", topic, str(partition), to=records)
-        self._set("rentstream_consumer_lag_seconds", topic, str(partition), to=seconds)
+        if seconds is not None:
+            self._set("rentstream_consumer_lag_seconds", topic, str(partition), to=seconds)
 
     def forget_lag(self) -> None:
         """Show no lag rather than an old one: while the cluster cannot be read, nobody knows it."""

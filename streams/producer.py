@@ -36,6 +36,8 @@ SILENT_TOO_LONG: Final = 30.0
 MOST_BYTES: Final = 64 << 20
 """Bytes that may wait; from there on writers are turned away at once."""
 BATCH_BYTES: Final = 512 * 1024
+GATHER: Final = 0.002
+"""Seconds of a pause after a batch, in which more gathers; the first record after silence goes at once."""
 LOOK_EVERY: Final = 0.2
 
 
@@ -142,6 +144,7 @@ class Producer:
             while lane.waiting:
                 await self._connected.wait()
                 await self._send(lane, self._producer)
+                await asyncio.sleep(GATHER)
         finally:
             lane.drain = None
 
