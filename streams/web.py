@@ -41,6 +41,8 @@ class WebError(RuntimeError):
 class Connection(HttpToolsProtocol):
     """One connection. A timer runs only while a request is under way, so the usual request costs none."""
 
+    within = WHOLE_WITHIN
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._timer: TimerHandle | None = None
@@ -50,7 +52,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._timer = self.loop.call_later(WHOLE_WITHIN, self._too_slow)
+        self._timer = self.loop.call_later(self.within, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
@@ -62,7 +64,7 @@ class Connection(HttpToolsProtocol):
             self._disarm()
             return
         if self._timer is None:
-            self._timer = self.loop.call_later(WHOLE_WITHIN, self._too_slow)
+            self._timer = self.loop.call_later(self.within, self._too_slow)
         if self._in_head:
             self._head += len(data)
             if self._head > MOST_HEAD_BYTES:
@@ -89,7 +91,7 @@ class Connection(HttpToolsProtocol):
         self._timer = None
         under_way = bool(self.cycle) and not self.cycle.response_complete
         if self._in_head and not under_way:
-            self._refuse(problem(408, f"The request did not arrive within {WHOLE_WITHIN:g} s."))
+            self._refuse(problem(408, f"The request did not arrive within {self.within:g} s."))
         elif not self.transport.is_closing():
             self.transport.close()
 
@@ -130,11 +132,11 @@ class Server(uvicorn.Server):
         yield
 
 
-def config(app: ASGIApp) -> uvicorn.Config:
+def config(app: ASGIApp, connection: type[Connection] = Connection) -> uvicorn.Config:
     """Give the settings with which every app is served here (the benchmark's reference too)."""
     return uvicorn.Config(
         app,
-        http=Connection,
+        http=connection,
         ws="none",
         lifespan="off",
         loop="none",

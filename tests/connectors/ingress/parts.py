@@ -15,7 +15,7 @@ from connectors.ingress.publisher import NotDurable
 from connectors.ports import Refused
 from schemas.base import EntityKind
 from schemas.pms import Notice, NoticeOrigin
-from streams.web import Server, config, listen
+from streams.web import Connection, Server, config, listen
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -140,7 +140,7 @@ def post(path: str = "/api/webhooks/buildium", body: bytes = b'{"EventName":"Ren
 
 
 @asynccontextmanager
-async def served(app: ASGIApp) -> AsyncIterator[int]:
+async def served(app: ASGIApp, connection: type[Connection] = Connection) -> AsyncIterator[int]:
     """Serve an app as the web role does, and give its port."""
     sock = listen("127.0.0.1", 0)
     started = asyncio.Event()
@@ -148,7 +148,7 @@ async def served(app: ASGIApp) -> AsyncIterator[int]:
     async def on_started() -> None:
         started.set()
 
-    server = Server(config(app), on_started)
+    server = Server(config(app, connection), on_started)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         await started.wait()

@@ -1,0 +1,267 @@
+"""What a webhook costs: the real ingress, confirmed by Kafka, against a bare ASGI "ok" on the same server settings.
+
+    python -m benchmarks.ingress [--seconds 5] [--connections 64] [--kafka host:port]
+
+Both are served by a process of their own, one after the other in turns, and loaded by this one; only ratios of one run
+mean anything, since the machine is shared.
+"""
+
+import argparse
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from pydantic import SecretStr
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from connectors.buildium.webhook import BuildiumWebhooks
+from connectors.clock import SystemClock
+from connectors.ingress.app import build_ingress
+from connectors.ports import WebhookReader
+from schemas import topics
+from streams.broker import EmbeddedKafka
+from streams.metrics import Metrics
+from streams.producer import NoticePublisher, Producer
+from streams.web import run_http
+
+SECRET = "benchmark-secret"
+PARTITIONS = 12
+ORGS = 8
+PREFIX = "bench."
+
+# ------------------------------------------------------------------------------------------------------------ servers
+
+
+async def bare(scope: Scope, receive: Receive, send: Send) -> None:
+    """The least that an ASGI app can do with a POST: read it and say ok."""
+    while (await receive()).get("more_body"):
+        pass
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"11")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b'{"ok":true}'})
+
+
+@asynccontextmanager
+async def bare_parts() -> AsyncIterator[ASGIApp]:
+    yield bare
+
+
+def ingress_parts(kafka: str) -> Callable[[], "AsyncIterator[ASGIApp]"]:
+    @asynccontextmanager
+    async def parts() -> AsyncIterator[ASGIApp]:
+        producer = Producer({"bootstrap_servers": kafka, "client_id": "bench"}, PARTITIONS, PREFIX)
+        await producer.start()
+        readers: dict[tuple[str, str | None], WebhookReader] = {
+            ("buildium", f"c{org}"): BuildiumWebhooks(f"org-{org}", f"c{org}", (SecretStr(SECRET),))
+            for org in range(ORGS)
+        }
+        metrics = Metrics()
+        try:
+            yield build_ingress(readers, NoticePublisher(producer), SystemClock(), count=metrics.webhook)
+        finally:
+            await producer.stop()
+
+    return parts  # type: ignore[return-value]
+
+
+def serve(what: str, port: int, kafka: str) -> None:
+    run_http(bare_parts if what == "bare" else ingress_parts(kafka), "127.0.0.1", port)  # type: ignore[arg-type]
+
+
+@contextmanager
+def server(what: str, kafka: str):  # type: ignore[no-untyped-def]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.ingress", "--serve", what, "--port", str(port),
+                                "--kafka", kafka])  # fmt: skip
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+# --------------------------------------------------------------------------------------------------------------- load
+
+
+def request(org: int) -> bytes:
+    body = json.dumps(
+        {"EventName": "Rental.Updated", "EventDateTime": "2026-01-15T02:00:00Z", "AccountId": 1, "PropertyId": org + 1},
+        separators=(",", ":"),
+    ).encode()
+    sent = str(int(time.time())).encode()
+    signature = base64.b64encode(hmac.digest(SECRET.encode(), sent + b"." + body, hashlib.sha256))
+    return (
+        b"POST /api/webhooks/buildium/c%d HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        b"user-agent: Buildium\r\nbuildium-webhook-timestamp: %b\r\nbuildium-webhook-signature: %b\r\n"
+        b"content-length: %d\r\n\r\n%b" % (org, sent, signature, len(body), body)
+    )
+
+
+@dataclass
+class Load:
+    """What one turn brought."""
+
+    seconds: float = 0.0
+    answers: int = 0
+    failures: int = 0
+    latencies: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        return self.answers / self.seconds
+
+    @property
+    def p99(self) -> float:
+        return sorted(self.latencies)[int(len(self.latencies) * 0.99)]
+
+
+class Client(asyncio.Protocol):
+    """One keep-alive connection that always has one request under way."""
+
+    def __init__(self, sent: bytes, load: Load) -> None:
+        self._sent = sent
+        self._load = load
+        self._buffer = b""
+        self._began = 0.0
+        self._stopped = False
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:  # uvloop's transports are no asyncio.Transport
+        self._transport = transport
+        self._ask()
+
+    def _ask(self) -> None:
+        self._began = time.perf_counter()
+        self._transport.write(self._sent)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head = self._buffer.find(b"\r\n\r\n")
+        if head < 0:
+            return
+        at = self._buffer.find(b"content-length: ") + 16
+        if len(self._buffer) < head + 4 + int(self._buffer[at : self._buffer.find(b"\r\n", at)]):
+            return
+        self._load.latencies.append(time.perf_counter() - self._began)
+        if self._buffer[9:10] == b"2":
+            self._load.answers += 1
+        else:
+            self._load.failures += 1
+        self._buffer = b""
+        if self._stopped:
+            self._transport.close()
+        else:
+            self._ask()
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone.set_result(None)
+
+
+async def press(port: int, connections: int, seconds: float) -> Load:
+    load = Load()
+    loop = asyncio.get_running_loop()
+    clients = [
+        (await loop.create_connection(lambda org=number % ORGS: Client(request(org), load), "127.0.0.1", port))[1]  # type: ignore[misc]
+        for number in range(connections)
+    ]
+    await asyncio.sleep(0.5)
+    load.answers, load.latencies = 0, []
+    began = time.perf_counter()
+    await asyncio.sleep(seconds)
+    load.seconds = time.perf_counter() - began
+    counted = Load(load.seconds, load.answers, load.failures, list(load.latencies))
+    for client in clients:
+        client.stop()
+    await asyncio.gather(*(client.gone for client in clients))
+    return counted
+
+
+# -------------------------------------------------------------------------------------------------------------- report
+
+
+async def make_topic(kafka: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(PREFIX + topics.WEBHOOKS.name, PARTITIONS, 1)])
+    finally:
+        await admin.close()
+
+
+def run(loading: Awaitable[Load]) -> Load:
+    return uvloop.run(_awaited(loading))
+
+
+async def _awaited(loading: Awaitable[Load]) -> Load:
+    return await loading
+
+
+def compare(kafka: str, connections: int, seconds: float, turns: int) -> float:
+    asyncio.run(make_topic(kafka))
+    totals: dict[str, list[Load]] = {"bare": [], "ingress": []}
+    with server("bare", kafka) as bare_port, server("ingress", kafka) as ingress_port:
+        ports = {"bare": bare_port, "ingress": ingress_port}
+        for turn in range(turns + 1):
+            for what, port in ports.items():
+                load = run(press(port, connections, seconds if turn else 1.0))
+                if turn:  # the first one only warms up
+                    totals[what].append(load)
+    for what, loads in totals.items():
+        rate = sum(load.answers for load in loads) / sum(load.seconds for load in loads)
+        p99 = max(load.p99 for load in loads)
+        failures = sum(load.failures for load in loads)
+        print(f"{what:8} {rate:8.0f} requests/s   p99 {p99 * 1000:6.1f} ms   {failures} failed")
+    ratios = [mine.rate / reference.rate for reference, mine in zip(totals["bare"], totals["ingress"], strict=True)]
+    middle = sorted(ratios)[len(ratios) // 2]
+    p99 = max(load.p99 for load in totals["ingress"]) / max(load.p99 for load in totals["bare"])
+    print(f"ratio    {middle:.2f} of the bare app's rate (turns: {', '.join(f'{ratio:.2f}' for ratio in ratios)})")
+    print(f"         {p99:.1f} times its p99")
+    return middle
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--kafka", default="")
+    parser.add_argument("--serve", choices=["bare", "ingress"])
+    parser.add_argument("--port", type=int, default=0)
+    given = parser.parse_args()
+    if given.serve:
+        serve(given.serve, given.port, given.kafka)
+        return
+    if given.kafka:
+        compare(given.kafka, given.connections, given.seconds, given.turns)
+        return
+    with tempfile.TemporaryDirectory() as folder, EmbeddedKafka(Path(folder) / "kafka") as broker:
+        compare(broker.bootstrap_servers, given.connections, given.seconds, given.turns)
+
+
+if __name__ == "__main__":
+    main()
