@@ -22,7 +22,7 @@ class TopicSpec:
     cleanup: Literal["delete", "compact"] = "delete"
     retention_ms: int | None = WEEK_MS
     max_message_bytes: int = 8 << 20
-    extra: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 WEBHOOKS = TopicSpec("pms.webhooks", "notices: something changed in the PMS")

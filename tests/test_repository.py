@@ -1,0 +1,131 @@
+"""What holds for the repository as a whole, cheap enough to look at on every run."""
+
+import ast
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("schemas", "connectors", "streams")
+NOT_OURS = {".git", ".venv", ".rentstream", "__pycache__", "dist", "build", ".env"}
+
+FORBIDDEN = (
+    "/" + "work" + "/",
+    "pypi" + ".org",
+    "files." + "pythonhosted.org",
+    "repo1." + "maven.org",
+    "repo." + "maven.apache.org",
+)
+"""Paths of the place where this was built, and registries: a mirror is a matter of the machine's own settings."""
+
+FRAMEWORKS = {"aiokafka", "faust", "mode", "rocksdict"}
+KNOW_KAFKA = (
+    "streams/engine/",
+    "streams/shells/",
+    "streams/broker",
+    "streams/topic_admin.py",
+    "streams/lag.py",
+    "streams/narrator.py",
+    "streams/producer.py",
+    "streams/settings.py",
+)
+"""Who may know Faust or aiokafka; the last one for the context of its TLS only."""
+
+
+def files() -> Iterator[Path]:
+    """Every file of the repository, without what tools leave behind."""
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [
+            name
+            for name in folders
+            if name not in NOT_OURS and not name.endswith(("_cache", ".egg-info", ".hypothesis"))
+        ]
+        yield from (Path(folder, name) for name in names if name not in NOT_OURS)
+
+
+def modules(*folders: str) -> Iterator[tuple[str, ast.Module]]:
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """The packages that a module imports, wherever it does so."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_no_file_names_the_place_where_it_was_built_or_a_registry() -> None:
+    seen = 0
+    for path in files():
+        content = path.read_bytes()
+        seen += 1
+        for words in FORBIDDEN:
+            assert words.encode() not in content, f"{path.relative_to(ROOT)} names {words}"
+    assert seen > 100
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_every_module_says_in_a_sentence_what_it_is(folder: str) -> None:
+    for path, tree in modules(folder):
+        said = ast.get_docstring(tree)
+        assert said, f"{path} has no docstring"
+        assert said.splitlines()[0].rstrip().endswith((".", ":", "?")), f"{path}: {said.splitlines()[0]}"
+
+
+def test_only_the_engine_and_the_shells_know_faust_and_kafka() -> None:
+    """And the few edges beside them that talk to a broker."""
+    for path, tree in modules(*PACKAGES):
+        if not path.startswith(KNOW_KAFKA):
+            assert not imported(tree) & FRAMEWORKS, path
+
+
+def test_faust_is_known_by_the_engine_alone() -> None:
+    for path, tree in modules(*PACKAGES):
+        if not path.startswith(("streams/engine/", "streams/shells/")):
+            assert not imported(tree) & {"faust", "mode", "rocksdict"}, path
+
+
+def test_what_is_said_imports_nothing_but_its_two_libraries() -> None:
+    for path, tree in modules("schemas"):
+        outside = imported(tree) - {"schemas", "pydantic", "pydantic_core", "fastavro"}
+        assert outside <= {"collections", "dataclasses", "datetime", "decimal", "enum", "functools", "importlib", "io",
+                           "json", "pathlib", "sys", "types", "typing"}, path  # fmt: skip
+
+
+def test_the_core_neither_waits_nor_looks_at_the_clock() -> None:
+    """Pure: what it needs to know is passed in."""
+    for path, tree in modules("streams/core"):
+        assert not imported(tree) & {"asyncio", "time", "random", "os", "socket", "httpx", "threading"}, path
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef | ast.Await)], path
+        calls = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert not calls & {"utcnow", "today", "uuid4", "uuid1"}, path
+        clocks = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and node.attr == "now"
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "datetime"
+        ]
+        assert not clocks, path
+
+
+def test_every_module_of_the_core_has_its_tests() -> None:
+    """In the mirrored place, under its name; `flows` is words only."""
+    core = {path.stem for path in (ROOT / "streams" / "core").glob("*.py")} - {"__init__", "flows"}
+    assert core <= {path.stem.removeprefix("test_") for path in (ROOT / "tests" / "streams" / "core").glob("test_*.py")}
+
+
+def test_the_tests_of_a_package_stand_where_the_package_does() -> None:
+    """``tests/streams/core/test_offer.py`` is about ``streams/core/offer.py``, or about what that folder does."""
+    for folder in ("schemas", "streams/core"):
+        for path in (ROOT / "tests" / folder).glob("test_*.py"):
+            assert (ROOT / folder / f"{path.stem.removeprefix('test_')}.py").is_file(), path
