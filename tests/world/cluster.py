@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -20,7 +21,9 @@ from typing import Any, Self
 import aiokafka
 import httpx
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connectors.buildium.standin import BuildiumStandIn, Events, Portfolio, Webhooks, seed_portfolio
 from connectors.clock import SystemClock
@@ -36,6 +39,8 @@ from streams.topic_admin import TopicAdmin
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
+HOME = partition_of(b"default", PARTITIONS)
+"""Where the org of these stories lives."""
 DELAYS = ("1s", "2s", "3s", "4s")
 PATIENCE = 120.0
 """Seconds that anything may take before it counts as lost."""
@@ -61,6 +66,32 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return port
     raise RuntimeError("no port is free")
+
+
+class Gate:
+    """Stands before a stand-in and, while it is closed, lets nobody ask for a path."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._closed: re.Pattern[str] | None = None
+        self._opened = asyncio.Event()
+        self.waiting = 0
+        """Who waits, and who waited so long that he went."""
+
+    def close(self, path: str) -> None:
+        """Let calls whose path matches wait from now on."""
+        self._closed, self.waiting = re.compile(path), 0
+        self._opened.clear()
+
+    def open(self) -> None:
+        self._closed = None
+        self._opened.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._closed is not None and self._closed.fullmatch(scope.get("path", "")):
+            self.waiting += 1
+            await self._opened.wait()
+        await self._app(scope, receive, send)
 
 
 class Process:
@@ -171,6 +202,7 @@ class ClusterWorld:
             client_id=SECRETS["BUILDIUM_CLIENT_ID"],
             client_secret=SECRETS["BUILDIUM_CLIENT_SECRET"],
         )
+        self.gate = Gate(self.buildium.app)
         self.rentsync = RentSyncStandIn(SECRETS["RENTSYNC_API_KEY"], self.clock)
         self.picked: set[int] = set()
         self.webs: list[Process] = []
@@ -193,7 +225,8 @@ class ClusterWorld:
         async with contextlib.AsyncExitStack() as opening:
             opening.push_async_callback(self._close_processes)
             opening.push_async_callback(self._client.aclose)
-            buildium = await opening.enter_async_context(running(self.buildium.app))
+            buildium = await opening.enter_async_context(running(self.gate))
+            opening.callback(self.gate.open)
             rentsync = await opening.enter_async_context(running(self.rentsync.app))
             self.env = self._environment(buildium, rentsync)
             async with TopicAdmin(self.kafka, prefix=self.prefix, partitions=PARTITIONS) as admin:
@@ -213,7 +246,7 @@ class ClusterWorld:
     async def _close_processes(self) -> None:
         for sender in self.senders:
             await sender.aclose()
-        for process in (*self.workers, *self.webs):
+        for process in (*self.past, *self.workers, *self.webs):
             process.kill()
 
     @staticmethod
@@ -297,6 +330,41 @@ class ClusterWorld:
         process.kill()
         return code
 
+    async def stop_web(self, web: Process) -> int:
+        """Ask a web role to end, and let Buildium send nothing to it any more; returns its exit code."""
+        sender = self.senders.pop(self.webs.index(web))
+        await sender.settle()
+        await sender.aclose()
+        return await self.stop(web)
+
+    async def owner(self, group: str) -> Process:
+        """The worker that has the org of these stories in a group, once somebody has."""
+        found: list[Process] = []
+
+        async def owned() -> bool:
+            shares = await self.shares(group)
+            found[:] = [one for one in self.workers if HOME in shares.get(one.name, ())]
+            return len(found) == 1
+
+        await self.eventually(owned, f"somebody owns the org in {group}", every=0.2)
+        return found[0]
+
+    async def shares(self, group: str) -> dict[str, frozenset[int]]:
+        """The partitions of each worker in a group, by its name; nothing while the group is not at rest."""
+        shares: dict[str, frozenset[int]] = {}
+        try:
+            (answer,) = await self._admin.describe_consumer_groups([self.prefix + group])
+        except KafkaError:
+            return shares
+        for _error, _name, state, _type, _protocol, members, *_more in answer.groups:
+            if state != "Stable":
+                return {}
+            for _member, client, _host, _metadata, assignment, *_ in members:
+                name = client.removeprefix(self.prefix).removeprefix(f"{topology.APP}-")
+                given = ConsumerProtocolMemberAssignment.decode(assignment).assignment
+                shares[name] = frozenset(number for _, numbers in given for number in numbers)
+        return shares
+
     async def page(self, process: Process, path: str) -> httpx.Response | None:
         """One of the pages for operators; null while nobody listens there."""
         try:
@@ -321,16 +389,19 @@ class ClusterWorld:
         """Bring a world that a story may have left in disorder back to so many workers at work and nothing wrong."""
         self.rentsync.recover()
         self.buildium.faults.clear()
-        self.buildium.latency = 0.0
+        self.gate.open()
         for process in (*self.workers, *self.webs):
             process.signal(signal.SIGCONT)
         for process in [one for one in (*self.workers, *self.webs) if one.code is not None]:
             self.gone(process)
         while len(self.workers) > workers:
             await self.stop(self.workers[-1])
+        while len(self.webs) > 1:
+            await self.stop_web(self.webs[-1])
         await self.start(workers - len(self.workers))
         if not self.webs:
             await self.start_web()
+        await self.until(lambda: bool(self.rentsync.accepted))  # the first sweep begins some time after a first start
         await self.rest()
 
     def outputs(self) -> list[tuple[str, str]]:
@@ -388,8 +459,7 @@ class ClusterWorld:
         return all(committed.get(one, 0) >= end for one, end in ends.items() if one.topic in read and end)
 
     async def put(self, topic: str, value: bytes) -> None:
-        number = partition_of(b"default", PARTITIONS)
-        await self._log.send_and_wait(self.prefix + topic, value, key=b"default", partition=number)
+        await self._log.send_and_wait(self.prefix + topic, value, key=b"default", partition=HOME)
 
     def read(self, topic: str) -> Sequence[Record]:
         return self.tap.records[topic]

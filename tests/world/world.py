@@ -103,9 +103,11 @@ def pick(world: World, wanted: str | Callable[[Listed], bool]) -> int:
     """Take a unit that no other story of this world touches, by its status or by a rule."""
     rule: Callable[[Listed], bool]
     rule = (lambda one: one.status_name == wanted) if isinstance(wanted, str) else wanted
-    unit = next(unit for unit, one in sorted(world.rentsync.state.items()) if unit not in world.picked and rule(one))
-    world.picked.add(unit)
-    return unit
+    for unit, one in sorted(world.rentsync.state.items()):
+        if unit not in world.picked and rule(one):
+            world.picked.add(unit)
+            return unit
+    raise LookupError(f"no unit of this world is left for a story that wants {wanted}")
 
 
 def live_lease(world: World, unit: int) -> int | None:
