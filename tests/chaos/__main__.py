@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds, counted on from --seed")
     parser.add_argument("--rate", type=float, default=1000.0)
+    parser.add_argument("--most", type=int, help="events at most: with a high rate, a heap to work through")
     parser.add_argument("--kinds", default="KILL,KILL,TERM,STOP")
     parser.add_argument("--session", type=float, default=6.0)
     parser.add_argument("--store", choices=["rocksdb", "memory"], default="rocksdb")
@@ -47,6 +48,7 @@ def main() -> int:
                 seed=seed,
                 rounds=options.rounds,
                 rate=options.rate,
+                most=options.most,
                 kinds=tuple(options.kinds.split(",")),
                 session=options.session,
                 store=options.store,

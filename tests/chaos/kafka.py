@@ -71,14 +71,19 @@ async def wait_until(condition: Callable[[], Any], seconds: float, every: float 
 class Load:
     """Events at a steady rate, numbered per key from 1; ``account`` is what their tallies must come to."""
 
-    def __init__(self, bootstrap: str, topic: str, *, partitions: int, keys: int, rate: float, seed: int) -> None:
-        self._bootstrap, self._topic, self._partitions, self._keys, self._rate = (
-            bootstrap,
-            topic,
-            partitions,
-            keys,
-            rate,
-        )
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        *,
+        partitions: int,
+        keys: int,
+        rate: float,
+        seed: int,
+        most: int | None = None,
+    ) -> None:
+        self._bootstrap, self._topic, self._partitions = bootstrap, topic, partitions
+        self._keys, self._rate, self._most = keys, rate, most
         self._random = random.Random(seed)
         self._task: asyncio.Task[None] | None = None
         self._stop = False
@@ -101,7 +106,8 @@ class Load:
         began, futures = time.monotonic(), []
         try:
             while not self._stop:
-                while self.sent < (time.monotonic() - began) * self._rate:
+                due = int((time.monotonic() - began) * self._rate)
+                while self.sent < (due if self._most is None else min(due, self._most)):
                     futures.append(await self._one(producer))
                 if len(futures) > 20_000:
                     await asyncio.gather(*futures)

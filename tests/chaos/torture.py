@@ -25,6 +25,8 @@ class Plan:
     kinds: tuple[str, ...] = ("KILL", "KILL", "TERM", "STOP")
     pause: tuple[float, float] = (0.3, 4.0)
     rate: float = 1000.0
+    most: int | None = None
+    """Events at most: with a high rate, a heap to work through while workers come and go."""
     keys: int = 800
     partitions: int = 8
     session: float = 6.0
@@ -128,7 +130,15 @@ async def _torture(plan: Plan, folder: Path) -> Report:
     await make_topics(plan.bootstrap, plan.partitions, plain, compacted)
     chance = random.Random(plan.seed)
     workers = Workers(plan, name, folder)
-    load = Load(plan.bootstrap, events, partitions=plan.partitions, keys=plan.keys, rate=plan.rate, seed=plan.seed)
+    load = Load(
+        plan.bootstrap,
+        events,
+        partitions=plan.partitions,
+        keys=plan.keys,
+        rate=plan.rate,
+        seed=plan.seed,
+        most=plan.most,
+    )
     try:
         for worker in ("w1", "w2"):
             await workers.start(worker)
