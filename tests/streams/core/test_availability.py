@@ -371,7 +371,7 @@ def listings_of(days: st.SearchStrategy[date]) -> st.SearchStrategy[ListingSnaps
     return st.none() | st.builds(ListingSnapshot, unit_id=st.just(1), available_on=st.none() | days)
 
 
-MANY = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @MANY
@@ -414,7 +414,7 @@ def told(found: Standing) -> object:
     return found.status, found.rent, on, found.when_available
 
 
-@settings(MANY, max_examples=250)
+@settings(MANY, max_examples=150)
 @given(leases_of(NEAR), listings_of(NEAR))
 def test_a_standing_changes_on_a_turning_day_only(leases: list[LeaseSnapshot], listing: ListingSnapshot | None) -> None:
     """In status, in date or in words: with no event, a receiver hears of it on the morning of such a day.

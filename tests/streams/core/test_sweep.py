@@ -176,7 +176,7 @@ def whole(rng: random.Random, counts: dict[EntityKind, int], size: int, moves: i
     raise AssertionError("a sweep that never ends")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 60), min_size=4, max_size=4), st.integers(1, 12))
 def test_an_account_at_rest_is_read_once_and_whole(counts: list[int], size: int) -> None:
     """Every entity in exactly one page, the pages numbered without a gap, their sequences in order."""
@@ -191,7 +191,7 @@ def test_an_account_at_rest_is_read_once_and_whole(counts: list[int], size: int)
     assert [page.seq for page in written] == sorted({page.seq for page in written})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 20))
 def test_a_sweep_of_a_moving_account_ends(seed: int, size: int, moves: int) -> None:
     """With the number of pages that it wrote, so that the rent roll finds each of them."""
