@@ -23,7 +23,7 @@ test: $(VENV)/dev.stamp ## every test, those on a real broker included
 check: $(VENV)/dev.stamp ## format, lint, types, import rules, and that generated files are current
 	@$(PY) -m ruff format --check --quiet . || { echo 'check: not formatted; run `make fmt`' >&2; exit 1; }
 	@$(PY) -m ruff check --quiet .
-	@$(PY) -m mypy --strict
+	@$(PY) -m mypy --strict --no-error-summary
 	@said=$$($(VENV)/bin/lint-imports --no-logo --no-cache) || { echo "$$said" >&2; exit 1; }
 	@$(PY) -m schemas --check || { echo 'check: run `make avsc` and commit what it wrote' >&2; exit 1; }
 	@$(PY) .ci/topology.py --check
