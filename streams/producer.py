@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 
+from connectors.ingress.deadlines import Deadlines
 from connectors.ingress.publisher import NotDurable
 from schemas import topics
 from schemas.base import Record
@@ -83,6 +84,7 @@ class Producer:
         self._broken = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._silence = Deadlines(SILENT_TOO_LONG)
         self._trouble = "no broker has answered yet"
 
     def ready(self) -> tuple[bool, str]:
@@ -174,9 +176,8 @@ class Producer:
 
     async def _confirmed(self, lane: _Lane, producer: Any, batch: Any) -> str:
         """Wait until a batch is confirmed; returns why not. Raises what aiokafka raises."""
-        async with asyncio.timeout(SILENT_TOO_LONG):
-            confirmation = await producer.send_batch(batch, lane.topic, partition=lane.partition)
-            await asyncio.shield(confirmation)
+        with self._silence.one():
+            await (await producer.send_batch(batch, lane.topic, partition=lane.partition))
         self._trouble = ""
         return ""
 

@@ -1,5 +1,6 @@
 """The answers of the ingress, as values: a status, a body, headers. Errors are problem details (RFC 9457)."""
 
+import itertools
 import json
 import re
 import secrets
@@ -53,13 +54,17 @@ def problem(status: int, detail: str, headers: Headers = ()) -> Answer:
 
 _SANE: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
 
+_ONES_OWN: Final = secrets.token_hex(10).encode()
+"""Of this process: an id has to be unique, nobody has to be unable to guess it."""
+_COUNTER: Final = itertools.count(1)
+
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Take over the id that came with the request, if it is fit to be logged and sent back; else make one."""
     for name, value in headers:
         if name == b"x-request-id" and _SANE.fullmatch(value):
             return value
-    return secrets.token_hex(16).encode()
+    return b"%b%012x" % (_ONES_OWN, next(_COUNTER))
 
 
 class RequestIds:

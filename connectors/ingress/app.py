@@ -4,9 +4,7 @@ Written on ASGI itself, since every request of a PMS comes through here: no rout
 function for each decision. What it does not know goes to ``others``, the rest of the web role.
 """
 
-import asyncio
 import logging
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,6 +12,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connectors.ingress.answers import Answer, RequestIds, ok, problem, received
+from connectors.ingress.deadlines import Deadlines
 from connectors.ingress.openapi import ROUTES, document
 from connectors.ingress.publisher import NotDurable, Publisher
 from connectors.ports import Clock, Refused, WebhookReader
@@ -60,8 +59,10 @@ class Ingress:
     openapi: Answer
     within: float = WITHIN
     systems: frozenset[str] = field(init=False)
+    deadlines: Deadlines = field(init=False)
 
     def __post_init__(self) -> None:
+        self.deadlines = Deadlines(self.within)
         self.systems = frozenset(system for system, _ in self.readers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,7 +107,7 @@ class Ingress:
         """Read, verify, write down: the result for the metrics, and the answer."""
         whole = False
         try:
-            async with asyncio.timeout(self.within):
+            with self.deadlines.one():
                 body = await read_body(scope, receive)
                 whole = True
                 notice = reader.read(scope["headers"], body, self.clock.now())
@@ -148,7 +149,7 @@ def nowhere(path: str) -> Answer:
 async def read_body(scope: Scope, receive: Receive, most: int = MOST_BYTES) -> bytes:
     """Read the body, but never more than ``most``, whatever its length claims to be. Raises `TooLarge` and `Gone`."""
     for name, value in scope["headers"]:
-        if name == b"content-length" and re.fullmatch(rb"\d{1,20}", value) and int(value) > most:
+        if name == b"content-length" and value.isdigit() and (len(value) > 19 or int(value) > most):
             raise TooLarge
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
