@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from schemas import retry as header
 from schemas import topics
 from streams.core.flows import Record
-from tests.world import Since, World, pick, receiver_is_equal, rent_of, rent_told
+from tests.world import Since, World, pick, receiver_is_equal, rent_of, rent_told, sweep
 from tests.world.memory import MemoryWorld
 
 BATCHES = topics.BATCHES.name
@@ -103,7 +103,7 @@ async def test_a_pms_that_is_away_is_asked_again_from_the_first_rung(world: Worl
 
 
 async def test_a_fetch_that_never_succeeds_is_given_up_with_its_notice(world: World) -> None:
-    """Five attempts of three calls each; the letter holds the notice's own bytes, so it can be replayed."""
+    """Five attempts of three calls each. The letter holds the notice's own bytes, and the next sweep heals."""
     since, unit = Since(world), pick(world, "Available")
     world.buildium.fail(503, times=15, path=rf"/v1/rentals/units/{unit}")
     await world.tell(world.portfolio.edit_unit(unit, number="78"))
@@ -112,6 +112,9 @@ async def test_a_fetch_that_never_succeeds_is_given_up_with_its_notice(world: Wo
     (letter,) = since.dead()
     assert reasons([letter]) == {(topics.WEBHOOKS.name, "exhausted")}
     assert letter.value in {one.value for one in world.read(topics.WEBHOOKS.name)}
+
+    await sweep(world)
+    await world.until(lambda: world.rentsync.state[unit].unit_code == "78")
 
 
 async def test_a_throttled_pms_is_given_time(world: World) -> None:

@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
 HOME = partition_of(b"default", PARTITIONS)
 """Where the org of these stories lives."""
-DELAYS = ("1s", "2s", "3s", "4s")
+DELAYS = ("500ms", "1s", "1500ms", "2s")
 PATIENCE = 120.0
 """Seconds that anything may take before it counts as lost."""
 LOOK_EVERY = 0.05
