@@ -9,8 +9,9 @@ from starlette.types import ASGIApp
 from connectors.clock import SystemClock
 from connectors.ingress.app import build_ingress
 from connectors.registry import readers
-from streams import __version__
+from streams import __version__, topology
 from streams.admin_pages import AdminPages, AdminPagesError, Heartbeat
+from streams.lag import LagExporter
 from streams.metrics import Metrics
 from streams.producer import NoticePublisher, Producer
 from streams.settings import KafkaSettings, RentStreamSettings
@@ -42,13 +43,18 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
         }
         producer = Producer(client, settings.partitions, settings.prefix)
         await producer.start()
-        beating = asyncio.create_task(heartbeat.run())
+        lag = LagExporter(
+            client, topology.groups(settings.delays), settings.partitions, metrics, SystemClock(), settings.prefix
+        )
+        tasks = [asyncio.create_task(heartbeat.run()), asyncio.create_task(lag.run())]
         try:
             yield build_ingress(
                 known, NoticePublisher(producer), SystemClock(), count=metrics.webhook, version=__version__
             )
         finally:
-            beating.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await producer.stop()
 
     try:

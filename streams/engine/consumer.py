@@ -37,6 +37,23 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._fetch_max_wait_ms = self.app.settings.fetch_wait_ms  # Faust has 1500 in its code
         return consumer
 
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek every source partition to where it goes on, also one of which nothing was committed yet.
+
+        aiokafka leaves such a one where it is. But it may have been read from while partitions moved, and what was read
+        then is dropped: without a seek it would never come again.
+        """
+        return dict(await self.call_thread(self._seek_to_committed))
+
+    async def _seek_to_committed(self) -> Mapping[Any, int]:
+        consumer = self._ensure_consumer()
+        committed: Mapping[Any, int] = await consumer.seek_to_committed()
+        changelogs = self.app.table_of_changelog
+        untouched = [tp for tp, offset in committed.items() if not offset and tp.topic not in changelogs]
+        if untouched:
+            await consumer.seek_to_beginning(*untouched)
+        return committed
+
     def group_error(self) -> str | None:
         """Return an error of the group that aiokafka keeps for a call that Faust never makes."""
         consumer = self._consumer
