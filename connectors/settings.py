@@ -53,9 +53,14 @@ def _line(cls: type[BaseModel], problem: dict[str, Any], env: Mapping[str, str])
     said = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{name} is not set: {field.description if field and field.description else 'it is required'}"
-    given = "a secret, not shown" if field and _is_secret(field) else repr(env.get(name, ""))
+    given = "a secret, not shown" if field and _is_secret(field) else repr(_shown(env.get(name, "")))
     allowed = f"; allowed: {field.description}" if field and field.description else ""
     return f"{name} = {given}: {said[:1].lower()}{said[1:]}{allowed}"
+
+
+def _shown(given: str) -> str:
+    """Mask what stands before the host of an address: people put passwords there."""
+    return re.sub(r"(?<=//)[^/@\s]*@", "…@", given)
 
 
 def _is_secret(field: FieldInfo) -> bool:

@@ -1,5 +1,6 @@
 """What the parts tell, as metrics: the hooks of the shells, and ports that are measured as they are called."""
 
+import logging
 from collections.abc import Mapping
 
 from connectors.ports import (
@@ -20,6 +21,8 @@ from connectors.ports import (
 from schemas.base import EntityKind, Record
 from schemas.delivery import Batch
 from streams.metrics import Metrics
+
+log = logging.getLogger("streams.telling")
 
 
 def outcome(answer: object) -> str:  # noqa: PLR0911 -- a table
@@ -62,10 +65,16 @@ class Telling:
         self._metrics.parked(rung)
 
     def counted(self, flow: str, counts: Mapping[str, int]) -> None:
-        """Count what a fold found out; only what a metric is agreed for."""
-        del flow
+        """Count what a fold found out, and say aloud what a person has to look at."""
         if missed := counts.get("missed"):
             self._metrics.missed(self._system, missed)
+        if held := counts.get("held_back"):
+            log.warning(
+                "%s: a complete sweep missed so many entities (%d) that none of them is believed to be gone; "
+                "look whether the PMS, or the key's permissions, still show the whole account",
+                flow,
+                held,
+            )
 
     def said(self, flow: str, said: Record) -> None:
         """Hear what a fold says; the receivers' answers tell more."""

