@@ -235,7 +235,6 @@ async def test_an_endless_answer_is_cut_off() -> None:
     assert (endless.status, len(endless.body) < 3000) == (200, True)
 
 
-
 async def test_who_is_too_slow_is_unavailable() -> None:
     async def app(request: httpx.Request) -> httpx.Response:
         await asyncio.sleep(30)
