@@ -141,6 +141,22 @@ class TopicAdmin:
         topics = self._wanted(specs)
         return plan(topics, await self._found({topic.name for topic in topics}))
 
+    async def unusable(self, specs: Iterable[TopicSpec]) -> tuple[str, ...]:
+        """Say what a process that uses the topics cannot begin with; needs no right but to use them."""
+        topics = self._wanted(specs)
+        there = {topic["topic"]: len(topic["partitions"]) for topic in await self._listed()}
+        wrong = tuple(
+            f"{topic.name} has {there[topic.name]} partitions instead of {topic.partitions}: "
+            "set RENTSTREAM_PARTITIONS to the number that the topics were made with."
+            for topic in topics
+            if there.get(topic.name, topic.partitions) != topic.partitions
+        )
+        missing = [topic.name for topic in topics if topic.name not in there]
+        if missing:
+            names = missing[0] if len(missing) == 1 else f"{missing[0]} and {len(missing) - 1} more topics"
+            wrong += (f"missing: {names}; make them with `rentstream topics --apply`.",)
+        return wrong
+
     async def apply(self, specs: Iterable[TopicSpec]) -> Plan:
         """Make what is missing and return when every partition has a leader; give what was missing and the notes.
 

@@ -1,5 +1,6 @@
 """The stream worker, put together: the engine with its folds and scans, the calls and redeliveries as its services."""
 
+import asyncio
 import logging
 import random
 import socket
@@ -17,6 +18,7 @@ from streams.settings import KafkaSettings, RentStreamSettings
 from streams.shells.kafka import KafkaLog, KafkaLogSettings
 from streams.shells.service import Runs, ShellService
 from streams.telling import MeasuredSink, MeasuredSource, Telling
+from streams.topic_admin import TopicAdmin, TopicError
 
 log = logging.getLogger("streams.worker")
 
@@ -44,6 +46,7 @@ def run_worker_role(
     connectors = connect(env, clock, random.Random())  # noqa: S311 -- jitter
     metrics = Metrics()
     engine = build(settings, kafka, connectors, metrics, name or worker_name())
+    asyncio.run(_look(settings, kafka))
     host, port = (settings.admin or "127.0.0.1:9465").rsplit(":", 1)
     pages = AdminPages(
         host,
@@ -63,6 +66,23 @@ def run_worker_role(
         return run_worker(engine)
     finally:
         pages.stop()
+
+
+async def _look(settings: RentStreamSettings, kafka: KafkaSettings) -> None:
+    """See that Kafka answers and the topics are there, which else every part would find out by itself and crash."""
+    admin = TopicAdmin(
+        kafka.bootstrap_servers or "",
+        prefix=settings.prefix,
+        partitions=settings.partitions,
+        security=kafka.security(),
+    )
+    try:
+        async with admin:
+            wrong = await admin.unusable(topology.all_topics(settings.delays))
+    except TopicError as error:
+        raise WorkerFailed(str(error)) from None
+    if wrong:
+        raise WorkerFailed("\n  ".join(wrong))
 
 
 def readiness(engine: Engine) -> tuple[bool, str]:

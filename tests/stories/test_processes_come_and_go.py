@@ -55,6 +55,8 @@ async def test_a_worker_killed_in_mid_load_is_taken_over_from(cluster_world: Clu
         await world.start(1)
     await world.until(lambda: receiver_is_equal(world))
     await says_nothing_new(world)
+    assert set(since.answers()) == {200}
+    assert since.dead() == []
 
 
 async def test_a_frozen_worker_harms_nothing_when_it_wakes(cluster_world: ClusterWorld) -> None:
@@ -85,6 +87,8 @@ async def test_a_frozen_worker_harms_nothing_when_it_wakes(cluster_world: Cluste
     assert frozen.code in (None, 75)
     await says_nothing_new(world)
     assert receiver_is_equal(world)
+    assert set(since.answers()) == {200}
+    assert since.dead() == []
 
 
 async def test_a_worker_that_is_told_to_stop_ends_in_order(cluster_world: ClusterWorld) -> None:
@@ -132,4 +136,5 @@ async def test_a_thousand_webhooks_doubled_and_shuffled_through_two_web_roles(cl
     assert sum(sender.delivered for sender in world.senders) - answered == 2000
     await world.until(lambda: receiver_is_equal(world), within=240)
     await says_nothing_new(world)
+    assert set(since.answers()) == {200}
     assert since.dead() == []

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -123,6 +123,13 @@ class Process:
         if self.code is None:
             self._popen.send_signal(number)
 
+    def wait(self, seconds: float) -> int:
+        """Wait until it has ended by itself; returns its exit code."""
+        try:
+            return self._popen.wait(seconds)
+        finally:
+            self.kill()
+
     def terminate(self) -> None:
         """Ask it to end."""
         self.expected_to_end = True
@@ -138,6 +145,18 @@ class Process:
 
     def said(self) -> bytes:
         return self.out.read_bytes()
+
+
+async def _stopped(stopping: Coroutine[Any, Any, object]) -> None:
+    """Stop a client; whatever it makes of a broker that is away (even a cancellation of its own) is no news."""
+    task = asyncio.create_task(stopping)
+    await asyncio.wait({task}, timeout=20)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _stopped_by(stop: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    await _stopped(stop())
 
 
 class Tap:
@@ -160,8 +179,7 @@ class Tap:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
-        with contextlib.suppress(KafkaError, TimeoutError):
-            await asyncio.wait_for(self._consumer.stop(), 20)
+        await _stopped(self._consumer.stop())
 
     async def _read(self) -> None:
         while True:
@@ -231,11 +249,11 @@ class ClusterWorld:
             self.env = self._environment(buildium, rentsync)
             async with TopicAdmin(self.kafka, prefix=self.prefix, partitions=PARTITIONS) as admin:
                 await admin.apply(topology.all_topics(DELAYS))
-            opening.push_async_callback(self._stop_quietly, self.tap.stop)
+            opening.push_async_callback(_stopped_by, self.tap.stop)
             await self.tap.start()
-            opening.push_async_callback(self._stop_quietly, self._log.stop)
+            opening.push_async_callback(_stopped_by, self._log.stop)
             await self._log.start()
-            opening.push_async_callback(self._stop_quietly, self._admin.close)
+            opening.push_async_callback(_stopped_by, self._admin.close)
             await self._admin.start()
             self._open = opening.pop_all()
         return self
@@ -248,11 +266,6 @@ class ClusterWorld:
             await sender.aclose()
         for process in (*self.past, *self.workers, *self.webs):
             process.kill()
-
-    @staticmethod
-    async def _stop_quietly(stop: Callable[[], Any]) -> None:
-        with contextlib.suppress(KafkaError, TimeoutError):
-            await asyncio.wait_for(stop(), 20)
 
     def _environment(self, buildium: str, rentsync: str) -> dict[str, str]:
         outside = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}  # noqa: TID251
