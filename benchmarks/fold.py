@@ -390,7 +390,16 @@ def measure(bootstrap: str, case: Case, rounds: int) -> list[Figure]:
             name = f"{run}{number}.{who}"
             make_topics(bootstrap, 1, [f"{name}-{RENT_ROLL}-changelog"])
             records = case.stock_records if who == "stock" else case.records
-            arguments = ("--name", name, "--prefix", run, "--first", str(first), "--records", str(records))
+            arguments: tuple[str, ...] = (
+                "--name",
+                name,
+                "--prefix",
+                run,
+                "--first",
+                str(first),
+                "--records",
+                str(records),
+            )
             arguments += ("--at-once", str(max(3000 // case.each, 1)))
             said = contend("benchmarks.fold", who, bootstrap, *arguments)
             found.add(said["records"] * case.each, said)
