@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import socket
+import time
 from collections.abc import Mapping
 from functools import partial
 
@@ -26,6 +27,29 @@ ALIVE_WITHIN = 30.0
 """Seconds of silence of the event loop after which a worker does not count as alive."""
 
 
+SAME_EVERY = 10.0
+"""Seconds in which aiokafka may say the same thing once."""
+
+
+class Seldom(logging.Filter):
+    """Lets aiokafka say a thing only now and then: with a broker away it says it hundreds of times a second."""
+
+    def __init__(self, every: float = SAME_EVERY) -> None:
+        super().__init__()
+        self._every = every
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record may be written."""
+        if not record.name.startswith("aiokafka"):
+            return True
+        said, now = (record.name, str(record.msg)), time.monotonic()
+        if now - self._said.get(said, float("-inf")) < self._every:
+            return False
+        self._said[said] = now
+        return True
+
+
 class WorkerFailed(RuntimeError):  # noqa: N818
     """The worker cannot start; the sentence says why and what to do."""
 
@@ -46,6 +70,9 @@ def run_worker_role(
     connectors = connect(env, clock, random.Random())  # noqa: S311 -- jitter
     metrics = Metrics()
     engine = build(settings, kafka, connectors, metrics, name or worker_name())
+    seldom = Seldom()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(seldom)
     asyncio.run(_look(settings, kafka))
     host, port = (settings.admin or "127.0.0.1:9465").rsplit(":", 1)
     pages = AdminPages(

@@ -35,6 +35,7 @@ async def test_a_broker_that_dies_under_webhooks_costs_time_and_nothing_else(
     await asyncio.gather(outage, *telling)
     assert sender.delivered == 0
     assert set(sender.statuses) == {503}
+    assert world.workers[0].said().count(b"\n") < 300, "what goes on is said now and then, not all the time"
 
     await own_kafka.start_async()
     await world.tell_settled()
