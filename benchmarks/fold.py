@@ -51,6 +51,7 @@ from streams.topology import RENT_ROLL
 
 ORG, CONNECTION = "default", "buildium"
 UNITS, PROPERTIES = 20_000, 2_000
+EACH = UNITS // PROPERTIES
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 # ------------------------------------------------------------------------------------------------------ what is said
@@ -72,8 +73,8 @@ class Said:
     def _unit(self, number: int, rent: int) -> UnitSnapshot:
         return UnitSnapshot(
             id=number,
-            property_id=number % PROPERTIES,
-            code=f"{number // PROPERTIES + 101}",
+            property_id=number // EACH,
+            code=f"{number % EACH + 101}",
             building="North",
             market_rent=Decimal(rent),
             bedrooms=Decimal(2),
@@ -96,7 +97,7 @@ class Said:
                 return [
                     LeaseSnapshot(
                         id=UNITS + one,
-                        property_id=one % PROPERTIES,
+                        property_id=one // EACH,
                         unit_id=one,
                         starts_on=date(2025, 5, 1),
                         ends_on=date(2026, 4, 30),
@@ -108,9 +109,7 @@ class Said:
                 ]
             case _:
                 return [
-                    ListingSnapshot(
-                        unit_id=one, property_id=one % PROPERTIES, rent=Decimal(1500), features=("Balcony",)
-                    )
+                    ListingSnapshot(unit_id=one, property_id=one // EACH, rent=Decimal(1500), features=("Balcony",))
                     for one in range(0, UNITS, 10)
                 ]
 

@@ -106,6 +106,8 @@ class _Apply:
         self.said = page
         self.at = scope(page.org, page.connection)
         self.emits: list[Emit] = []
+        self.told: set[int] = set()
+        """Properties that this page has said to be due: its units of one property are one reason."""
         self.changed = 0
         self.repeated = 0
 
@@ -220,7 +222,8 @@ class _Apply:
         if row.property_id not in (None, property_id):
             self._due(row.property_id)
             self._index(row.property_id, item.id, belongs=False)
-        self._index(property_id, item.id, belongs=True)
+        if row.body is None or row.property_id != property_id:  # else it stands in the index since it was seen first
+            self._index(property_id, item.id, belongs=True)
         self._put_unit(key, row, {"seq": seq, "gone": False, "body": item.body, "property_id": property_id})
         self._due(property_id)
 
@@ -341,8 +344,9 @@ class _Apply:
             self.rows.put(key, row.model_copy(update={"units": tuple(sorted(others | ({unit} if belongs else set())))}))
 
     def _due(self, property_id: int | None) -> None:
-        if property_id is None or not self.offered:
+        if property_id is None or not self.offered or property_id in self.told:
             return
+        self.told.add(property_id)
         page = self.said
         due = DeliveryDue(
             org=page.org,
