@@ -84,7 +84,7 @@ class Said:
             is_occupied=number % 10 != 0,
         )
 
-    def _of(self, kind: EntityKind, rent: int) -> list[Any]:
+    def of(self, kind: EntityKind, rent: int) -> list[Any]:
         match kind:
             case EntityKind.PROPERTY:
                 return [
@@ -133,7 +133,7 @@ class Said:
 
     def pages(self, kind: EntityKind, rent: int, sweep: str) -> Iterator[Page]:
         """Say all entities of a kind as a sweep does."""
-        found = self._of(kind, rent)
+        found = self.of(kind, rent)
         for number, first in enumerate(range(0, len(found), ITEMS_A_RECORD)):
             yield self._page(kind, found[first : first + ITEMS_A_RECORD], sweep=sweep, number=number)
 
