@@ -47,7 +47,8 @@ class Narrator:
             case SweepStep(stage=stage, total=None):
                 if self.swept.is_set():
                     return  # the first one is watched step by step; of the others the end is told
-                self._say(f"sweep: reading {PLURAL[stage]}")
+                part = list(PLURAL).index(stage) + 1
+                self._say(f"sweep: part {part} of {len(PLURAL)}, {PLURAL[stage]}; {said.entities} entities so far")
             case SweepStep(stage=stage, offset=offset, total=int(total)) if offset < total:
                 pages = -(-total // self._page_size)
                 self._say(f"sweep: {PLURAL[stage]}, {offset // self._page_size} of {pages} pages, {offset} of {total}")

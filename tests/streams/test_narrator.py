@@ -67,7 +67,7 @@ def test_a_first_sweep_and_its_batches_are_told_in_plain_words() -> None:
     narrator.sum_up()
 
     assert lines == [
-        "sweep: reading units",
+        "sweep: part 2 of 4, units; 0 entities so far",
         "sweep: units, 10 of 25 pages, 10000 of 25000",
         "sweep complete: 7 entities read",
         "first batches: 2 properties and 3 units acknowledged by RentSync",
