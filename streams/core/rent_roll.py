@@ -410,7 +410,7 @@ def _sweep_end(rows: Rows, end: SweepEnd, now: datetime) -> Applied:
                     seen_at=end.ended_at,
                 ),
             )
-            for key, _ in rows.scan(PropertyRow, at + b"p/")
+            for key, _ in rows.peek(PropertyRow, at + b"p/", "gone")
         ]
     rows.put(
         account_key(at),
@@ -459,14 +459,20 @@ def _seen(rows: Rows, at: bytes, end: SweepEnd) -> dict[EntityKind, set[int]] | 
 
 def _known(rows: Rows, at: bytes, stage: EntityKind) -> Iterator[tuple[int, int]]:
     """Give each entity that a complete pull should bring, with the sequence at which it was last seen to differ."""
-    if stage is EntityKind.PROPERTY:
-        yield from ((_id(key), row.seq) for key, row in rows.scan(PropertyRow, at + b"p/") if not row.gone)
-    elif stage is EntityKind.LEASE:
-        yield from ((_id(key), row.seq) for key, row in rows.scan(LeaseRow, at + b"l/") if row.live and not row.gone)
-    elif stage is EntityKind.UNIT:
-        yield from ((_id(key), row.seq) for key, row in rows.scan(UnitRow, at + b"u/") if not row.gone)
-    else:
-        yield from ((_id(key), row.listing_seq) for key, row in rows.scan(UnitRow, at + b"u/") if row.listing)
+    match stage:
+        case EntityKind.PROPERTY:
+            firsts = rows.peek(PropertyRow, at + b"p/", "seq")
+            known = ((key, not gone, seq) for key, (gone, seq) in firsts)
+        case EntityKind.LEASE:
+            firsts = rows.peek(LeaseRow, at + b"l/", "live")
+            known = ((key, live and not gone, seq) for key, (gone, seq, *_, live) in firsts)
+        case EntityKind.UNIT:
+            firsts = rows.peek(UnitRow, at + b"u/", "seq")
+            known = ((key, not gone, seq) for key, (gone, _, seq) in firsts)
+        case _:
+            firsts = rows.peek(UnitRow, at + b"u/", "listing")
+            known = ((key, bool(listing), seq) for key, (*_, seq, listing) in firsts)
+    yield from ((_id(key), seq) for key, expected, seq in known if expected)
 
 
 def _id(key: bytes) -> int:

@@ -1,10 +1,10 @@
 """A working set over a table: what a batch has read and written, before anything of it is durable."""
 
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from schemas.base import Record
-from schemas.codec import decode_as, encode
+from schemas.codec import decode_as, encode, peek
 from streams.core.flows import View
 
 R = TypeVar("R", bound=Record)
@@ -49,6 +49,16 @@ class Rows:
         for key, row in own.items():
             assert isinstance(row, record)
             yield key, row
+
+    def peek(self, record: type[Record], prefix: bytes, last: str) -> Iterator[tuple[bytes, tuple[Any, ...]]]:
+        """Give of every row under ``prefix`` the first fields only, up to ``last``; in the order of `scan`."""
+        own = {key: row for key, row in (self._kept | self._tried).items() if key.startswith(prefix)}
+        for key, raw in self._view.scan(prefix):
+            if key not in own:
+                yield key, peek(record, raw, last)
+        for key, row in own.items():
+            assert isinstance(row, record)
+            yield key, peek(record, encode(row), last)
 
     def put(self, key: bytes, row: Record) -> None:
         self._tried[key] = row
