@@ -410,7 +410,7 @@ def _sweep_end(rows: Rows, end: SweepEnd, now: datetime) -> Applied:
                     seen_at=end.ended_at,
                 ),
             )
-            for key, _ in rows.peek(PropertyRow, at + b"p/", "gone")
+            for key, _ in rows.scan(PropertyRow, at + b"p/")
         ]
     rows.put(
         account_key(at),
@@ -437,11 +437,28 @@ def _missed(
     missed: dict[EntityKind, list[int]] = {}
     suspicious = False
     for stage in STAGES:
-        known = [entity for entity, seq in _known(rows, at, stage) if seq < end.seq or seq == 0]
-        missed[stage] = [entity for entity in known if entity not in seen[stage]]
+        known, missed[stage] = _unseen(rows, at, end, stage, seen[stage])
         share = GUARD_SHARE if stage in (EntityKind.PROPERTY, EntityKind.UNIT) else 1.0
-        suspicious |= len(missed[stage]) > GUARD_LEAST and len(missed[stage]) >= share * len(known)
+        suspicious |= len(missed[stage]) > GUARD_LEAST and len(missed[stage]) >= share * known
     return ({}, sum(map(len, missed.values()))) if suspicious else (missed, 0)
+
+
+def _unseen(rows: Rows, at: bytes, end: SweepEnd, stage: EntityKind, seen: set[int]) -> tuple[int, list[int]]:
+    """Count what a pull of this stage should bring, and list what it did not; only the latter is ever decoded.
+
+    What was seen otherwise since the sweep began is not missed.
+    """
+    known, missed = 0, []
+    for key, row in _shelf(rows, at, stage):
+        entity = _id(key)
+        if entity in seen:
+            known += 1
+            continue
+        expected, seq = _expected(stage, row())
+        if expected and (seq < end.seq or seq == 0):
+            known += 1
+            missed.append(entity)
+    return known, missed
 
 
 def _seen(rows: Rows, at: bytes, end: SweepEnd) -> dict[EntityKind, set[int]] | None:
@@ -457,22 +474,26 @@ def _seen(rows: Rows, at: bytes, end: SweepEnd) -> dict[EntityKind, set[int]] | 
     return seen
 
 
-def _known(rows: Rows, at: bytes, stage: EntityKind) -> Iterator[tuple[int, int]]:
-    """Give each entity that a complete pull should bring, with the sequence at which it was last seen to differ."""
+def _shelf(
+    rows: Rows, at: bytes, stage: EntityKind
+) -> Iterator[tuple[bytes, Callable[[], PropertyRow | UnitRow | LeaseRow]]]:
+    """Give the rows on which entities of a kind are kept."""
     match stage:
         case EntityKind.PROPERTY:
-            firsts = rows.peek(PropertyRow, at + b"p/", "seq")
-            known = ((key, not gone, seq) for key, (gone, seq) in firsts)
+            yield from rows.scan(PropertyRow, at + b"p/")
         case EntityKind.LEASE:
-            firsts = rows.peek(LeaseRow, at + b"l/", "live")
-            known = ((key, live and not gone, seq) for key, (gone, seq, *_, live) in firsts)
-        case EntityKind.UNIT:
-            firsts = rows.peek(UnitRow, at + b"u/", "seq")
-            known = ((key, not gone, seq) for key, (gone, _, seq) in firsts)
+            yield from rows.scan(LeaseRow, at + b"l/")
         case _:
-            firsts = rows.peek(UnitRow, at + b"u/", "listing")
-            known = ((key, bool(listing), seq) for key, (*_, seq, listing) in firsts)
-    yield from ((_id(key), seq) for key, expected, seq in known if expected)
+            yield from rows.scan(UnitRow, at + b"u/")
+
+
+def _expected(stage: EntityKind, row: PropertyRow | UnitRow | LeaseRow) -> tuple[bool, int]:
+    """Say whether a complete pull of this kind should bring what a row holds, and as of which sequence it holds it."""
+    if isinstance(row, LeaseRow):
+        return row.live and not row.gone, row.seq
+    if stage is EntityKind.LISTING and isinstance(row, UnitRow):
+        return row.listing is not None, row.listing_seq
+    return not row.gone, row.seq
 
 
 def _id(key: bytes) -> int:

@@ -1,10 +1,11 @@
 """A working set over a table: what a batch has read and written, before anything of it is durable."""
 
-from collections.abc import Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeVar
 
 from schemas.base import Record
-from schemas.codec import decode_as, encode, peek
+from schemas.codec import decode_as, encode
 from streams.core.flows import View
 
 R = TypeVar("R", bound=Record)
@@ -40,25 +41,22 @@ class Rows:
         found = self._read[key] = decode_as(record, raw)
         return found
 
-    def scan(self, record: type[R], prefix: bytes) -> Iterator[tuple[bytes, R]]:
-        """Give every row under ``prefix``; the batch's own come last, in the order in which they were written."""
-        own = {key: row for key, row in (self._kept | self._tried).items() if key.startswith(prefix)}
-        for key, raw in self._view.scan(prefix):
-            if key not in own:
-                yield key, decode_as(record, raw)
-        for key, row in own.items():
-            assert isinstance(row, record)
-            yield key, row
+    def scan(self, record: type[R], prefix: bytes) -> Iterator[tuple[bytes, Callable[[], R]]]:
+        """Give every row under ``prefix``, undecoded: its key, and what decodes it.
 
-    def peek(self, record: type[Record], prefix: bytes, last: str) -> Iterator[tuple[bytes, tuple[Any, ...]]]:
-        """Give of every row under ``prefix`` the first fields only, up to ``last``; in the order of `scan`."""
+        The batch's own come last, in the order in which they were written.
+        """
         own = {key: row for key, row in (self._kept | self._tried).items() if key.startswith(prefix)}
         for key, raw in self._view.scan(prefix):
             if key not in own:
-                yield key, peek(record, raw, last)
-        for key, row in own.items():
-            assert isinstance(row, record)
-            yield key, peek(record, encode(row), last)
+                yield key, partial(decode_as, record, raw)
+        for key in own:
+            yield key, partial(self._own, record, key)
+
+    def _own(self, record: type[R], key: bytes) -> R:
+        found = self.find(record, key)
+        assert found is not None
+        return found
 
     def put(self, key: bytes, row: Record) -> None:
         self._tried[key] = row

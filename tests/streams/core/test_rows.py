@@ -77,9 +77,13 @@ def test_a_prefix_is_scanned_with_what_the_batch_wrote_of_it() -> None:
     rows.keep()
     rows.put(b"a/0", row(11))
     rows.put(b"b/2", row(12))
-    assert list(rows.scan(SweptRow, b"a/")) == [(B, row(2)), (A, row(10)), (b"a/0", row(11))]
+    assert [(key, found()) for key, found in rows.scan(SweptRow, b"a/")] == [
+        (B, row(2)),
+        (A, row(10)),
+        (b"a/0", row(11)),
+    ]
     rows.drop()
-    assert dict(rows.scan(SweptRow, b"")) == {A: row(10), B: row(2), C: row(3)}
+    assert {key: found() for key, found in rows.scan(SweptRow, b"")} == {A: row(10), B: row(2), C: row(3)}
 
 
 def test_a_row_of_another_class_is_never_given() -> None:
@@ -88,7 +92,7 @@ def test_a_row_of_another_class_is_never_given() -> None:
     with pytest.raises(DecodeError, match="a SweptRow where a ReceiverRow belongs"):
         rows.find(ReceiverRow, A)
     with pytest.raises(DecodeError):
-        list(rows.scan(ReceiverRow, b"a/"))
+        [found() for _, found in rows.scan(ReceiverRow, b"a/")]
     rows.put(B, row(1))
     with pytest.raises(AssertionError):
         rows.find(ReceiverRow, B)
@@ -123,5 +127,5 @@ def test_a_working_set_is_a_table_with_a_step_back(
         for one in (A, B, C):
             found: Any = rows.find(SweptRow, one)
             assert (found.seq if found else None) == tried.get(one)
-        assert {one: found.seq for one, found in rows.scan(SweptRow, b"")} == tried
+        assert {one: found().seq for one, found in rows.scan(SweptRow, b"")} == tried
     assert rows.encoded() == {one: encode(row(kept[one])) for one in written}
