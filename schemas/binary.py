@@ -39,20 +39,6 @@ def reader_of(record: type[Record]) -> Reader:
     return made
 
 
-def peeker_of(record: type[Record], last: str) -> Callable[[bytes, int], tuple[Any, ...]]:
-    """Make the function that reads the first fields only, up to ``last``, and gives their values in order."""
-    code = _Code(record)
-    fields = schema_of(record)["fields"]
-    names = [field["name"] for field in fields]
-    wanted = fields[: names.index(last) + 1]
-    for number, field in enumerate(wanted):
-        code.read(field["type"], f"first{number}", 1)
-    code.add(1, "if at > len(d): raise ValueError('it ends early')")
-    code.add(1, f"return ({', '.join(f'first{number}' for number in range(len(wanted)))},)")
-    made: Callable[[bytes, int], tuple[Any, ...]] = code.function("d, at")
-    return made
-
-
 # -------------------------------------------------------------------------------------------------- what they call
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from schemas import delivery, pms, rent_roll
 from schemas.avro import schema_of
 from schemas.base import Record
-from schemas.binary import Reader, Writer, peeker_of, reader_of, writer_of
+from schemas.binary import Reader, Writer, reader_of, writer_of
 
 RECORDS: tuple[type[Record], ...] = (
     pms.Notice,
@@ -147,20 +147,3 @@ def decode_as(record: type[R], value: bytes | None) -> R:
     if not isinstance(found, record):
         raise DecodeError(f"a {type(found).__name__} where a {record.__name__} belongs")
     return found
-
-
-_peeker = cache(peeker_of)
-
-
-def peek(record: type[Record], value: bytes, last: str) -> tuple[Any, ...]:
-    """Read the first fields of a record, up to ``last``: their values in order. Raises `DecodeError`.
-
-    For a look at very many rows; whether the rest is sound is not looked at.
-    """
-    if value.startswith(_writer(record).head):
-        try:
-            return _peeker(record, last)(value, _HEAD)
-        except Exception:  # noqa: S110 -- decoding it whole finds out what is the matter
-            pass
-    whole, names = decode_as(record, value), [*record.model_fields]
-    return tuple(getattr(whole, name) for name in names[: names.index(last) + 1])

@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 from schemas.avro import schema_of
 from schemas.base import Record
 from schemas.binary import reader_of, writer_of
-from schemas.codec import RECORDS, DecodeError, decode, encode, peek
-from schemas.rent_roll import LeaseRow
+from schemas.codec import RECORDS
 from tests.schemas.strategies import records
-from tests.schemas.test_codec import knowing, written
 
 FEW = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 every_record = pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
@@ -87,28 +85,3 @@ def test_a_number_that_no_reader_could_read_is_not_written(number: int) -> None:
 
     with pytest.raises(OverflowError):
         writer_of(Counted)(Counted(count=number), bytearray())
-
-
-@every_record
-def test_a_peek_gives_the_first_fields(record: type[Record]) -> None:
-    """As decoding gives them, whichever is the last; of bytes that end before it, the sentence of decoding."""
-    names = [*record.model_fields]
-
-    @FEW
-    @given(records(record), st.integers(0, len(names) - 1))
-    def law(said: Record, last: int) -> None:
-        value = encode(said)
-        assert peek(record, value, names[last]) == tuple(getattr(decode(value), name) for name in names[: last + 1])
-        with pytest.raises(DecodeError):
-            peek(record, value[:10], names[last])
-
-    law()
-
-
-def test_a_peek_at_a_writer_of_yesterday_decodes_it_whole() -> None:
-    """Its fields may stand in another order."""
-    older = schema_of(LeaseRow)
-    older["fields"].reverse()
-    row = LeaseRow(seq=7, unit_id=3, live=True)
-    with knowing(LeaseRow, older):
-        assert peek(LeaseRow, written(older, row.model_dump()), "seq") == (False, 7)
