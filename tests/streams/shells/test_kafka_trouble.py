@@ -116,4 +116,18 @@ async def test_a_client_that_does_not_stop_is_left_behind(caplog: pytest.LogCapt
     stop: Callable[..., Any] = kafka._stop
     await stop(Stuck(), 0.01)
 
-    assert "did not stop cleanly" in caplog.text
+    assert "did not stop within 0.01 s" in caplog.text
+
+
+async def test_a_client_that_breaks_off_while_it_stops_takes_nobody_along(caplog: pytest.LogCaptureFixture) -> None:
+    """aiokafka may let a cancellation of its inside out of its stop."""
+    from streams.shells import kafka
+
+    class Broken:
+        async def stop(self) -> None:
+            raise asyncio.CancelledError
+
+    stop: Callable[..., Any] = kafka._stop
+    await stop(Broken(), 5.0)
+
+    assert "broke off" in caplog.text
