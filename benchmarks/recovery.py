@@ -82,9 +82,11 @@ def run(bootstrap: str, *, quick: bool = False, rows: int = 1_000_000, rounds: i
         wall, used = statistics.median(seconds[who]), statistics.median(cpu[who])
         print(f"{title:<24}{wall:>10.1f}{wall / bare:>10.2f}{used:>14.1f}{used / bare_cpu:>10.2f}{rows / wall:>16,.0f}")
     ours = statistics.median(seconds["rocksdb"])
+    beside = "recovery: beside the bare loop"
     return [
         Figure(f"recovery: {rows:,} rows from the changelog to RocksDB", ours, "s"),
-        at_most("recovery: beside the bare loop", ours / bare, "times", 3),
+        # Joining the group takes a second or two, however few rows there are.
+        Figure(beside, ours / bare, "times") if quick else at_most(beside, ours / bare, "times", 3),
     ]
 
 
