@@ -115,7 +115,7 @@ FLOWS: tuple[Flow, ...] = (
         says=(topics.BATCHES,),
         table=DELIVERIES,
         looks_at=(RENT_ROLL,),
-        at_once=50,
+        at_once=10,
     ),
     Flow(
         "watch_deliveries",
