@@ -3,14 +3,18 @@
 Every answer is a value; a port raises for nothing that the outside can do.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import random as randomness
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
-from typing import Protocol
+from typing import Literal, Protocol
+
+from pydantic import JsonValue, SecretStr
 
 from schemas.base import EntityKind
 from schemas.delivery import Batch
+from schemas.integrations import CheckResult, EntityAccess, IntegrationMode, IntegrationRole
 from schemas.pms import Notice
 from schemas.rent_roll import LeaseSnapshot, ListingSnapshot, PropertySnapshot, UnitSnapshot
 
@@ -195,3 +199,130 @@ class Connection:
     enabled: bool
     timezone: str
     """IANA name of the calendar in which dates of its properties are read."""
+
+
+# ------------------------------------------------------------------------------------------------------ integrations
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Settings and decrypted secrets of one integration; its repr shows no secret.
+
+    Names are in camelCase, as the API has them. An absent setting has its default.
+    """
+
+    settings: Mapping[str, JsonValue] = field(default_factory=dict)
+    secrets: Mapping[str, tuple[SecretStr, ...]] = field(default_factory=dict)
+    """Newest first; only a field with ``several`` may have more than one."""
+    mode: IntegrationMode = IntegrationMode.PRODUCTION
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One setting or secret that a system takes."""
+
+    name: str
+    """camelCase; `RENTSYNC_USER_AGENT` of the environment is ``userAgent``."""
+    env: str
+    """Name in the environment."""
+    kind: Literal["setting", "secret"]
+    description: str
+    """What is allowed, as the end of a sentence."""
+    required: bool = False
+    several: bool = False
+    """Whether it may have several values at once (webhook secrets during a rotation)."""
+    default: JsonValue = None
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with one field of a configuration."""
+
+    pointer: str
+    """JSON pointer into the body of ``PUT /api/integrations/{name}`` (``/settings/baseUrl``, ``/secrets/token``)."""
+    detail: str
+    """What is wrong and what is allowed; never the value of a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The outcome of a connection test."""
+
+    checks: tuple[CheckResult, ...]
+    access: tuple[EntityAccess, ...] = ()
+    account: int | None = None
+    """The account's id in the PMS, if the test could read it."""
+
+
+class System(Protocol):
+    """A kind of integration: one row of `connectors.registry`. Stateless; clients are opened by `SourceSystem.open`."""
+
+    @property
+    def name(self) -> str:
+        """Return the name on records, metrics and paths (``buildium``)."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """Return the name for people (``Buildium``)."""
+        ...
+
+    @property
+    def role(self) -> IntegrationRole: ...
+
+    @property
+    def fields(self) -> tuple[Field, ...]: ...
+
+    def errors(self, configuration: Configuration) -> tuple[FieldError, ...]:
+        """Return everything that is wrong with a configuration; nothing if it can be used."""
+        ...
+
+    def environment(self, env: Mapping[str, str]) -> Configuration | None:
+        """Return what the environment describes, null if it describes none.
+
+        Raise `connectors.settings.SettingsError` if it describes one that cannot be used.
+        """
+        ...
+
+    async def check(self, configuration: Configuration, clock: Clock) -> Checked:
+        """Test the connection without changing anything, within ten seconds."""
+        ...
+
+
+class UsesBudget(Protocol):
+    """Tells how much of an API budget is in use."""
+
+    @property
+    def used_ratio(self) -> float:
+        """Return the used part, 0 to 1."""
+        ...
+
+
+class SourceSystem(System, Protocol):
+    """A property management system."""
+
+    def open(
+        self, configuration: Configuration, clock: Clock, random: randomness.Random
+    ) -> tuple[PropertySource, UsesBudget]:
+        """Open a client with an API budget of its own. Raise `connectors.settings.SettingsError`."""
+        ...
+
+    def reader(self, org: str, connection: str, configuration: Configuration, *, enabled: bool) -> WebhookReader:
+        """Return the reader of a connection's webhooks."""
+        ...
+
+    def connection(self, org: str, name: str, configuration: Configuration, *, enabled: bool) -> Connection:
+        """Return what the flows have to know of a connection."""
+        ...
+
+    def account_of(self, body: bytes) -> int | None:
+        """Return the account that an unverified webhook body names; null if it names none."""
+        ...
+
+
+class SinkSystem(System, Protocol):
+    """A listing receiver."""
+
+    def open(self, name: str, configuration: Configuration, clock: Clock) -> ListingSink:
+        """Open a client. Raise `connectors.settings.SettingsError`."""
+        ...

@@ -16,7 +16,7 @@ import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 from pydantic import ValidationError
 
-from schemas import delivery, pms, rent_roll
+from schemas import delivery, integrations, pms, rent_roll
 from schemas.avro import schema_of
 from schemas.base import Record
 from schemas.binary import Reader, Writer, reader_of, writer_of
@@ -41,6 +41,11 @@ RECORDS: tuple[type[Record], ...] = (
     delivery.DeliveryOutcome,
     delivery.DeliveryRow,
     delivery.ReceiverRow,
+    integrations.Integration,
+    integrations.IntegrationChange,
+    integrations.CheckReport,
+    integrations.SyncProgress,
+    integrations.SyncResult,
 )
 """Every record that stands alone on a topic, in a row or in an item; nested ones follow."""
 

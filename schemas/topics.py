@@ -34,6 +34,18 @@ LINGERING = TopicSpec(
 DUE = TopicSpec("deliveries.due", "properties whose state a receiver may not know")
 BATCHES = TopicSpec("deliveries.batches", "what is to be POSTed")
 OUTCOMES = TopicSpec("deliveries.outcomes", "what receivers answered")
+INTEGRATIONS = TopicSpec(
+    "integrations", "configurations of integrations, secrets encrypted", cleanup="compact", retention_ms=None
+)
+INTEGRATION_STATUS = TopicSpec(
+    "integrations.status",
+    "last connection test and sync of each integration",
+    cleanup="compact",
+    retention_ms=None,
+)
+INTEGRATION_HISTORY = TopicSpec(
+    "integrations.history", "changes of integrations, without secrets", retention_ms=366 * DAY_MS
+)
 DEAD_LETTERS = TopicSpec("dead-letters", "what was given up, with its bytes and the reason", retention_ms=30 * DAY_MS)
 
 
@@ -53,5 +65,17 @@ def changelog(app: str, table: str) -> TopicSpec:
     )
 
 
-FLOWING = (WEBHOOKS, SWEEPS, CHANGES, LINGERING, DUE, BATCHES, OUTCOMES, DEAD_LETTERS)
+FLOWING = (
+    WEBHOOKS,
+    SWEEPS,
+    CHANGES,
+    LINGERING,
+    DUE,
+    BATCHES,
+    OUTCOMES,
+    INTEGRATIONS,
+    INTEGRATION_STATUS,
+    INTEGRATION_HISTORY,
+    DEAD_LETTERS,
+)
 """Every topic but the rungs and the changelogs, which follow from the settings and the topology."""
