@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from connectors.settings import Settings, SettingsError
-from streams.broker_jars import KAFKA_VERSION
-from streams.demo import stage_env
+from streams.local.demo import stage_env
+from streams.local.kafka_jars import KAFKA_VERSION
 from streams.topology import FLOWS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 READ_LATER = {"DATABASE_URL"}
 """What a file may already set and no code reads yet."""
 
-NOT_DRAWN = {"mark_turns", "watch_deliveries", "dead-letters"}
+NOT_DRAWN = {"mark_date_changes", "watch_deliveries", "dead-letters"}
 """What the README's picture leaves to docs/topology.md."""
 
 COMPOSE = {"COMPOSE_PROFILES": "demo"}
@@ -92,7 +92,7 @@ def wrong() -> Iterator[str]:
         for name in sorted(ours - known - READ_LATER - (broker - {"KAFKA_BOOTSTRAP_SERVERS"}))
     )
     if demo != stage_env("http://stand-ins:4010", "http://stand-ins:4020") | COMPOSE:
-        yield "deploy/demo.env does not point at the stand-ins as `rentstream up --demo` does (streams/demo.py)"
+        yield "deploy/demo.env does not point at the stand-ins as `rentstream up --demo` does (streams/local/demo.py)"
     if f"image: apache/kafka:{KAFKA_VERSION}\n" not in compose:
         yield f"docker-compose.yml runs another Kafka than the embedded one, which is {KAFKA_VERSION}"
 

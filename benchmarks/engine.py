@@ -21,7 +21,7 @@ from typing import Any
 
 import aiokafka
 
-from streams.core.flows import Batch, Step, View
+from streams.core.flows import RecordBatch, Step, View
 from streams.engine import Engine, EngineHooks, EngineSettings, run_worker
 from tests.chaos.kafka import make_topics
 
@@ -98,7 +98,7 @@ def engine_settings(options: argparse.Namespace) -> EngineSettings:
 def run_engine(options: argparse.Namespace) -> None:
     clock = Clock(options.records)
 
-    def step(batch: Batch, views: Mapping[str, View]) -> Step:
+    def step(batch: RecordBatch, views: Mapping[str, View]) -> Step:
         clock.start()
         get = views["rows"].get
         rows: dict[bytes, bytes | None] = {}

@@ -38,15 +38,15 @@ from schemas.rent_roll import (
     TenantStatus,
     UnitSnapshot,
 )
-from streams.core.flows import Batch, Step, View
+from streams.core.flows import RecordBatch, Step, View
 from streams.core.rent_roll import STAGES, apply, item_of, scope, unit_key
 from streams.core.rows import Rows
 from streams.core.sweep import ITEMS_A_RECORD
 from streams.engine import Engine, EngineHooks, EngineSettings, run_worker
 from streams.flows import maintain_rent_roll
-from streams.metrics import Metrics
-from streams.shells.fold import Fold
-from streams.telling import Telling
+from streams.observability.instruments import PrometheusHooks
+from streams.observability.metrics import Metrics
+from streams.runners.fold import Fold
 from streams.topology import RENT_ROLL
 
 ORG, CONNECTION = "default", "buildium"
@@ -57,7 +57,7 @@ BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 # ------------------------------------------------------------------------------------------------------ what is said
 
 
-class Said:
+class Model:
     """Makes records of ``rent-roll.changes``: a sweep of a whole account, single changes, further sweeps."""
 
     def __init__(self, seed: int = 1) -> None:
@@ -140,7 +140,7 @@ class Said:
     def single(self) -> Page:
         """Say that one unit, any, has another rent."""
         unit = self._unit(self._random.randrange(UNITS), self._random.randrange(500, 5000))
-        return self._page(EntityKind.UNIT, [unit], noticed_at=BEGAN + timedelta(days=1))
+        return self._page(EntityKind.UNIT, [unit], seen_at=BEGAN + timedelta(days=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class Case:
 
     def said(self) -> tuple[list[Page | SweepEnd], Iterator[Page]]:
         """Give what comes before the measurement, and what is measured."""
-        saying = Said()
+        saying = Model()
         before = list(saying.sweep())
         if self.name == "single":
             return before, (saying.single() for _ in range(self.records))
@@ -226,11 +226,11 @@ def run_ours(options: argparse.Namespace) -> None:
         maintain_rent_roll.step,
         clock,
         prefix=options.prefix,
-        hooks=Telling(Metrics(), clock),
+        hooks=PrometheusHooks(Metrics(), clock),
     )
     at = 0
 
-    def step(batch: Batch, views: Mapping[str, View]) -> Step:
+    def step(batch: RecordBatch, views: Mapping[str, View]) -> Step:
         nonlocal at
         course.before(batch.records[0].offset)
         at = batch.records[-1].offset
@@ -341,7 +341,7 @@ async def run_bare(options: argparse.Namespace) -> None:
     await producer.start()
     done = False
     while not done:
-        for records in (await consumer.getmany(timeout_ms=1000, max_records=options.at_once)).values():
+        for records in (await consumer.getmany(timeout_ms=1000, max_records=options.batch_size)).values():
             course.before(records[0].offset)
             fresh: dict[bytes, bytes | None] = {}
             for record in records:

@@ -31,13 +31,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connectors.buildium.webhook import BuildiumWebhooks
 from connectors.clock import SystemClock
-from connectors.ingress.app import build_ingress
 from connectors.ports import WebhookReader
 from schemas import topics
-from streams.broker import EmbeddedKafka
-from streams.metrics import Metrics
-from streams.producer import NoticePublisher, Producer
-from streams.web import run_http
+from streams.backends.producer import Producer, WebhookPublisher
+from streams.local.embedded_kafka import EmbeddedKafka
+from streams.observability.metrics import Metrics
+from streams.web.ingress import build_ingress
+from streams.web.server import run_http
 
 SECRET = "benchmark-secret"
 PARTITIONS = 12
@@ -72,7 +72,7 @@ def ingress_parts(kafka: str) -> Callable[[], "AsyncIterator[ASGIApp]"]:
         }
         metrics = Metrics()
         try:
-            yield build_ingress(readers, NoticePublisher(producer), SystemClock(), count=metrics.webhook)
+            yield build_ingress(readers, WebhookPublisher(producer), SystemClock(), count=metrics.webhook)
         finally:
             await producer.stop()
 

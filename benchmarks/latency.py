@@ -24,7 +24,7 @@ from benchmarks.system import system
 from connectors.buildium.standin import Webhooks, seed_portfolio
 from connectors.clock import SystemClock
 from connectors.serving import running
-from streams.demo import WEBHOOK_SECRET
+from streams.local.demo import WEBHOOK_SECRET
 from streams.settings import RentStreamSettings
 
 UNITS = 24

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiokafka
 
 from benchmarks.engine import PARTITIONS, Bench
-from benchmarks.fold import BEGAN, Said
+from benchmarks.fold import BEGAN, Model
 from benchmarks.kit import Figure, at_most, broker, parser, show
 from schemas.base import EntityKind
 from schemas.codec import encode
@@ -22,7 +22,7 @@ from streams.core.rent_roll import scope, unit_key
 
 
 def a_row() -> UnitRow:
-    saying = Said()
+    saying = Model()
     (unit, *_), (lease, *_) = saying.of(EntityKind.UNIT, 1500), saying.of(EntityKind.LEASE, 1500)
     return UnitRow(
         property_id=1,

@@ -20,7 +20,7 @@ from connectors.buildium.standin import BuildiumStandIn, Portfolio, RateLimit
 from connectors.clock import SystemClock
 from connectors.rentsync.standin import RentSyncStandIn
 from connectors.serving import running
-from streams.demo import API_KEY, stage_env
+from streams.local.demo import API_KEY, stage_env
 
 READY_WITHIN = 120.0
 

@@ -15,7 +15,7 @@ from pydantic import JsonValue, SecretStr
 from schemas.base import EntityKind
 from schemas.delivery import Batch
 from schemas.integrations import CheckResult, EntityAccess, IntegrationMode, IntegrationRole
-from schemas.pms import Notice
+from schemas.pms import FetchRequest
 from schemas.rent_roll import LeaseSnapshot, ListingSnapshot, PropertySnapshot, UnitSnapshot
 
 Snapshot = PropertySnapshot | UnitSnapshot | LeaseSnapshot | ListingSnapshot
@@ -93,7 +93,7 @@ class Priority(IntEnum):
     """Who goes first on a connection's API budget."""
 
     COMMAND = 0
-    NOTICE = 1
+    WEBHOOK = 1
     SWEEP = 2
 
 
@@ -136,7 +136,9 @@ class PageOf:
 class PropertySource(Protocol):
     """Reads entities of one connection of a PMS. Patience, auth, rate and concurrency are the connector's business."""
 
-    async def fetch(self, kind: EntityKind, entity: int, priority: Priority = Priority.NOTICE) -> Fetched | Failure: ...
+    async def fetch(
+        self, kind: EntityKind, entity: int, priority: Priority = Priority.WEBHOOK
+    ) -> Fetched | Failure: ...
 
     async def page(self, kind: EntityKind, offset: int, priority: Priority = Priority.SWEEP) -> PageOf | Failure:
         """The page of at most ``page_size`` entities after the first ``offset`` in the order of their ids."""
@@ -162,7 +164,7 @@ class Refused:
 class WebhookReader(Protocol):
     """Turns a PMS's webhook request into a notice, or says why not. Pure: time is passed in."""
 
-    def read(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, now: datetime) -> Notice | Refused:
+    def read(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, now: datetime) -> FetchRequest | Refused:
         """``headers`` as ASGI has them: lower-case names."""
         ...
 

@@ -13,7 +13,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from schemas.base import Record
+from schemas.base import Model
 
 NAMESPACE = "rentstream"
 
@@ -30,13 +30,13 @@ _SCALARS: dict[type, Any] = {
 }
 
 
-def schema_of(record: type[Record]) -> Schema:
+def schema_of(record: type[Model]) -> Schema:
     """Derive the Avro schema of a record class, nested records in place at their first use."""
     schema: Schema = _record(record, set())
     return schema
 
 
-def _record(record: type[Record], named: set[str]) -> Any:
+def _record(record: type[Model], named: set[str]) -> Any:
     name = record.__name__
     if name in named:
         return f"{NAMESPACE}.{name}"
@@ -96,7 +96,7 @@ def _type(hint: Any, metadata: list[Any], named: set[str]) -> Any:  # noqa: PLR0
         return {"type": "bytes", "logicalType": "decimal", **_digits(metadata)}
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return _enum(hint, named)
-    if isinstance(hint, type) and issubclass(hint, Record):
+    if isinstance(hint, type) and issubclass(hint, Model):
         return _record(hint, named)
     if hint in _SCALARS:
         return _SCALARS[hint]

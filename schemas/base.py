@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
-class Record(BaseModel):
+class Model(BaseModel):
     """Something said once and never changed: it travels on a topic or rests in a table.
 
     The class is the only hand-written schema; Avro follows from it (`schemas.avro`). A new field needs a default, so

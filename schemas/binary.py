@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, get_args
 
 from schemas.avro import NAMESPACE, schema_of
-from schemas.base import Record
+from schemas.base import Model
 
 Writer = Callable[[Any, bytearray], None]
 """Appends the body of a record."""
@@ -21,7 +21,7 @@ Reader = Callable[[bytes, int], Any]
 """Reads the record whose body begins there and ends with the bytes. Raises any exception."""
 
 
-def writer_of(record: type[Record]) -> Writer:
+def writer_of(record: type[Model]) -> Writer:
     """Make the function that writes records of this class."""
     code = _Code(record)
     code.write(schema_of(record), "it", 1)
@@ -29,7 +29,7 @@ def writer_of(record: type[Record]) -> Writer:
     return made
 
 
-def reader_of(record: type[Record]) -> Reader:
+def reader_of(record: type[Model]) -> Reader:
     """Make the function that reads records of this class."""
     code = _Code(record)
     code.read(schema_of(record), "it", 1)
@@ -99,7 +99,7 @@ def _amount(raw: bytes, precision: int, scale: int) -> Decimal:
 class _Code:
     """The text of a function, and the names that it uses."""
 
-    def __init__(self, record: type[Record]) -> None:
+    def __init__(self, record: type[Model]) -> None:
         self._lines: list[str] = []
         self._count = 0
         self._classes = {made.__name__: made for made in _classes(record)}
@@ -140,7 +140,7 @@ class _Code:
         known = self._classes.get(schema.removeprefix(NAMESPACE + ".")) if isinstance(schema, str) else None
         if known is None:
             return schema
-        if issubclass(known, Record):
+        if issubclass(known, Model):
             return schema_of(known)
         return {"type": "enum", "name": known.__name__, "symbols": [member.value for member in known]}
 
@@ -265,9 +265,9 @@ class _Code:
         self.add(depth, f"put({to}, '__pydantic_extra__', None)", f"put({to}, '__pydantic_private__', None)")
 
 
-def _classes(hint: Any) -> Iterator[type[Record] | type[StrEnum]]:
+def _classes(hint: Any) -> Iterator[type[Model] | type[StrEnum]]:
     """Give the records and enums that a hint speaks of, itself included."""
-    if isinstance(hint, type) and issubclass(hint, Record):
+    if isinstance(hint, type) and issubclass(hint, Model):
         yield hint
         for info in hint.model_fields.values():
             yield from _classes(info.annotation)

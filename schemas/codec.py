@@ -18,11 +18,11 @@ from pydantic import ValidationError
 
 from schemas import delivery, integrations, pms, rent_roll
 from schemas.avro import schema_of
-from schemas.base import Record
+from schemas.base import Model
 from schemas.binary import Reader, Writer, reader_of, writer_of
 
-RECORDS: tuple[type[Record], ...] = (
-    pms.Notice,
+RECORDS: tuple[type[Model], ...] = (
+    pms.FetchRequest,
     pms.SweepStep,
     rent_roll.Page,
     rent_roll.SweepEnd,
@@ -52,7 +52,7 @@ RECORDS: tuple[type[Record], ...] = (
 MAGIC = b"\xc3\x01"
 _HEAD = len(MAGIC) + 8
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=Model)
 
 
 class DecodeError(ValueError):
@@ -68,7 +68,7 @@ class _Writer:
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    record: type[Record]
+    record: type[Model]
     writer: Any
     reader: Any
     """Null where the writer is today's own schema: nothing to resolve."""
@@ -83,7 +83,7 @@ def head_of(schema: Any) -> bytes:
 
 
 @cache
-def _writer(record: type[Record]) -> _Writer:
+def _writer(record: type[Model]) -> _Writer:
     schema = schema_of(record)
     return _Writer(head_of(schema), fastavro.parse_schema(schema), writer_of(record))
 
@@ -110,7 +110,7 @@ def _readers() -> dict[bytes, _Reader]:
     return readers
 
 
-def encode(record: Record) -> bytes:
+def encode(record: Model) -> bytes:
     """Encode a record of `RECORDS` with today's schema."""
     writer = _writer(type(record))
     out = bytearray(writer.head)
@@ -118,7 +118,7 @@ def encode(record: Record) -> bytes:
     return bytes(out)
 
 
-def decode(value: bytes | None) -> Record:
+def decode(value: bytes | None) -> Model:
     """Decode a value by the schema that wrote it. Raises `DecodeError`."""
     if value is None:
         raise DecodeError("there is no value")

@@ -3,7 +3,7 @@
 from datetime import date
 from enum import StrEnum
 
-from schemas.base import Half, Instant, Money, Record
+from schemas.base import Half, Instant, Model, Money
 
 
 class DueReason(StrEnum):
@@ -13,7 +13,7 @@ class DueReason(StrEnum):
     CHANGED = "changed"
     SWEPT = "swept"
     """The first full read is complete: everything that was held back until then."""
-    TURNED = "turned"
+    DATE_PASSED = "turned"
     """A date passed at the property: a lease starts, a unit comes free."""
     RETRY = "retry"
     SCHEDULED = "scheduled"
@@ -22,7 +22,7 @@ class DueReason(StrEnum):
     """A person asked for it."""
 
 
-class DeliveryDue(Record):
+class DeliveryDue(Model):
     """A property that some receiver may not know the present state of. Written to ``deliveries.due``."""
 
     org: str
@@ -49,7 +49,7 @@ class UnitState(StrEnum):
     REMOVED = "removed"
 
 
-class OfferedProperty(Record):
+class OfferedProperty(Model):
     """A property as a receiver is told of it, before the receiver's own form."""
 
     id: int
@@ -59,14 +59,14 @@ class OfferedProperty(Record):
     is_active: bool
 
 
-class OfferedUnit(Record):
+class OfferedUnit(Model):
     """A unit as a receiver is told of it, before the receiver's own form. Null where nobody knows."""
 
     id: int
     code: str
     building: str | None = None
     state: UnitState
-    code_of_status: str
+    status: str
     """The finer status (``vacant_unrented_ready``, …)."""
     is_available: bool
     available_on: date | None = None
@@ -89,7 +89,7 @@ class BatchMode(StrEnum):
     DELTA = "delta"
 
 
-class Batch(Record):
+class Batch(Model):
     """What is to be POSTed: cut from the rent roll as it is now. Written to ``deliveries.batches``.
 
     Same content, same bytes: a retry whose units are unchanged repeats ``batch_id``, ``sync_id`` and ``cut_at``.
@@ -121,7 +121,7 @@ class DeliveryResult(StrEnum):
     DEAD = "dead"
 
 
-class DeliveryOutcome(Record):
+class DeliveryOutcome(Model):
     """What became of one delivery. Written to ``deliveries.outcomes``."""
 
     org: str
@@ -146,7 +146,7 @@ class DeliveryPhase(StrEnum):
     WAITING = "waiting"
 
 
-class Acknowledged(Record):
+class Acknowledged(Model):
     """The digest of a unit's state: what the receiver has, or what is on its way to it."""
 
     unit_id: int
@@ -154,7 +154,7 @@ class Acknowledged(Record):
     """Eight bytes of the digest of the unit and its property, as offered."""
 
 
-class DeliveryRow(Record):
+class DeliveryRow(Model):
     """One property at one receiver."""
 
     phase: DeliveryPhase = DeliveryPhase.IDLE
@@ -179,7 +179,7 @@ class DeliveryRow(Record):
     last_error: str | None = None
 
 
-class ReceiverRow(Record):
+class ReceiverRow(Model):
     """What is kept of a receiver as a whole: the counter that keeps sync ids unique within a second."""
 
     second: str = ""

@@ -7,7 +7,7 @@ configuration and a finding never overwrite each other.
 
 from enum import StrEnum
 
-from schemas.base import EntityKind, Instant, Record
+from schemas.base import EntityKind, Instant, Model
 
 
 class IntegrationRole(StrEnum):
@@ -28,7 +28,7 @@ class IntegrationMode(StrEnum):
     PRODUCTION = "production"
 
 
-class StoredSetting(Record):
+class StoredSetting(Model):
     """One setting of an integration."""
 
     name: str
@@ -37,7 +37,7 @@ class StoredSetting(Record):
     """JSON text of the value."""
 
 
-class StoredSecret(Record):
+class StoredSecret(Model):
     """One secret of an integration, encrypted with AES-256-GCM.
 
     Associated data: ``org/integration/secret``, so that a ciphertext cannot be moved to another integration.
@@ -54,7 +54,7 @@ class StoredSecret(Record):
     added_at: Instant
 
 
-class Integration(Record):
+class Integration(Model):
     """The configuration of one integration of an org. Written to ``integrations``, key ``org/name``; null deletes."""
 
     org: str
@@ -99,7 +99,7 @@ class ChangeAction(StrEnum):
     DELETED = "deleted"
 
 
-class IntegrationChange(Record):
+class IntegrationChange(Model):
     """One change of an integration, for the audit trail. Written to ``integrations.history``; holds no secret."""
 
     org: str
@@ -123,7 +123,7 @@ class CheckStatus(StrEnum):
     """It depends on a check that failed."""
 
 
-class CheckResult(Record):
+class CheckResult(Model):
     """One named check of a connection test."""
 
     name: str
@@ -147,7 +147,7 @@ class AccessLevel(StrEnum):
     UNTESTED = "untested"
 
 
-class EntityAccess(Record):
+class EntityAccess(Model):
     """What the credentials may do with one kind of entity."""
 
     entity: str
@@ -157,7 +157,7 @@ class EntityAccess(Record):
     update: AccessLevel = AccessLevel.UNTESTED
 
 
-class CheckReport(Record):
+class CheckReport(Model):
     """The last connection test of an integration. Written to ``integrations.status``."""
 
     org: str
@@ -172,7 +172,7 @@ class CheckReport(Record):
     """The account's id in the PMS, as webhooks name it (``AccountId``)."""
 
 
-class SyncProgress(Record):
+class SyncProgress(Model):
     """How far the running full sync of a source is, or why it stopped. Written to ``integrations.status``."""
 
     org: str
@@ -194,7 +194,7 @@ class SyncProgress(Record):
     """Kinds that the credentials may not read, and that the sync left out."""
 
 
-class SyncResult(Record):
+class SyncResult(Model):
     """The last full sync of a source that was read to its end. Written to ``integrations.status``."""
 
     org: str

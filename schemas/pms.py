@@ -2,10 +2,10 @@
 
 from enum import StrEnum
 
-from schemas.base import EntityKind, Instant, Record
+from schemas.base import EntityKind, Instant, Model
 
 
-class NoticeOrigin(StrEnum):
+class FetchOrigin(StrEnum):
     """Why an entity is to be read again."""
 
     UNKNOWN = "unknown"
@@ -17,7 +17,7 @@ class NoticeOrigin(StrEnum):
     """The rent roll needs it: a parent that it has never seen, a unit that a lease moved away from."""
 
 
-class Notice(Record):
+class FetchRequest(Model):
     """A hint that one entity of a PMS changed; what it is now has to be fetched. Written to ``pms.webhooks``.
 
     A webhook that names nothing that a rent roll needs is kept too, with ``ignored`` saying by which rule.
@@ -25,13 +25,13 @@ class Notice(Record):
 
     org: str
     connection: str
-    origin: NoticeOrigin
+    origin: FetchOrigin
     event: str
     """The PMS's own name of the event (``Rental.Updated``), or what we wanted with it."""
     kind: EntityKind = EntityKind.UNKNOWN
     entity: int | None = None
     """The PMS's number of the entity; for a listing that of its unit."""
-    happened_at: Instant | None = None
+    occurred_at: Instant | None = None
     """When the PMS says that it happened (it may be seconds to minutes ago)."""
     received_at: Instant
     ignored: str | None = None
@@ -39,7 +39,7 @@ class Notice(Record):
     """The webhook's body as it came, byte for byte."""
 
 
-class SweepStep(Record):
+class SweepStep(Model):
     """The next pages that a full read of an account wants: the sweep carries its own state from record to record.
 
     A crash repeats one step at the most. Written to ``pms.sweeps``.

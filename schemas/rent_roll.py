@@ -3,7 +3,7 @@
 from datetime import date
 from enum import StrEnum
 
-from schemas.base import EntityKind, Half, Instant, Money, Record
+from schemas.base import EntityKind, Half, Instant, Model, Money
 
 
 class PropertyType(StrEnum):
@@ -34,7 +34,7 @@ class TenantStatus(StrEnum):
     MOVED_OUT = "moved_out"
 
 
-class PropertySnapshot(Record):
+class PropertySnapshot(Model):
     """A property as fetched."""
 
     id: int
@@ -48,7 +48,7 @@ class PropertySnapshot(Record):
     type: PropertyType = PropertyType.UNKNOWN
 
 
-class UnitSnapshot(Record):
+class UnitSnapshot(Model):
     """A unit as fetched. Null where the PMS does not say."""
 
     id: int
@@ -65,7 +65,7 @@ class UnitSnapshot(Record):
     """A flag that the PMS works out at query time: a cross-check, never the truth of a status."""
 
 
-class LeaseTenant(Record):
+class LeaseTenant(Model):
     """A tenant on a lease: a number and a standing, no name."""
 
     id: int
@@ -73,7 +73,7 @@ class LeaseTenant(Record):
     move_in: date | None = None
 
 
-class MoveOut(Record):
+class MoveOut(Model):
     """A tenant's notice to leave."""
 
     tenant_id: int
@@ -82,7 +82,7 @@ class MoveOut(Record):
     notice_given: date | None = None
 
 
-class LeaseSnapshot(Record):
+class LeaseSnapshot(Model):
     """A lease as fetched, without anything personal and without its rent."""
 
     id: int
@@ -99,7 +99,7 @@ class LeaseSnapshot(Record):
     move_outs: tuple[MoveOut, ...] = ()
 
 
-class ListingSnapshot(Record):
+class ListingSnapshot(Model):
     """The advertisement of a unit, as fetched."""
 
     unit_id: int
@@ -110,7 +110,7 @@ class ListingSnapshot(Record):
     """The PMS's own names of the features of unit and property, sorted."""
 
 
-class PageItem(Record):
+class PageItem(Model):
     """One entity of a page; ``body`` is its encoded snapshot, so that no change is seen without decoding it."""
 
     id: int
@@ -120,7 +120,7 @@ class PageItem(Record):
     """Of a unit or a listing: the property, so that the fold need not decode the body."""
 
 
-class Page(Record):
+class Page(Model):
     """Entities of one kind as one call brought them. Written to ``rent-roll.changes``."""
 
     org: str
@@ -129,7 +129,7 @@ class Page(Record):
     seq: int
     """The org's own fetch sequence, taken before the call: a later one is a newer truth."""
     fetched_at: Instant
-    noticed_at: Instant | None = None
+    seen_at: Instant | None = None
     """When the change was first heard of (the webhook's arrival), for the freshness figures."""
     sweep: str | None = None
     number: int = 0
@@ -137,7 +137,7 @@ class Page(Record):
     items: tuple[PageItem, ...] = ()
 
 
-class SweepEnd(Record):
+class SweepEnd(Model):
     """A full read of an account is complete. Written to ``rent-roll.changes`` behind its pages."""
 
     org: str
@@ -154,14 +154,14 @@ class SweepEnd(Record):
     """Whether the account moved under the sweep: then what it missed is not asked for."""
 
 
-class LeaseEntry(Record):
+class LeaseEntry(Model):
     """A lease in the row of its unit."""
 
     id: int
     body: bytes
 
 
-class UnitRow(Record):
+class UnitRow(Model):
     """One unit of the rent roll: what was fetched of it, its leases and its listing, each with its sequence.
 
     What it means on a day (status, availability) is derived when it is asked for, never stored.
@@ -183,7 +183,7 @@ class UnitRow(Record):
     """When what it says was fetched; a sweep that finds nothing new does not write it."""
 
 
-class LeaseRow(Record):
+class LeaseRow(Model):
     """A lease by its id: it leaves the unit that it moved away from, in any order of replies."""
 
     gone: bool = False
@@ -196,7 +196,7 @@ class LeaseRow(Record):
     """Active or future: a complete pull brings it."""
 
 
-class PropertyRow(Record):
+class PropertyRow(Model):
     """The index row of a property: what was fetched of it, and which units it has."""
 
     gone: bool = False
@@ -207,20 +207,20 @@ class PropertyRow(Record):
     fetched_at: Instant
 
 
-class SeenRow(Record):
+class SeenRow(Model):
     """Which ids one page of the newest sweep brought; what a complete sweep did not bring is asked for by id."""
 
     sweep: str
     ids: tuple[int, ...]
 
 
-class SweptRow(Record):
+class SweptRow(Model):
     """The newest page of a sweep for one kind of entity: an older reply that differs is asked for again."""
 
     seq: int
 
 
-class AccountRow(Record):
+class AccountRow(Model):
     """What is known of a connection as a whole."""
 
     sweep: str

@@ -65,7 +65,7 @@ def changelog(app: str, table: str) -> TopicSpec:
     )
 
 
-FLOWING = (
+TOPICS = (
     WEBHOOKS,
     SWEEPS,
     CHANGES,

@@ -78,7 +78,7 @@ def need_kafka(env: Mapping[str, str]) -> KafkaSettings:
 @click.pass_obj
 def up(env: Mapping[str, str], demo: bool, workers: int, lasts: float | None) -> None:
     """Start everything on this machine and keep it alive until Ctrl-C."""
-    from streams.up import UpFailed, run_up  # noqa: PLC0415 -- a role loads only what it runs
+    from streams.roles.up import UpFailed, run_up  # noqa: PLC0415 -- a role loads only what it runs
 
     settings = settled(lambda: RentStreamSettings.read(env))
     kafka = settled(lambda: KafkaSettings.read(env))
@@ -95,8 +95,8 @@ def up(env: Mapping[str, str], demo: bool, workers: int, lasts: float | None) ->
 @click.pass_obj
 def http(env: Mapping[str, str], only: str | None) -> None:
     """Run the web role: webhooks come in, lag and metrics go out."""
-    from streams.processes import end_with_parent  # noqa: PLC0415
-    from streams.web_role import WebFailed, run_web  # noqa: PLC0415
+    from streams.local.processes import end_with_parent  # noqa: PLC0415
+    from streams.roles.web import WebFailed, run_web  # noqa: PLC0415
 
     del only  # the ingress is all that the web role has so far
     settings, kafka = settled(lambda: RentStreamSettings.read(env)), need_kafka(env)
@@ -114,8 +114,8 @@ def http(env: Mapping[str, str], only: str | None) -> None:
 @click.pass_obj
 def worker(env: Mapping[str, str], name: str | None) -> None:
     """Run one stream worker; start as many as there are partitions."""
-    from streams.processes import end_with_parent  # noqa: PLC0415
-    from streams.worker import WorkerFailed, run_worker_role  # noqa: PLC0415
+    from streams.local.processes import end_with_parent  # noqa: PLC0415
+    from streams.roles.worker import WorkerFailed, run_worker_role  # noqa: PLC0415
 
     settings, kafka = settled(lambda: RentStreamSettings.read(env)), need_kafka(env)
     end_with_parent(env)
@@ -134,7 +134,7 @@ def worker(env: Mapping[str, str], name: str | None) -> None:
 @click.pass_obj
 def topics(env: Mapping[str, str], make: bool, as_json: bool) -> None:
     """Show the topics and their settings, or make them; refuse to go on with wrong ones."""
-    from streams.topic_role import TopicsFailed, see_topics  # noqa: PLC0415
+    from streams.roles.topics import TopicsFailed, see_topics  # noqa: PLC0415
 
     settings, kafka = settled(lambda: RentStreamSettings.read(env)), need_kafka(env)
     try:
@@ -155,7 +155,7 @@ def topics(env: Mapping[str, str], make: bool, as_json: bool) -> None:
 @click.pass_obj
 def stand_ins(env: Mapping[str, str], buildium_at: str, rentsync_at: str) -> None:
     """Serve the stand-ins of Buildium and RentSync, for a demonstration on several machines."""
-    from streams.demo import serve_stand_ins  # noqa: PLC0415
+    from streams.local.demo import serve_stand_ins  # noqa: PLC0415
 
     del env
     try:

@@ -35,12 +35,12 @@ class Flow:
     says: tuple[TopicSpec, ...] = ()
     table: str | None = None
     """The table that it writes; a table has one writer."""
-    looks_at: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
     """Tables of the same org that it reads."""
     port: str | None = None
     group: str | None = None
     """Consumer group (without prefix) of a call or a redeliver; flows of one group share its owner of an org."""
-    at_once: int | None = None
+    batch_size: int | None = None
     """Of a fold: records of one batch, where a record may mean much work (a cut of a whole property)."""
     retries: bool = False
     """Whether its records climb the ladder; a topic that is retried has one consumer."""
@@ -62,7 +62,7 @@ FLOWS: tuple[Flow, ...] = (
         Kind.SCAN,
         "says when an account is to be read whole",
         says=(topics.SWEEPS,),
-        looks_at=(RENT_ROLL,),
+        views=(RENT_ROLL,),
     ),
     Flow(
         "fetch_changes",
@@ -101,11 +101,11 @@ FLOWS: tuple[Flow, ...] = (
         group="linger",
     ),
     Flow(
-        "mark_turns",
+        "mark_date_changes",
         Kind.SCAN,
         "says at local midnight which properties a passing date changes",
         says=(topics.DUE,),
-        looks_at=(RENT_ROLL,),
+        views=(RENT_ROLL,),
     ),
     Flow(
         "emit_batches",
@@ -114,14 +114,14 @@ FLOWS: tuple[Flow, ...] = (
         reads=(topics.DUE, topics.OUTCOMES),
         says=(topics.BATCHES,),
         table=DELIVERIES,
-        looks_at=(RENT_ROLL,),
-        at_once=10,
+        views=(RENT_ROLL,),
+        batch_size=10,
     ),
     Flow(
         "watch_deliveries",
         Kind.SCAN,
         "measures the oldest change that a receiver has not acknowledged",
-        looks_at=(DELIVERIES,),
+        views=(DELIVERIES,),
     ),
     Flow(
         "deliver_batches",
@@ -165,7 +165,7 @@ def tables() -> tuple[str, ...]:
 
 def all_topics(delays: tuple[str, ...]) -> Iterator[TopicSpec]:
     """Give every topic that has to be there, changelogs included, without the prefix."""
-    yield from topics.FLOWING
+    yield from topics.TOPICS
     yield from (topics.rung(delay) for delay in delays)
     yield from (topics.changelog(APP, table) for table in tables())
 
@@ -200,7 +200,7 @@ def markdown(delays: tuple[str, ...]) -> str:
         lines += [f"  {_id(one.name)} --> {_id(topic.name)}({topic.name})" for topic in one.says]
         if one.table:
             lines.append(f"  {_id(one.name)} === {_id('table ' + one.table)}[({one.table})]")
-        lines += [f"  {_id('table ' + table)}[({table})] -.-> {_id(one.name)}" for table in one.looks_at]
+        lines += [f"  {_id('table ' + table)}[({table})] -.-> {_id(one.name)}" for table in one.views]
     lines += ["```", "", "## Flows", "", "| flow | kind | does | reads | table | says |", "|---|---|---|---|---|---|"]
     lines += [
         f"| `{one.name}` | {one.kind} | {one.does} | {_names(one.reads)} | {one.table or ''} | {_names(one.says)} |"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.broker import EmbeddedKafka
+from streams.local.embedded_kafka import EmbeddedKafka
 
 
 @pytest.fixture(scope="session")

@@ -145,7 +145,7 @@ class BuildiumSource:
             return None
         return answer
 
-    async def fetch(self, kind: EntityKind, entity: int, priority: Priority = Priority.NOTICE) -> Fetched | Failure:
+    async def fetch(self, kind: EntityKind, entity: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
         """An entity as it is now; a tenant as its leases.
 
         A lease comes without its unit, whose flags follow from it: the rent roll asks for that in a call, and with a

@@ -17,7 +17,7 @@ from connectors.buildium.events import EVENTS, UNKNOWN_EVENT, Reads
 from connectors.buildium.signature import verify
 from connectors.ports import Refused
 from schemas.base import EntityKind
-from schemas.pms import Notice, NoticeOrigin
+from schemas.pms import FetchOrigin, FetchRequest
 
 _NAME: Final = re.compile(r"[\x21-\x7e]{1,100}")
 _INSTANT: Final = re.compile(
@@ -35,7 +35,7 @@ class BuildiumWebhooks:
     secrets: tuple[SecretStr, ...]
     enabled: bool = True
 
-    def read(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, now: datetime) -> Notice | Refused:
+    def read(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, now: datetime) -> FetchRequest | Refused:
         """A verified event as a notice. The signature comes before the JSON: nothing unproven is interpreted."""
         wrong = verify(
             body,
@@ -58,14 +58,14 @@ class BuildiumWebhooks:
                 return Refused(400, f"{name} needs {rule.id_field}, a positive whole number")
         else:
             ignored = rule.rule
-        return Notice(
+        return FetchRequest(
             org=self.org,
             connection=self.connection,
-            origin=NoticeOrigin.WEBHOOK,
+            origin=FetchOrigin.WEBHOOK,
             event=name,
             kind=kind,
             entity=entity,
-            happened_at=instant(event.get("EventDateTime")),
+            occurred_at=instant(event.get("EventDateTime")),
             received_at=now,
             ignored=ignored if self.enabled else "disabled",
             body=body,

@@ -39,7 +39,7 @@ class Status(StrEnum):
     REMOVED = "removed"
 
 
-TOLD: dict[Status, UnitState] = {
+UNIT_STATES: dict[Status, UnitState] = {
     Status.OCCUPIED: UnitState.RENTED,
     Status.NOTICE_UNRENTED: UnitState.AVAILABLE,
     Status.NOTICE_RENTED: UnitState.RENTED,
@@ -64,7 +64,7 @@ class Doubt(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Availability:
     """What a unit's row means on a day."""
 
     status: Status
@@ -76,14 +76,14 @@ class Standing:
 
     @property
     def state(self) -> UnitState:
-        return TOLD[self.status]
+        return UNIT_STATES[self.status]
 
     @property
     def is_available(self) -> bool:
         return self.state is UnitState.AVAILABLE
 
 
-def standing(
+def availability(
     unit: UnitSnapshot,
     leases: Sequence[LeaseSnapshot],
     listing: ListingSnapshot | None,
@@ -91,16 +91,16 @@ def standing(
     day: date,
     *,
     gone: bool = False,
-    turn_days: int = 0,
-) -> Standing:
+    make_ready_days: int = 0,
+) -> Availability:
     """Derive a unit's standing on ``day``, a calendar date at the property.
 
-    ``turn_days`` are the days between moving out and being ready. The rent is that of the listing, else the market
+    ``make_ready_days`` are the days between moving out and being ready. The rent is that of the listing, else the market
     rent; never that of the sitting tenant.
     """
     rent = listing.rent if listing and listing.rent is not None else unit.market_rent
     if gone or not building.is_active:
-        return Standing(Status.REMOVED if gone else Status.EXCLUDED, None, None, rent)
+        return Availability(Status.REMOVED if gone else Status.EXCLUDED, None, None, rent)
     current = [lease for lease in leases if _is_current(lease, day)]
     sitting = {tenant.id for lease in current for tenant in lease.tenants if _sits(tenant.status, lease, day)}
     vacate, doubts = _vacates(current, day)
@@ -112,15 +112,15 @@ def standing(
     if unit.is_occupied is not None and unit.is_occupied != bool(current):
         doubts = (*doubts, Doubt.OCCUPIED_FLAG)
     status = _status(bool(current), vacate, rented, ready=True)
-    if TOLD[status] is not UnitState.AVAILABLE:
-        return Standing(status, None, None, rent, doubts)
+    if UNIT_STATES[status] is not UnitState.AVAILABLE:
+        return Availability(status, None, None, rent, doubts)
     if listing and listing.available_on:
         on = listing.available_on
     elif vacate is None:
         on = day
     else:
-        on = _later(vacate, 1 + turn_days)
-    return Standing(status, on, when(on, day), rent, doubts)
+        on = _later(vacate, 1 + make_ready_days)
+    return Availability(status, on, when(on, day), rent, doubts)
 
 
 def _status(occupied: bool, vacate: date | None, rented: bool, *, ready: bool) -> Status:
@@ -201,8 +201,8 @@ def _a_year_before(on: date) -> date:
     return on.replace(year=on.year - 1, day=28 if (on.month, on.day) == (2, 29) else on.day)
 
 
-def turning_days(
-    leases: Sequence[LeaseSnapshot], listing: ListingSnapshot | None, *, turn_days: int = 0
+def dates_of_change(
+    leases: Sequence[LeaseSnapshot], listing: ListingSnapshot | None, *, make_ready_days: int = 0
 ) -> Iterator[date]:
     """Give every day on whose morning the standing of a unit may change without anything being said.
 
@@ -216,7 +216,7 @@ def turning_days(
             leaves.append(lease.ends_on)
         for on in leaves:
             yield _later(on, 1)
-            yield _becomes_a_month(_later(on, 1 + turn_days))
+            yield _becomes_a_month(_later(on, 1 + make_ready_days))
     if listing and listing.available_on:
         yield listing.available_on
         yield _becomes_a_month(listing.available_on)

@@ -29,7 +29,7 @@ from schemas.delivery import (
     ReceiverRow,
     UnitState,
 )
-from streams.core.flows import Applied, Emit, Verdict
+from streams.core.flows import Disposition, Emit, FoldResult
 from streams.core.offer import Offer, digest
 from streams.core.rows import Rows
 
@@ -57,17 +57,19 @@ Cut = Callable[[str, str, int], Offer | None]
 """Reads a property (org, connection, id) from the rent roll as it is at this moment."""
 
 
-def apply(rows: Rows, said: DeliveryDue | DeliveryOutcome, cause: Cause, sinks: tuple[str, ...], cut: Cut) -> Applied:
+def apply(
+    rows: Rows, said: DeliveryDue | DeliveryOutcome, cause: Cause, sinks: tuple[str, ...], cut: Cut
+) -> FoldResult:
     """Decide what follows for each receiver of a property that is due, or from what one of them answered."""
     if isinstance(said, DeliveryOutcome):
         return _Delivery(rows, said, said.sink, cause, cut).outcome(said)
-    applied = Applied(Verdict.IGNORED)
+    applied = FoldResult(Disposition.IGNORED)
     for sink in sinks if said.sink is None else (said.sink,):
         one = _Delivery(rows, said, sink, cause, cut).due(said)
         applied.emits += one.emits
         for fact, count in one.counts.items():
             applied.counts[fact] = applied.counts.get(fact, 0) + count
-        if one.verdict is not Verdict.IGNORED:
+        if one.verdict is not Disposition.IGNORED:
             applied.verdict = one.verdict
     return applied
 
@@ -83,32 +85,32 @@ class _Delivery:
         self.key = delivery_key(said.org, sink, said.connection, said.property_id)
         self.row = rows.find(DeliveryRow, self.key) or DeliveryRow()
 
-    def due(self, due: DeliveryDue) -> Applied:
+    def due(self, due: DeliveryDue) -> FoldResult:
         row = self.row
         if row.phase is not DeliveryPhase.IDLE and row.cause == self.cause.id:
             return self._again(due.seen_at)
         if due.reason is DueReason.RETRY:
             # A retry may overtake the outcome that announces it: the two travel on different topics.
             if row.phase is DeliveryPhase.IDLE or row.version != due.version or due.attempt < row.attempt:
-                return Applied(Verdict.IGNORED, counts={"superseded": 1})
+                return FoldResult(Disposition.IGNORED, counts={"superseded": 1})
             return self._send(row.seen_at or due.seen_at, due.attempt + 1)
         if row.phase is not DeliveryPhase.IDLE:
             if row.dirty_since is None or due.seen_at < row.dirty_since:
                 self._put(dirty_since=due.seen_at)
-            return Applied(Verdict.APPLIED)
+            return FoldResult(Disposition.APPLIED)
         return self._send(due.seen_at, 1)
 
-    def outcome(self, said: DeliveryOutcome) -> Applied:
+    def outcome(self, said: DeliveryOutcome) -> FoldResult:
         row = self.row
         if row.phase is not DeliveryPhase.IDLE and row.cause == self.cause.id:
             return self._again(said.at)
         if said.version != row.version or row.phase is DeliveryPhase.IDLE:
-            return Applied(Verdict.IGNORED, counts={"superseded": 1})
+            return FoldResult(Disposition.IGNORED, counts={"superseded": 1})
         if said.result is DeliveryResult.WAITING:
             if said.attempt < row.attempt:
-                return Applied(Verdict.IGNORED, counts={"superseded": 1})
+                return FoldResult(Disposition.IGNORED, counts={"superseded": 1})
             self._put(phase=DeliveryPhase.WAITING, last_error=said.detail)
-            return Applied(Verdict.APPLIED)
+            return FoldResult(Disposition.APPLIED)
         news: dict[str, object] = {"phase": DeliveryPhase.IDLE, "attempt": 0, "cause": "", "content": b""}
         if said.result is DeliveryResult.ACKNOWLEDGED:
             known = {} if row.mode is BatchMode.SNAPSHOT else {one.unit_id: one for one in row.known or ()}
@@ -123,15 +125,15 @@ class _Delivery:
             news["last_error"] = said.detail
         dirty = row.dirty_since
         self._put(**news, dirty_since=None)
-        return self._send(dirty, 1) if dirty is not None else Applied(Verdict.APPLIED)
+        return self._send(dirty, 1) if dirty is not None else FoldResult(Disposition.APPLIED)
 
-    def _again(self, seen_at: datetime) -> Applied:
+    def _again(self, seen_at: datetime) -> FoldResult:
         """Say again what this very record said, in case nobody heard it; an outcome since then shows that it was."""
         if self.row.phase is DeliveryPhase.WAITING:
-            return Applied(Verdict.DUPLICATE)
-        return self._send(self.row.seen_at or seen_at, self.row.attempt, Verdict.DUPLICATE)
+            return FoldResult(Disposition.DUPLICATE)
+        return self._send(self.row.seen_at or seen_at, self.row.attempt, Disposition.DUPLICATE)
 
-    def _send(self, seen_at: datetime, attempt: int, verdict: Verdict = Verdict.APPLIED) -> Applied:
+    def _send(self, seen_at: datetime, attempt: int, verdict: Disposition = Disposition.APPLIED) -> FoldResult:
         """Cut the property as it is now and put it on its way, unless the receiver knows it all."""
         offer = self.cut(self.org, self.connection, self.property_id)
         if offer is None:
@@ -184,13 +186,13 @@ class _Delivery:
             property=offer.property,
             units=units,
         )
-        return Applied(verdict, [Emit(topics.BATCHES.name, self.org, batch)])
+        return FoldResult(verdict, [Emit(topics.BATCHES.name, self.org, batch)])
 
-    def _rest(self) -> Applied:
+    def _rest(self) -> FoldResult:
         """Nothing is owed (any more): a retry whose reason is gone ends here too."""
         if self.row.phase is not DeliveryPhase.IDLE or self.row.dirty_since is not None:
             self._put(phase=DeliveryPhase.IDLE, attempt=0, cause="", content=b"", dirty_since=None)
-        return Applied(Verdict.IGNORED)
+        return FoldResult(Disposition.IGNORED)
 
     def _forget_moved(self, offer: Offer) -> None:
         """Forget units that moved to another property: should they come back, the receiver has to be told."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from schemas.base import Record as Said
+from schemas.base import Model
 
 Headers = tuple[tuple[str, bytes], ...]
 """Kafka record headers, in order."""
@@ -38,7 +38,7 @@ class Record(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class ProducerRecord:
     """A record to be written to ``topic``, in the partition of the record that caused it (else that of its key)."""
 
     topic: str
@@ -58,7 +58,7 @@ class View(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class RecordBatch:
     """What one fetch brought of one partition of one topic, in the order of its offsets; never empty."""
 
     topic: str
@@ -74,10 +74,10 @@ class Step:
     """
 
     rows: Mapping[bytes, bytes | None] = field(default_factory=dict)
-    effects: Sequence[Outgoing] = ()
+    effects: Sequence[ProducerRecord] = ()
 
 
-class Verdict(StrEnum):
+class Disposition(StrEnum):
     """How a record ended in a fold; in a call it may also be parked (`streams.core.retry`)."""
 
     APPLIED = "applied"
@@ -91,15 +91,15 @@ class Emit:
 
     topic: str
     org: str
-    record: Said
+    record: Model
     once: Hashable = None
 
 
 @dataclass(slots=True)
-class Applied:
+class FoldResult:
     """What a fold's pure step decided of one record."""
 
-    verdict: Verdict
+    verdict: Disposition
     emits: list[Emit] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     """Facts for the metrics, by a name that the flow knows (``missed``, ``held_back``)."""

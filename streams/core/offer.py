@@ -16,7 +16,7 @@ from schemas.rent_roll import (
     UnitRow,
     UnitSnapshot,
 )
-from streams.core.availability import Doubt, standing
+from streams.core.availability import Doubt, availability
 from streams.core.flows import View
 from streams.core.rent_roll import account_key, property_key, scope, unit_key
 
@@ -82,14 +82,14 @@ def offered_unit(
     unit = decode_as(UnitSnapshot, row.body)
     listing = None if row.listing is None else decode_as(ListingSnapshot, row.listing)
     leases = [decode_as(LeaseSnapshot, entry.body) for entry in row.leases]
-    stands = standing(unit, leases, listing, building, day, gone=gone)
+    stands = availability(unit, leases, listing, building, day, gone=gone)
     features = set(listing.features) if listing else set()
     return OfferedUnit(
         id=unit.id,
         code=unit.code,
         building=unit.building,
         state=stands.state,
-        code_of_status=stands.status.value,
+        status=stands.status.value,
         is_available=stands.is_available,
         available_on=stands.available_on,
         when_available=stands.when_available,
@@ -108,6 +108,6 @@ def digest(building: OfferedProperty, unit: OfferedUnit) -> bytes:
 
     The finer status is not told, and a unit that is free at once is so on every further day.
     """
-    quiet = {"code_of_status"} | ({"available_on"} if unit.when_available == "Immediate" else set())
+    quiet = {"status"} | ({"available_on"} if unit.when_available == "Immediate" else set())
     said = building.model_dump_json() + unit.model_dump_json(exclude=quiet, exclude_none=True)
     return hashlib.blake2b(said.encode(), digest_size=8).digest()

@@ -15,7 +15,7 @@ from schemas.avro import schema_of
 from schemas.base import EntityKind
 from schemas.codec import decode_as, encode, head_of
 from schemas.delivery import DeliveryDue, DueReason
-from schemas.pms import Notice, NoticeOrigin
+from schemas.pms import FetchOrigin, FetchRequest
 from schemas.rent_roll import (
     AccountRow,
     LeaseEntry,
@@ -33,7 +33,7 @@ from schemas.rent_roll import (
     UnitRow,
     UnitSnapshot,
 )
-from streams.core.flows import Applied, Emit, Verdict
+from streams.core.flows import Disposition, Emit, FoldResult
 from streams.core.rows import Rows
 
 STAGES = (EntityKind.PROPERTY, EntityKind.UNIT, EntityKind.LEASE, EntityKind.LISTING)
@@ -79,7 +79,7 @@ def account_key(at: bytes) -> bytes:
 # ------------------------------------------------------------------------------------------------------------ apply
 
 
-def apply(rows: Rows, said: Page | SweepEnd, now: datetime) -> Applied:
+def apply(rows: Rows, said: Page | SweepEnd, now: datetime) -> FoldResult:
     """Fold one record into the rows. Idempotent: a record that came before says again what it said then."""
     if isinstance(said, SweepEnd):
         return _sweep_end(rows, said, now)
@@ -111,7 +111,7 @@ class _Apply:
         self.changed = 0
         self.repeated = 0
 
-    def page(self) -> Applied:
+    def page(self) -> FoldResult:
         page = self.said
         swept = self.rows.find(SweptRow, swept_key(self.at, page.kind))
         swept_to = swept.seq if swept else 0
@@ -131,7 +131,7 @@ class _Apply:
             if sweeping:
                 self._seen(page)
         counts = {"missed": self.changed} if sweeping and self.offered and self.changed else {}
-        return Applied(self._verdict(), self.emits, counts)
+        return FoldResult(self._verdict(), self.emits, counts)
 
     def _fold(self) -> tuple[Callable[[PageItem], None], Callable[[bytes, int], bytes], bytes]:
         match self.said.kind:
@@ -146,10 +146,10 @@ class _Apply:
             case other:
                 raise ValueError(f"a page of {other} is not part of a rent roll")
 
-    def _verdict(self) -> Verdict:
+    def _verdict(self) -> Disposition:
         if self.changed or self.emits:
-            return Verdict.DUPLICATE if self.repeated and not self.changed else Verdict.APPLIED
-        return Verdict.IGNORED if self.said.items else Verdict.APPLIED
+            return Disposition.DUPLICATE if self.repeated and not self.changed else Disposition.APPLIED
+        return Disposition.IGNORED if self.said.items else Disposition.APPLIED
 
     def _seen(self, page: Page) -> None:
         assert page.sweep is not None
@@ -182,7 +182,7 @@ class _Apply:
         if known == self.said.seq:
             self._repeat(item.id)
         elif known < self.said.seq and not same:
-            self._ask(self.said.kind, item.id, NoticeOrigin.ROLL, "overtaken by a sweep")
+            self._ask(self.said.kind, item.id, FetchOrigin.ROLL, "overtaken by a sweep")
 
     def _repeat(self, entity: int) -> None:
         """Say again what a record of this very sequence said: the first time may have died before it was heard."""
@@ -215,7 +215,7 @@ class _Apply:
             self._due(row.property_id)
             return
         if row.body == item.body and not row.gone:
-            # Not when it was fetched: `mark_turns` has to see since when nothing was said.
+            # Not when it was fetched: `mark_date_changes` has to see since when nothing was said.
             self.rows.put(key, row.model_copy(update={"seq": seq}))
             return
         property_id = item.parent if item.parent is not None else decode_as(UnitSnapshot, item.body).property_id
@@ -280,7 +280,7 @@ class _Apply:
     def _look_at(self, unit: int) -> None:
         """Ask for a unit whose lease changed: the PMS works its occupancy out anew and tells nobody."""
         if self.said.sweep is None:
-            self._ask(EntityKind.UNIT, unit, NoticeOrigin.ROLL, "a lease of this unit changed")
+            self._ask(EntityKind.UNIT, unit, FetchOrigin.ROLL, "a lease of this unit changed")
 
     def _stand(self, unit: int, lease: int, body: bytes | None, property_id: int | None) -> None:
         """Let a lease stand in the row of a unit, or leave it."""
@@ -327,7 +327,7 @@ class _Apply:
     def _adopt(self, row: UnitRow, unit: int, property_id: int | None) -> None:
         """Put a unit that is known by its lease or listing only into its property's index, and ask for itself."""
         if row.seq == 0:
-            self._ask(EntityKind.UNIT, unit, NoticeOrigin.ROLL, "named before it was seen")
+            self._ask(EntityKind.UNIT, unit, FetchOrigin.ROLL, "named before it was seen")
             if row.property_id is None and property_id is not None:
                 self._index(property_id, unit, belongs=True)
 
@@ -338,7 +338,7 @@ class _Apply:
         row = self.rows.find(PropertyRow, key)
         if row is None:
             row = PropertyRow(fetched_at=self.said.fetched_at)
-            self._ask(EntityKind.PROPERTY, property_id, NoticeOrigin.ROLL, "named before it was seen")
+            self._ask(EntityKind.PROPERTY, property_id, FetchOrigin.ROLL, "named before it was seen")
         if belongs != (unit in row.units):
             others = {*row.units} - {unit}
             self.rows.put(key, row.model_copy(update={"units": tuple(sorted(others | ({unit} if belongs else set())))}))
@@ -353,11 +353,11 @@ class _Apply:
             connection=page.connection,
             property_id=property_id,
             reason=DueReason.CHANGED,
-            seen_at=page.noticed_at or page.fetched_at,
+            seen_at=page.seen_at or page.fetched_at,
         )
         self.emits.append(Emit(topics.LINGERING.name, page.org, due, once=("due", page.connection, property_id)))
 
-    def _ask(self, kind: EntityKind, entity: int, origin: NoticeOrigin, why: str) -> None:
+    def _ask(self, kind: EntityKind, entity: int, origin: FetchOrigin, why: str) -> None:
         self.emits.append(_ask(self.said, kind, entity, origin, why, self.said.fetched_at))
 
 
@@ -365,8 +365,8 @@ def _by_id(entry: LeaseEntry) -> int:
     return entry.id
 
 
-def _ask(said: Page | SweepEnd, kind: EntityKind, entity: int, origin: NoticeOrigin, why: str, at: datetime) -> Emit:
-    notice = Notice(
+def _ask(said: Page | SweepEnd, kind: EntityKind, entity: int, origin: FetchOrigin, why: str, at: datetime) -> Emit:
+    notice = FetchRequest(
         org=said.org,
         connection=said.connection,
         origin=origin,
@@ -381,7 +381,7 @@ def _ask(said: Page | SweepEnd, kind: EntityKind, entity: int, origin: NoticeOri
 # -------------------------------------------------------------------------------------------------- end of a sweep
 
 
-def _sweep_end(rows: Rows, end: SweepEnd, now: datetime) -> Applied:
+def _sweep_end(rows: Rows, end: SweepEnd, now: datetime) -> FoldResult:
     """Ask for what a complete sweep did not bring; what it was the first of may now be offered.
 
     An entity is never removed here: it is asked for by its id, and goes only when the PMS answers 404.
@@ -389,14 +389,14 @@ def _sweep_end(rows: Rows, end: SweepEnd, now: datetime) -> Applied:
     at = scope(end.org, end.connection)
     account = rows.find(AccountRow, account_key(at))
     if account is not None and account.started_at > end.started_at:
-        return Applied(Verdict.IGNORED)
+        return FoldResult(Disposition.IGNORED)
     seen = _seen(rows, at, end)
     if seen is None:
-        return Applied(Verdict.IGNORED, counts={"incomplete": 1})
+        return FoldResult(Disposition.IGNORED, counts={"incomplete": 1})
     emits: list[Emit] = []
     missed, held_back = ({}, 0) if end.torn else _missed(rows, at, end, seen)
     for stage, entities in missed.items():
-        emits += [_ask(end, stage, entity, NoticeOrigin.SWEEP, "missed by a sweep", now) for entity in entities]
+        emits += [_ask(end, stage, entity, FetchOrigin.SWEEP, "missed by a sweep", now) for entity in entities]
     if account is None or account.first_sweep == end.sweep:
         emits += [
             Emit(
@@ -423,7 +423,7 @@ def _sweep_end(rows: Rows, end: SweepEnd, now: datetime) -> Applied:
             held_back=held_back,
         ),
     )
-    return Applied(Verdict.APPLIED, emits, {"held_back": held_back} if held_back else {})
+    return FoldResult(Disposition.APPLIED, emits, {"held_back": held_back} if held_back else {})
 
 
 def _missed(

@@ -14,8 +14,7 @@ from enum import StrEnum
 from connectors.ports import Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
 from schemas import retry as header
 from schemas import topics
-from streams.core.flows import Headers, Outgoing, Record
-from streams.core.flows import Verdict as Ending
+from streams.core.flows import Disposition, Headers, ProducerRecord, Record
 
 # ------------------------------------------------------------------------------------------------------ the ladder
 
@@ -77,7 +76,7 @@ class Reason(StrEnum):
     """The last attempt failed as well; the detail says how."""
     TOO_LARGE = "too_large"
     """What followed from it does not fit into a record."""
-    HOMELESS = "homeless"
+    NO_ORIGIN = "homeless"
     """It waited on a rung and does not say where it belongs."""
 
 
@@ -85,8 +84,8 @@ class Reason(StrEnum):
 class Done:
     """It is dealt with; ``effects`` are what follows."""
 
-    effects: tuple[Outgoing, ...] = ()
-    ending: Ending = Ending.APPLIED
+    effects: tuple[ProducerRecord, ...] = ()
+    ending: Disposition = Disposition.APPLIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +102,8 @@ class Parked:
     """The number of the attempt that failed."""
     reason: Reason
     detail: str
-    effects: tuple[Outgoing, ...] = ()
-    instead: Outgoing | None = None
+    effects: tuple[ProducerRecord, ...] = ()
+    instead: ProducerRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +114,13 @@ class Dead:
     detail: str
     attempt: int | None = None
     """The number of the attempt that failed; what the record's headers say, if not given."""
-    effects: tuple[Outgoing, ...] = ()
+    effects: tuple[ProducerRecord, ...] = ()
 
 
-Verdict = Done | Parked | Dead
+Outcome = Done | Parked | Dead
 
 
-def verdict(failure: Failure, attempt: int, now: datetime, rungs: Ladder) -> Parked | Dead:
+def outcome_of(failure: Failure, attempt: int, now: datetime, rungs: Ladder) -> Parked | Dead:
     """Decide what follows when the ``attempt``-th attempt (from 1) met this failure.
 
     The outside is unavailable: the rung of the attempt. It is throttling and said for how long: the first rung that is
@@ -170,9 +169,9 @@ _OURS = frozenset(
 _LONGEST_DETAIL = 2000
 
 
-def park(record: Record, parked: Parked, flow: str, now: datetime) -> Outgoing:
+def park(record: Record, parked: Parked, flow: str, now: datetime) -> ProducerRecord:
     """Make the record that waits on the rung."""
-    back = parked.instead or Outgoing(record.topic, record.key or b"", record.value, _others(record))
+    back = parked.instead or ProducerRecord(record.topic, record.key or b"", record.value, _others(record))
     headers = back.headers + _history(
         record,
         now,
@@ -185,10 +184,10 @@ def park(record: Record, parked: Parked, flow: str, now: datetime) -> Outgoing:
             header.FLOW: flow,
         },
     )
-    return Outgoing(parked.rung.topic, back.key, back.value, headers)
+    return ProducerRecord(parked.rung.topic, back.key, back.value, headers)
 
 
-def bury(record: Record, dead: Dead, flow: str, now: datetime) -> Outgoing:
+def to_dead_letter(record: Record, dead: Dead, flow: str, now: datetime) -> ProducerRecord:
     """Make the dead letter, which says what a person needs to judge it and a replay needs to bring it back."""
     attempt = attempt_of(record) if dead.attempt is None else dead.attempt
     headers = _others(record) + _history(
@@ -202,7 +201,7 @@ def bury(record: Record, dead: Dead, flow: str, now: datetime) -> Outgoing:
             header.FLOW: flow,
         },
     )
-    return Outgoing(topics.DEAD_LETTERS.name, record.key or b"", record.value, headers)
+    return ProducerRecord(topics.DEAD_LETTERS.name, record.key or b"", record.value, headers)
 
 
 def attempt_of(record: Record) -> int:
@@ -262,7 +261,7 @@ class DeadLetterLimit:
     reasons: frozenset[Reason] = frozenset({Reason.BUG, Reason.MALFORMED})
     run: int = field(default=0, init=False)
 
-    def ended(self, verdicts: Iterable[Verdict]) -> None:
+    def ended(self, verdicts: Iterable[Outcome]) -> None:
         """Count what is about to be written; raise `TooManyDead` if it must not be."""
         for one in verdicts:
             counts = isinstance(one, Dead) and one.reason in self.reasons

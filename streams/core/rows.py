@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
 
-from schemas.base import Record
+from schemas.base import Model
 from schemas.codec import decode_as, encode
 from streams.core.flows import View
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=Model)
 
 
 class Rows:
@@ -19,9 +19,9 @@ class Rows:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._read: dict[bytes, Record] = {}
-        self._kept: dict[bytes, Record] = {}
-        self._tried: dict[bytes, Record] = {}
+        self._read: dict[bytes, Model] = {}
+        self._kept: dict[bytes, Model] = {}
+        self._tried: dict[bytes, Model] = {}
 
     def raw(self, key: bytes) -> bytes | None:
         """Give the stored bytes of a row that this batch has not written; null for one that it has, or that is not."""
@@ -58,7 +58,7 @@ class Rows:
         assert found is not None
         return found
 
-    def put(self, key: bytes, row: Record) -> None:
+    def put(self, key: bytes, row: Model) -> None:
         self._tried[key] = row
 
     def keep(self) -> None:

@@ -16,7 +16,7 @@ from streams.engine.security import broker_credentials
 from streams.engine.settings import EngineSettings
 from streams.engine.stores import PartitionStore
 from streams.engine.tables import RowTable
-from streams.engine.watchdog import Standing, Vitals
+from streams.engine.watchdog import PartitionState, Vitals
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc]
@@ -156,21 +156,21 @@ class App(faust.App):  # type: ignore[misc]
         if consumer is None:
             return Vitals(moving=True, beat_age=beat_age, answer_age=answer_age)
         thread = consumer._thread
-        standings = {}
+        states = {}
         for tp in () if self.moving else self.owned():
-            ledger = consumer.ledgers.get(tp)
-            standings[tp] = Standing(
-                done=ledger.done if ledger else None,
-                delivered=ledger.delivered if ledger else None,
+            tracker = consumer.trackers.get(tp)
+            states[tp] = PartitionState(
+                done=tracker.done if tracker else None,
+                delivered=tracker.delivered if tracker else None,
                 position=thread.fetch_position(tp),
                 end=self.ends.get(tp),
-                waiting=ledger.waiting if ledger else 0,
+                waiting=tracker.waiting if tracker else 0,
             )
         return Vitals(
             group_error=thread.group_error(),
             moving=self.moving,
             progress=(self.rebalancing_count, consumer.restored, int(self.in_recovery), int(self.rebalancing)),
-            standings=standings,
+            states=states,
             beat_age=beat_age,
             answer_age=answer_age,
         )

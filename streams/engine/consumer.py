@@ -6,7 +6,7 @@ is empty, aiokafka takes that for "all" and reads on past the records it drops. 
 handed out while partitions move; a fetch and a seek exclude each other; a fetch during which partitions moved is
 dropped (a seek follows it). And a changelog record is applied only *while* partitions move, when no fold can run.
 """
-# ruff: noqa: SLF001 - this file is where Faust's and aiokafka's inside is touched; tests/engine/test_pins.py guards it
+# ruff: noqa: SLF001 - this file is where Faust's and aiokafka's inside is touched; tests/streams/engine/test_pins.py guards it
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from streams.core.flows import Record
-from streams.engine.ledger import Ledger
+from streams.engine.offsets import OffsetTracker
 
 log = logging.getLogger("streams.engine")
 
@@ -85,7 +85,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     """One event is the records of one partition from one fetch; what is committed is what folds finished."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.ledgers: dict[TP, Ledger] = {}
+        self.trackers: dict[TP, OffsetTracker] = {}
         self.restored = 0
         self._moving_position = asyncio.Lock()
         super().__init__(*args, **kwargs)
@@ -141,22 +141,22 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def _hand_out(self, tp: TP, chunk: list[Any], generation: int) -> ConsumerMessage | None:
         if self.app.rebalancing:
             return None  # a seek to the committed offset follows
-        ledger = self.ledgers.get(tp)
-        if ledger is None:
-            ledger = self.ledgers[tp] = Ledger()
-        begin = ledger.delivered + 1 if ledger.delivered is not None else self._read_offset[tp]
+        tracker = self.trackers.get(tp)
+        if tracker is None:
+            tracker = self.trackers[tp] = OffsetTracker()
+        begin = tracker.delivered + 1 if tracker.delivered is not None else self._read_offset[tp]
         if begin is not None and chunk[0].offset < begin:
             chunk = [record for record in chunk if record.offset >= begin]
             if not chunk:
                 return None
-        ledger.deliver(chunk[-1].offset, self.app.readers[tp.topic])
+        tracker.deliver(chunk[-1].offset, self.app.readers[tp.topic])
         return _message(tp, chunk[-1], None, chunk, generation)
 
     # -- positions
 
     async def perform_seek(self) -> None:
         async with self._moving_position:
-            self.ledgers.clear()
+            self.trackers.clear()
             await super().perform_seek()
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
@@ -180,26 +180,26 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await super().on_partitions_revoked(revoked)  # waits for running batches and commits
-        self.ledgers.clear()
+        self.trackers.clear()
 
-    # -- commits: the ledgers decide, not Faust's acks
+    # -- commits: the trackers decide, not Faust's acks
 
     def finish(self, tp: TP, last: int) -> None:
         """Note that one fold is done with the batch that ends with ``last``."""
-        ledger = self.ledgers.get(tp)
-        if ledger is not None:
-            ledger.finish(last)
+        tracker = self.trackers.get(tp)
+        if tracker is not None:
+            tracker.finish(last)
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        for tp, ledger in list(self.ledgers.items()):
-            if ledger.done is not None and (topics is None or tp in topics or tp.topic in topics):
+        for tp, tracker in list(self.trackers.items()):
+            if tracker.done is not None and (topics is None or tp in topics or tp.topic in topics):
                 yield tp
 
     def _new_offset(self, tp: TP) -> int | None:
         self._acked[tp].clear()
         self._acked_index[tp].clear()
-        ledger = self.ledgers.get(tp)
-        return ledger.done if ledger is not None else None
+        tracker = self.trackers.get(tp)
+        return tracker.done if tracker is not None else None
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Do nothing: gaps between offsets mean nothing to a ledger."""

@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streams.core.flows import Batch, Step, View
+from streams.core.flows import RecordBatch, Step, View
+from streams.engine.agents import EngineContext, Fold, FoldAgent
 from streams.engine.app import App
 from streams.engine.fatal import Exit, Fatal
-from streams.engine.folding import Fold, Folding, Rim
+from streams.engine.fence import Fence
 from streams.engine.hooks import EngineHooks
-from streams.engine.lease import Lease
 from streams.engine.output import Output
-from streams.engine.scanning import Scan, ScanFunction, Scanning
+from streams.engine.scans import Scan, ScanFunction, ScanTask
 from streams.engine.settings import EngineSettings
 from streams.engine.stores import PartitionStore, RocksMemory, new_store
 from streams.engine.tables import TableHandle
@@ -101,7 +101,7 @@ class Engine:
         name: str,
         topics: Sequence[str],
         table: TableHandle,
-        step: Callable[[Batch, Mapping[str, View]], Step],
+        step: Callable[[RecordBatch, Mapping[str, View]], Step],
         reads: Sequence[TableHandle] = (),
         *,
         batch_size: int | None = None,
@@ -200,7 +200,7 @@ class Engine:
                 loop.add_signal_handler(number, stop.set)
         self._beat = time.monotonic()
         watchdog = Watchdog(self.settings.stuck_after, self.settings.stalled_after)
-        lease = Lease(self.settings.lease_seconds, self._fatal, lambda: self._watch(watchdog))
+        lease = Fence(self.settings.fence_seconds, self._fatal, lambda: self._watch(watchdog))
         output = Output(self.settings, lease)
         app = self._build(output)
         lease.start()
@@ -235,11 +235,11 @@ class Engine:
             table = app.row_table(name, self._stores[name])
             if table.changelog_topic_name != handle.changelog:
                 raise RuntimeError(f"Faust calls the changelog of {name} {table.changelog_topic_name}")
-        self._rim = Rim(output, self._hooks, self._fatal, self._stores)
+        self._rim = EngineContext(output, self._hooks, self._fatal, self._stores)
         for fold in self._folds.values():
             if fold.batch_size is not None:
                 app.batch_sizes |= dict.fromkeys(fold.topics, fold.batch_size)
-            folding = Folding(fold, self._rim, self._finish, lambda: bool(app.should_stop))
+            folding = FoldAgent(fold, self._rim, self._finish, lambda: bool(app.should_stop))
             app.agent(app.batches(fold.topics), name=fold.name, concurrency=1)(folding.run)
         return app
 
@@ -270,7 +270,7 @@ class Engine:
         for scan in self._scans.values():
             reads = scan.reads or tuple(self._tables.values())
             whole = Scan(scan.name, scan.every, scan.step, reads, scan.on_assigned)
-            tasks.append(asyncio.create_task(Scanning(whole, self._rim, self._owned, self._moves).run()))
+            tasks.append(asyncio.create_task(ScanTask(whole, self._rim, self._owned, self._moves).run()))
         for factory in self._factories:
             service = factory()
             services.append(service)
@@ -329,9 +329,9 @@ class Engine:
         app.ends = dict(ends)
         total = 0
         for tp, end in ends.items():
-            ledger = consumer.ledgers.get(tp)
-            done = ledger.done if ledger is not None and ledger.done is not None else consumer._read_offset[tp]
-            if done is None and (ledger is None or not ledger.waiting):
+            tracker = consumer.trackers.get(tp)
+            done = tracker.done if tracker is not None and tracker.done is not None else consumer._read_offset[tp]
+            if done is None and (tracker is None or not tracker.waiting):
                 done = consumer._thread.fetch_position(tp)  # nothing was ever committed: a topic may begin late
             lag = max(0, end - (done or 0))
             total += lag

@@ -9,8 +9,8 @@ from typing import Any
 import aiokafka
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
-from streams.core.flows import Headers, Outgoing
-from streams.engine.lease import Lease
+from streams.core.flows import Headers, ProducerRecord
+from streams.engine.fence import Fence
 from streams.engine.settings import EngineSettings
 
 log = logging.getLogger("streams.engine")
@@ -32,7 +32,7 @@ class TooLarge(ValueError):  # noqa: N818
 class Output:
     """Appends batches to partitions and returns when they are durable, unless the lease is lost meanwhile."""
 
-    def __init__(self, settings: EngineSettings, lease: Lease) -> None:
+    def __init__(self, settings: EngineSettings, lease: Fence) -> None:
         self._settings = settings
         self._lease = lease
         self._producer = aiokafka.AIOKafkaProducer(
@@ -92,7 +92,7 @@ class Output:
         self._lease.check()
         return last
 
-    async def effects(self, partition: int, effects: Sequence[Outgoing]) -> dict[str, int]:
+    async def effects(self, partition: int, effects: Sequence[ProducerRecord]) -> dict[str, int]:
         """Write all, in order per topic, to the same partition of their topics; return how many went to each."""
         by_topic: defaultdict[str, list[Entry]] = defaultdict(list)
         for effect in effects:

@@ -1,6 +1,6 @@
 """What of Faust, mode and aiokafka the engine overrides, calls or relies upon without being promised it.
 
-``fingerprints`` says what is there now; ``tests/engine/test_pins.py`` says what was there when the engine was last
+``fingerprints`` says what is there now; ``tests/streams/engine/test_pins.py`` says what was there when the engine was last
 proved under torture. If they differ, read the difference, run ``make chaos``, and only then write the new ones down.
 """
 

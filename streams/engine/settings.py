@@ -88,5 +88,5 @@ class EngineSettings:
         return self.data_dir / self.app_id / self.worker
 
     @property
-    def lease_seconds(self) -> float:
+    def fence_seconds(self) -> float:
         return self.session_timeout * self.lease

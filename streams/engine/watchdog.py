@@ -18,7 +18,7 @@ GROUP_ERROR_PATIENCE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PartitionState:
     """How far one owned partition of a source topic is."""
 
     done: int | None
@@ -41,14 +41,14 @@ class Vitals:
     """A rebalance, a recovery, or the start, is under way."""
     progress: tuple[int, ...] = ()
     """Any number that changes while that goes on."""
-    standings: Mapping[TP, Standing] = field(default_factory=dict)
+    states: Mapping[TP, PartitionState] = field(default_factory=dict)
     beat_age: float = 0.0
     """Seconds since the event loop was last seen to run."""
     answer_age: float = 0.0
     """Seconds that a question to the consumer's thread has been without an answer; an error is one."""
 
 
-Verdict = tuple[Exit, str]
+Diagnosis = tuple[Exit, str]
 
 
 class Watchdog:
@@ -59,13 +59,13 @@ class Watchdog:
         self._stalled_after = stalled_after
         self._error_since: float | None = None
         self._progress: tuple[float, tuple[int, ...]] | None = None
-        self._standings: dict[TP, tuple[float, Standing]] = {}
+        self._standings: dict[TP, tuple[float, PartitionState]] = {}
 
-    def look(self, vitals: Vitals, now: float) -> Verdict | None:
+    def look(self, vitals: Vitals, now: float) -> Diagnosis | None:
         """Return why the worker must end, or ``None``."""
         return self._group(vitals, now) or self._stuck(vitals, now) or self._stalled(vitals, now)
 
-    def _group(self, vitals: Vitals, now: float) -> Verdict | None:
+    def _group(self, vitals: Vitals, now: float) -> Diagnosis | None:
         if vitals.group_error is None:
             self._error_since = None
             return None
@@ -75,7 +75,7 @@ class Watchdog:
             return None
         return Exit.GROUP_FAILED, f"the consumer group failed and nobody would notice: {vitals.group_error}"
 
-    def _stuck(self, vitals: Vitals, now: float) -> Verdict | None:
+    def _stuck(self, vitals: Vitals, now: float) -> Diagnosis | None:
         if not vitals.moving:
             self._progress = None
             return None
@@ -86,7 +86,7 @@ class Watchdog:
             return None
         return Exit.STUCK, f"a rebalance or recovery has made no progress for {age:.0f} s"
 
-    def _stalled(self, vitals: Vitals, now: float) -> Verdict | None:
+    def _stalled(self, vitals: Vitals, now: float) -> Diagnosis | None:
         if vitals.beat_age > self._stalled_after:
             return Exit.STALLED, f"the event loop has been blocked for {vitals.beat_age:.0f} s"
         if vitals.moving:
@@ -94,17 +94,17 @@ class Watchdog:
             return None
         if vitals.answer_age > self._stalled_after and vitals.beat_age < BEAT_PATIENCE:
             return Exit.STALLED, f"the consumer has not answered for {vitals.answer_age:.0f} s"
-        seen: dict[TP, tuple[float, Standing]] = {}
-        for tp, standing in vitals.standings.items():
-            if not standing.pending:
+        seen: dict[TP, tuple[float, PartitionState]] = {}
+        for tp, state in vitals.states.items():
+            if not state.pending:
                 continue
-            since, before = self._standings.get(tp, (now, standing))
+            since, before = self._standings.get(tp, (now, state))
             moved = (before.done, before.delivered, before.position) != (
-                standing.done,
-                standing.delivered,
-                standing.position,
+                state.done,
+                state.delivered,
+                state.position,
             )
-            seen[tp] = (now, standing) if moved else (since, before)
+            seen[tp] = (now, state) if moved else (since, before)
         self._standings = seen
         for (topic, partition), (since, _) in seen.items():
             if now - since >= self._stalled_after:

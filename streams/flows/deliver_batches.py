@@ -7,8 +7,8 @@ from connectors.ports import Accepted, Clock, Failure, ListingSink
 from schemas import topics
 from schemas.codec import decode_as, encode
 from schemas.delivery import Batch, DeliveryDue, DeliveryOutcome, DeliveryResult, DueReason
-from streams.core.flows import Outgoing, Record
-from streams.core.retry import Dead, Done, Ladder, Parked, Reason, Verdict, verdict
+from streams.core.flows import ProducerRecord, Record
+from streams.core.retry import Dead, Done, Ladder, Outcome, Parked, Reason, outcome_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class DeliverBatches:
         batch = decode_as(Batch, record.value)
         return batch.org, batch.sink, batch.connection, batch.property.id
 
-    async def perform(self, records: Sequence[Record]) -> Verdict:
+    async def perform(self, records: Sequence[Record]) -> Outcome:
         """POST the newest batch of those that wait; an older one of the same property is void."""
         batch = decode_as(Batch, records[-1].value)
         sink = self.sinks.get(batch.sink)
@@ -37,7 +37,7 @@ class DeliverBatches:
         self.told(batch, answer)
         if isinstance(answer, Accepted):
             return Done((self._outcome(batch, DeliveryResult.ACKNOWLEDGED, answer.status, None),))
-        follows = verdict(answer, batch.attempt, self.clock.now(), self.rungs)
+        follows = outcome_of(answer, batch.attempt, self.clock.now(), self.rungs)
         result = DeliveryResult.WAITING if isinstance(follows, Parked) else DeliveryResult.DEAD
         outcome = self._outcome(batch, result, answer.status, answer.detail)
         if isinstance(follows, Parked):
@@ -45,7 +45,7 @@ class DeliverBatches:
         assert isinstance(follows, Dead)
         return replace(follows, effects=(outcome,))
 
-    def _outcome(self, batch: Batch, result: DeliveryResult, status: int | None, detail: str | None) -> Outgoing:
+    def _outcome(self, batch: Batch, result: DeliveryResult, status: int | None, detail: str | None) -> ProducerRecord:
         outcome = DeliveryOutcome(
             org=batch.org,
             connection=batch.connection,
@@ -58,9 +58,9 @@ class DeliverBatches:
             status=status,
             detail=detail,
         )
-        return Outgoing(topics.OUTCOMES.name, batch.org.encode(), encode(outcome))
+        return ProducerRecord(topics.OUTCOMES.name, batch.org.encode(), encode(outcome))
 
-    def _again(self, batch: Batch) -> Outgoing:
+    def _again(self, batch: Batch) -> ProducerRecord:
         due = DeliveryDue(
             org=batch.org,
             connection=batch.connection,
@@ -71,4 +71,4 @@ class DeliverBatches:
             version=batch.version,
             attempt=batch.attempt,
         )
-        return Outgoing(topics.DUE.name, batch.org.encode(), encode(due))
+        return ProducerRecord(topics.DUE.name, batch.org.encode(), encode(due))

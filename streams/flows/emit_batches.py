@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from schemas.base import Record as Said
+from schemas.base import Model
 from schemas.delivery import DeliveryDue, DeliveryOutcome
 from streams.core import delivery
-from streams.core.flows import Applied, Record, Verdict, View
+from streams.core.flows import Disposition, FoldResult, Record, View
 from streams.core.offer import Offer, offer
 from streams.core.rows import Rows
 from streams.topology import RENT_ROLL
@@ -21,10 +21,10 @@ class EmitBatches:
     day: Callable[[str, str, datetime], date]
     """Calendar date at the properties of a connection (org, connection, moment)."""
 
-    def step(self, rows: Rows, views: Mapping[str, View], said: Said, record: Record, now: datetime) -> Applied:
+    def step(self, rows: Rows, views: Mapping[str, View], said: Model, record: Record, now: datetime) -> FoldResult:
         """Decide for one record; see `streams.core.delivery.apply`."""
         if not isinstance(said, DeliveryDue | DeliveryOutcome):
-            return Applied(Verdict.IGNORED)
+            return FoldResult(Disposition.IGNORED)
         roll = views[RENT_ROLL]
 
         def cut(org: str, connection: str, property_id: int) -> Offer | None:

@@ -9,10 +9,9 @@ from schemas import retry as header
 from schemas import topics
 from schemas.base import EntityKind
 from schemas.codec import decode_as, encode
-from schemas.pms import Notice
+from schemas.pms import FetchRequest
 from schemas.rent_roll import Page, PageItem
-from streams.core.flows import Outgoing, Record
-from streams.core.flows import Verdict as Ending
+from streams.core.flows import Disposition, ProducerRecord, Record
 from streams.core.rent_roll import item_of
 from streams.core.retry import Done
 from streams.core.sequence import FetchSequence
@@ -32,27 +31,27 @@ class FetchChanges:
 
     def key(self, record: Record) -> tuple[str, str, EntityKind, int | None]:
         """Tell which notices one call answers. Raises `schemas.codec.DecodeError`."""
-        notice = decode_as(Notice, record.value)
+        notice = decode_as(FetchRequest, record.value)
         return notice.org, notice.connection, notice.kind, notice.entity
 
     async def perform(self, records: Sequence[Record]) -> Done | Failure:
         """Fetch what these notices name and say what it is now."""
-        notices = [decode_as(Notice, record.value) for record in records]
+        notices = [decode_as(FetchRequest, record.value) for record in records]
         notice = notices[-1]
         connection = self.connections.get((notice.org, notice.connection))
         source = self.sources.get((notice.org, notice.connection))
         if notice.ignored is not None or notice.entity is None or source is None:
-            return Done(ending=Ending.IGNORED)
+            return Done(ending=Disposition.IGNORED)
         if connection is None or not connection.enabled:
-            return Done(ending=Ending.IGNORED)
+            return Done(ending=Disposition.IGNORED)
         seq = self.sequence.take(records[-1].partition, self.clock.now())
-        answer = await source.fetch(notice.kind, notice.entity, Priority.NOTICE)
+        answer = await source.fetch(notice.kind, notice.entity, Priority.WEBHOOK)
         if not isinstance(answer, Fetched):
             return answer
         return Done(tuple(pages(notice, answer, seq, min(one.received_at for one in notices), self.clock)))
 
 
-def pages(notice: Notice, answer: Fetched, seq: int, noticed_at: datetime, clock: Clock) -> list[Outgoing]:
+def pages(notice: FetchRequest, answer: Fetched, seq: int, seen_at: datetime, clock: Clock) -> list[ProducerRecord]:
     """Make one page for each kind of entity that the answer brought."""
     by_kind: dict[EntityKind, list[PageItem]] = {}
     for one in answer.items:
@@ -66,13 +65,13 @@ def pages(notice: Notice, answer: Fetched, seq: int, noticed_at: datetime, clock
             kind=kind,
             seq=seq,
             fetched_at=clock.now(),
-            noticed_at=noticed_at,
+            seen_at=seen_at,
             items=tuple(items),
         )
         made.append(page_out(page))
     return made
 
 
-def page_out(page: Page) -> Outgoing:
+def page_out(page: Page) -> ProducerRecord:
     """Write a page, with its sequence where a new owner finds it without decoding."""
-    return Outgoing(topics.CHANGES.name, page.org.encode(), encode(page), ((header.SEQ, str(page.seq).encode()),))
+    return ProducerRecord(topics.CHANGES.name, page.org.encode(), encode(page), ((header.SEQ, str(page.seq).encode()),))

@@ -9,8 +9,7 @@ from schemas import topics
 from schemas.codec import decode_as, encode
 from schemas.pms import SweepStep
 from schemas.rent_roll import SweepEnd
-from streams.core.flows import Outgoing, Record
-from streams.core.flows import Verdict as Ending
+from streams.core.flows import Disposition, ProducerRecord, Record
 from streams.core.retry import Done
 from streams.core.sequence import FetchSequence
 from streams.core.sweep import Read, Running, after, offsets, pages, sequences
@@ -39,7 +38,7 @@ class SweepAccounts:
         source, connection = self.sources.get(name), self.connections.get(name)
         now = self.clock.now()
         if source is None or connection is None or not connection.enabled or not self.running.admits(step, now):
-            return Done(ending=Ending.IGNORED)
+            return Done(ending=Disposition.IGNORED)
         wants = offsets(step, source.page_size)
         each = sequences(source.page_size)
         first = self.sequence.take(records[-1].partition, now, each * len(wants) + 1)
@@ -57,7 +56,7 @@ class SweepAccounts:
         following = after(step, brought, made, at)
         if isinstance(following, SweepEnd):
             self.running.ended(following)
-            last = Outgoing(topics.CHANGES.name, step.org.encode(), encode(following))
+            last = ProducerRecord(topics.CHANGES.name, step.org.encode(), encode(following))
         else:
-            last = Outgoing(topics.SWEEPS.name, step.org.encode(), encode(following))
+            last = ProducerRecord(topics.SWEEPS.name, step.org.encode(), encode(following))
         return Done((*(page_out(page) for page in made), last))

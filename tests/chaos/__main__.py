@@ -17,7 +17,7 @@ def broker(bootstrap: str | None) -> Iterator[str]:
     if bootstrap:
         yield bootstrap
         return
-    from streams.broker import EmbeddedKafka
+    from streams.local.embedded_kafka import EmbeddedKafka
 
     with tempfile.TemporaryDirectory(prefix="chaos-kafka-") as folder, EmbeddedKafka(Path(folder)) as kafka:
         yield kafka.bootstrap_servers

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Mapping
 
-from streams.core.flows import Batch, Outgoing, Step, View
+from streams.core.flows import ProducerRecord, RecordBatch, Step, View
 
 EVENT = struct.Struct("<QQ")
 ROW = struct.Struct("<QQQ")
@@ -26,7 +26,7 @@ def count(row: bytes | None, event: bytes) -> tuple[bytes, bool]:
     return ROW.pack(number, events + 1, total + amount), True
 
 
-def tally(echoes: str, batch: Batch, views: Mapping[str, View]) -> Step:
+def tally(echoes: str, batch: RecordBatch, views: Mapping[str, View]) -> Step:
     """Count every event, and say so once more to whoever listens (again, where it was counted before a crash)."""
     get = views["tally"].get
     rows: dict[bytes, bytes | None] = {}
@@ -37,11 +37,11 @@ def tally(echoes: str, batch: Batch, views: Mapping[str, View]) -> Step:
         row, new = count(rows.get(record.key) or get(record.key), record.value)
         if new:
             rows[record.key] = row
-        effects.append(Outgoing(echoes, record.key, record.value[: EVENT.size], (("of", b"tally"),)))
+        effects.append(ProducerRecord(echoes, record.key, record.value[: EVENT.size], (("of", b"tally"),)))
     return Step(rows, effects)
 
 
-def echo(batch: Batch, views: Mapping[str, View]) -> Step:
+def echo(batch: RecordBatch, views: Mapping[str, View]) -> Step:
     """Keep the highest number that was echoed; the row that it speaks of must be visible, or somebody was too early."""
     rows: dict[bytes, bytes | None] = {}
     for record in batch.records:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.broker import EmbeddedKafka
+from streams.local.embedded_kafka import EmbeddedKafka
 from tests.chaos.kafka import Load, drained, last_values, make_topics, wait_until
 from tests.chaos.tally import ROW, topics
 from tests.chaos.torture import Plan, Workers, torture

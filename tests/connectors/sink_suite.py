@@ -29,7 +29,7 @@ def unit(
             "id": unit_id,
             "code": code,
             "state": state,
-            "code_of_status": "vacant_unrented_ready" if state is UnitState.AVAILABLE else "occupied",
+            "status": "vacant_unrented_ready" if state is UnitState.AVAILABLE else "occupied",
             "is_available": state is UnitState.AVAILABLE,
             "base_rent": Decimal("1500.00"),
             **more,

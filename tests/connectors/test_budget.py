@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from connectors.budget import Budget, Limits
 from connectors.ports import Priority
 
-COMMAND, NOTICE, SWEEP = Priority
+COMMAND, WEBHOOK, SWEEP = Priority
 
 
 class MovableClock:
@@ -104,7 +104,7 @@ async def world() -> AsyncIterator[World]:
 
 async def test_never_more_than_ten_in_flight(world: World) -> None:
     for _ in range(25):
-        world.call(NOTICE, seconds=60)
+        world.call(WEBHOOK, seconds=60)
     await world.clock.advance(30)
 
     assert (world.most, world.budget.in_flight, world.budget.waiting) == (10, 10, 15)
@@ -115,7 +115,7 @@ async def test_never_more_than_ten_in_flight(world: World) -> None:
 
 async def test_never_more_than_ten_starts_in_any_second(world: World) -> None:
     for _ in range(35):
-        world.call(NOTICE, seconds=0.001)
+        world.call(WEBHOOK, seconds=0.001)
     await world.clock.advance(0.5)
     assert len(world.starts) == 10
     assert world.budget.used_ratio == 1.0
@@ -129,7 +129,7 @@ async def test_never_more_than_ten_starts_in_any_second(world: World) -> None:
 @pytest.mark.parametrize(("seconds", "next_start"), [(0.0, 101.0), (0.1, 101.1), (0.15, 101.15), (0.8, 101.15)])
 async def test_a_calls_second_begins_when_it_must_have_arrived(world: World, seconds: float, next_start: float) -> None:
     for _ in range(11):
-        world.call(NOTICE, seconds)
+        world.call(WEBHOOK, seconds)
     await world.clock.advance(5)
 
     assert [time for time, _, _ in world.starts] == [100.0] * 10 + [pytest.approx(next_start)]
@@ -161,9 +161,9 @@ def test_the_other_side_never_sees_eleven_in_a_second(calls: list[tuple[float, f
 
 async def test_commands_go_first_then_notices_then_sweeps_each_in_order(world: World) -> None:
     for _ in range(10):
-        world.call(NOTICE)
+        world.call(WEBHOOK)
     await settle()
-    for priority in (SWEEP, NOTICE, COMMAND, SWEEP, NOTICE, COMMAND):
+    for priority in (SWEEP, WEBHOOK, COMMAND, SWEEP, WEBHOOK, COMMAND):
         world.call(priority)
     await world.clock.advance(5)
 
@@ -176,20 +176,20 @@ async def test_a_sweep_leaves_room_for_a_notice(world: World) -> None:
     await world.clock.advance(5)
     assert world.budget.in_flight == 8
 
-    world.call(NOTICE, seconds=60)
+    world.call(WEBHOOK, seconds=60)
     world.call(COMMAND, seconds=60)
     await settle()
-    assert world.started()[-2:] == [NOTICE, COMMAND]
+    assert world.started()[-2:] == [WEBHOOK, COMMAND]
 
 
 async def test_a_sweep_of_quick_calls_leaves_a_start_in_every_second(world: World) -> None:
     for _ in range(30):
         world.call(SWEEP)
     await world.clock.advance(0.3)
-    world.call(NOTICE)
+    world.call(WEBHOOK)
     await settle()
 
-    assert world.started() == [SWEEP] * 9 + [NOTICE]
+    assert world.started() == [SWEEP] * 9 + [WEBHOOK]
     await world.clock.advance(10)
     assert len(world.starts) == 31
     assert world.keeps_the_limits()
@@ -209,7 +209,7 @@ async def test_a_429_pauses_everyone(world: World) -> None:
 
 async def test_a_pause_that_comes_while_others_wait_holds_them_too(world: World) -> None:
     for _ in range(12):
-        world.call(NOTICE)
+        world.call(WEBHOOK)
     await settle()
     world.budget.slow_down(7)
     await world.clock.advance(6.9)
@@ -220,8 +220,8 @@ async def test_a_pause_that_comes_while_others_wait_holds_them_too(world: World)
 
 
 async def test_who_leaves_the_queue_takes_nobodys_place(world: World) -> None:
-    held = [world.call(NOTICE, seconds=60) for _ in range(10)]
-    impatient, patient = world.call(NOTICE, seconds=60), world.call(NOTICE, seconds=60)
+    held = [world.call(WEBHOOK, seconds=60) for _ in range(10)]
+    impatient, patient = world.call(WEBHOOK, seconds=60), world.call(WEBHOOK, seconds=60)
     await world.clock.advance(5)
     impatient.cancel()
     held[0].cancel()
@@ -232,9 +232,9 @@ async def test_who_leaves_the_queue_takes_nobodys_place(world: World) -> None:
 
 
 async def test_who_is_cancelled_in_the_moment_of_admission_gives_the_room_back(world: World) -> None:
-    held = [world.call(NOTICE, seconds=60) for _ in range(10)]
+    held = [world.call(WEBHOOK, seconds=60) for _ in range(10)]
     await world.clock.advance(5)
-    waiting = world.call(NOTICE, seconds=60)
+    waiting = world.call(WEBHOOK, seconds=60)
     await settle()
     held[0].cancel()
     await asyncio.sleep(0)  # the room is given to `waiting`, which has not run yet
@@ -242,14 +242,14 @@ async def test_who_is_cancelled_in_the_moment_of_admission_gives_the_room_back(w
     await settle()
     assert world.budget.in_flight == 9
 
-    world.call(NOTICE, seconds=60)
+    world.call(WEBHOOK, seconds=60)
     await settle()
     assert world.budget.in_flight == 10
 
 
 async def test_a_call_that_raises_gives_the_room_back(world: World) -> None:
     with pytest.raises(ZeroDivisionError):
-        async with world.budget.slot(NOTICE):
+        async with world.budget.slot(WEBHOOK):
             raise ZeroDivisionError
 
     assert world.budget.in_flight == 0

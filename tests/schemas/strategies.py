@@ -8,9 +8,9 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from hypothesis import strategies as st
 
-from schemas.base import Record
+from schemas.base import Model
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=Model)
 
 LONGS = st.integers(-(2**63), 2**63 - 1)
 INSTANTS = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001 -- hypothesis adds the zone
@@ -37,7 +37,7 @@ def _of(hint: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:  # noqa: PLR0
         return amounts(digits, 2)
     if issubclass(hint, StrEnum):
         return st.sampled_from(list(hint))
-    if issubclass(hint, Record):
+    if issubclass(hint, Model):
         return records(hint)
     scalars: dict[Any, st.SearchStrategy[Any]] = {
         bool: st.booleans(),

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from schemas import __main__ as committing
 from schemas.avro import schema_of
-from schemas.base import Half, Instant, Money, Record
+from schemas.base import Half, Instant, Model, Money
 from schemas.codec import RECORDS, committed, head_of
 
 
@@ -22,7 +22,7 @@ class Colour(StrEnum):
     RED = "red"
 
 
-class Nested(Record):
+class Nested(Model):
     id: int
     colour: Colour = Colour.UNKNOWN
 
@@ -46,7 +46,7 @@ NESTED = {
 
 def declared(hint: Any, default: Any = ...) -> dict[str, Any]:
     """The Avro field of a record that has one field of this type."""
-    record = type("Probe", (Record,), {"__annotations__": {"it": hint}, **({} if default is ... else {"it": default})})
+    record = type("Probe", (Model,), {"__annotations__": {"it": hint}, **({} if default is ... else {"it": default})})
     (field,) = schema_of(record)["fields"]
     found: dict[str, Any] = field
     return found
@@ -109,7 +109,7 @@ def test_a_default_is_written_as_json(hint: Any, default: Any, avro: Any) -> Non
 
 
 def test_a_named_type_stands_in_place_once_and_by_name_afterwards() -> None:
-    class Twice(Record):
+    class Twice(Model):
         one: Nested
         two: Nested | None = None
         colour: Colour
@@ -167,12 +167,12 @@ def test_a_default_factory_is_refused() -> None:
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
-def test_a_derived_schema_is_one_that_fastavro_takes(record: type[Record]) -> None:
+def test_a_derived_schema_is_one_that_fastavro_takes(record: type[Model]) -> None:
     fastavro.parse_schema(schema_of(record))
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
-def test_todays_writer_is_committed(record: type[Record]) -> None:
+def test_todays_writer_is_committed(record: type[Model]) -> None:
     """``make avsc`` was run after the last change of a record."""
     assert schema_of(record) in [schema for path, schema in committed() if path.startswith(f"{record.__name__}/")]
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.avro import schema_of
-from schemas.base import Record
+from schemas.base import Model
 from schemas.binary import reader_of, writer_of
 from schemas.codec import RECORDS
 from tests.schemas.strategies import records
@@ -18,13 +18,13 @@ every_record = pytest.mark.parametrize("record", RECORDS, ids=lambda record: rec
 
 
 @every_record
-def test_the_bytes_are_those_of_fastavro(record: type[Record]) -> None:
+def test_the_bytes_are_those_of_fastavro(record: type[Model]) -> None:
     """Bit for bit: rows that fastavro wrote are compared with rows that this wrote."""
     schema, write = fastavro.parse_schema(schema_of(record)), writer_of(record)
 
     @FEW
     @given(records(record))
-    def law(said: Record) -> None:
+    def law(said: Model) -> None:
         ours, theirs = bytearray(), BytesIO()
         write(said, ours)
         fastavro.schemaless_writer(theirs, schema, said.model_dump(), disable_tuple_notation=True)
@@ -34,13 +34,13 @@ def test_the_bytes_are_those_of_fastavro(record: type[Record]) -> None:
 
 
 @every_record
-def test_what_is_read_is_what_validation_would_have_made(record: type[Record]) -> None:
+def test_what_is_read_is_what_validation_would_have_made(record: type[Model]) -> None:
     """The same values of the same types, and a record that can be copied, compared and printed like any other."""
     schema, write, read = fastavro.parse_schema(schema_of(record)), writer_of(record), reader_of(record)
 
     @FEW
     @given(records(record))
-    def law(said: Record) -> None:
+    def law(said: Model) -> None:
         body = bytearray(b"head")
         write(said, body)
         plain = fastavro.schemaless_reader(BytesIO(bytes(body[4:])), schema, None)
@@ -55,13 +55,13 @@ def test_what_is_read_is_what_validation_would_have_made(record: type[Record]) -
 
 
 @every_record
-def test_what_the_fast_way_takes_the_slow_way_takes_alike(record: type[Record]) -> None:
+def test_what_the_fast_way_takes_the_slow_way_takes_alike(record: type[Model]) -> None:
     """However the bytes were damaged: where it does not raise, it says what fastavro and pydantic say."""
     schema, write, read = fastavro.parse_schema(schema_of(record)), writer_of(record), reader_of(record)
 
     @FEW
     @given(records(record), st.data())
-    def law(said: Record, draw: st.DataObject) -> None:
+    def law(said: Model, draw: st.DataObject) -> None:
         whole = bytearray()
         write(said, whole)
         at = draw.draw(st.integers(0, len(whole)))
@@ -80,7 +80,7 @@ def test_what_the_fast_way_takes_the_slow_way_takes_alike(record: type[Record]) 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
 def test_a_number_that_no_reader_could_read_is_not_written(number: int) -> None:
-    class Counted(Record):
+    class Counted(Model):
         count: int
 
     with pytest.raises(OverflowError):

@@ -17,10 +17,10 @@ from pydantic import create_model
 
 from schemas import codec
 from schemas.avro import schema_of
-from schemas.base import Record
+from schemas.base import Model
 from schemas.codec import MAGIC, RECORDS, DecodeError, committed, decode, decode_as, encode, head_of
 from schemas.delivery import DeliveryDue, DueReason
-from schemas.pms import Notice, NoticeOrigin
+from schemas.pms import FetchOrigin, FetchRequest
 from schemas.rent_roll import LeaseSnapshot, LeaseStatus, UnitSnapshot
 from tests.schemas.strategies import data, records
 
@@ -40,7 +40,7 @@ def written(schema: Any, value: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def knowing(record: type[Record], schema: Any) -> Iterator[None]:
+def knowing(record: type[Model], schema: Any) -> Iterator[None]:
     """As if this writer of a record had been committed."""
     readers, head = codec._readers(), head_of(schema)
     before = readers.get(head)
@@ -72,12 +72,12 @@ def test_no_two_records_share_a_head() -> None:
 
 
 @every_record
-def test_what_is_written_is_read_as_it_was(record: type[Record]) -> None:
+def test_what_is_written_is_read_as_it_was(record: type[Model]) -> None:
     """Encode and decode are each other's inverse, and equal records have equal bytes."""
 
     @FEW
     @given(records(record))
-    def law(said: Record) -> None:
+    def law(said: Model) -> None:
         value = encode(said)
         assert decode(value) == said
         assert encode(decode(value)) == value
@@ -101,7 +101,7 @@ def test_equal_amounts_and_moments_have_equal_bytes() -> None:
 def test_a_record_that_does_not_stand_alone_is_not_encoded_as_another() -> None:
     """A class outside the list has a head of its own that no reader knows."""
 
-    class Stranger(Record):
+    class Stranger(Model):
         id: int
 
     with pytest.raises(DecodeError, match="fingerprint"):
@@ -161,7 +161,7 @@ def test_a_writer_of_yesterday_that_lacks_a_field_is_read_with_its_default() -> 
             kept: dict[str, Any] = {
                 other: (info.annotation, info) for other, info in record.model_fields.items() if other != name
             }
-            older = schema_of(create_model(record.__name__, __base__=Record, **kept))
+            older = schema_of(create_model(record.__name__, __base__=Model, **kept))
             with knowing(record, older):
                 found = decode(written(older, sample(older)))
             assert type(found) is record
@@ -208,7 +208,7 @@ def _enums(kind: Any) -> list[dict[str, Any]]:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, Record):
+    if isinstance(value, Model):
         for name in type(value).model_fields:
             yield from _leaves(getattr(value, name))
     elif isinstance(value, tuple):
@@ -238,7 +238,7 @@ def sentence(value: bytes | None) -> str:
     return str(caught.value)
 
 
-def outcome(value: bytes) -> Record | str:
+def outcome(value: bytes) -> Model | str:
     """The record, or the sentence."""
     try:
         return decode(value)
@@ -285,12 +285,12 @@ def test_any_bytes_end_in_a_record_or_a_sentence(value: bytes) -> None:
 
 
 @every_record
-def test_a_damaged_record_ends_in_a_record_or_a_sentence(record: type[Record]) -> None:
+def test_a_damaged_record_ends_in_a_record_or_a_sentence(record: type[Model]) -> None:
     """A bit flipped, a piece taken out, a piece put in; and what ends early or goes on is never taken."""
 
     @FEW
     @given(records(record), st.data())
-    def law(said: Record, draw: st.DataObject) -> None:
+    def law(said: Model, draw: st.DataObject) -> None:
         value = encode(said)
         at = draw.draw(st.integers(0, len(value) - 1))
         other = draw.draw(st.binary(max_size=4))
@@ -305,12 +305,12 @@ def test_a_damaged_record_ends_in_a_record_or_a_sentence(record: type[Record]) -
 def test_a_notice_keeps_its_body_byte_for_byte() -> None:
     """What a signature was made over is what a person sees later."""
     body = bytes(range(256))
-    notice = Notice(
+    notice = FetchRequest(
         org="o",
         connection="c",
-        origin=NoticeOrigin.WEBHOOK,
+        origin=FetchOrigin.WEBHOOK,
         event="Rental.Updated",
         received_at=datetime(2026, 1, 1, tzinfo=UTC),
         body=body,
     )
-    assert decode_as(Notice, encode(notice)).body == body
+    assert decode_as(FetchRequest, encode(notice)).body == body

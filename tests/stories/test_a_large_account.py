@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from connectors.buildium.standin import Portfolio, bulk_portfolio
 from connectors.ports import Clock
-from streams.demo import ZONE
+from streams.local.demo import ZONE
 from tests.world import Since, receiver_is_equal, rent_told, sweep
 from tests.world.cluster import ClusterWorld, cluster
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from streams.demo import stage_env
+from streams.local.demo import stage_env
 from tests.world.cluster import ClusterWorld, Process, free_port
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from streams.broker import EmbeddedKafka
+from streams.local.embedded_kafka import EmbeddedKafka
 from tests.world import pick, receiver_is_equal, rent_told, sweep
 from tests.world.cluster import ClusterWorld, cluster
 

@@ -9,7 +9,7 @@ import pytest
 
 from schemas import topics
 from schemas.base import EntityKind
-from schemas.topics import FLOWING, TopicSpec
+from schemas.topics import TOPICS, TopicSpec
 from streams import topology
 from streams.core.rent_roll import STAGES
 from streams.topology import APP, DELIVERIES, FLOWS, RENT_ROLL, Flow, Kind, all_topics, groups, redeliveries
@@ -18,11 +18,11 @@ from tests.streams.core.test_rent_roll import end, fold, lease, page, swept, uni
 ROOT = Path(__file__).resolve().parents[2]
 DELAYS = ("1m", "2m", "5m", "10m")
 ALL = (*FLOWS, *redeliveries(DELAYS))
-TOPICS = tuple(all_topics(DELAYS))
+ALL_TOPICS = tuple(all_topics(DELAYS))
 OF_KIND = {kind: tuple(one for one in ALL if one.kind is kind) for kind in Kind}
 
 each_flow = pytest.mark.parametrize("flow", ALL, ids=lambda flow: flow.name)
-each_topic = pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+each_topic = pytest.mark.parametrize("topic", ALL_TOPICS, ids=lambda topic: topic.name)
 
 
 def readers(topic: TopicSpec) -> list[Flow]:
@@ -46,9 +46,9 @@ def test_a_table_has_one_writer_and_it_is_a_fold() -> None:
 @each_flow
 def test_a_flow_looks_at_tables_that_are_there_and_that_its_kind_may_see(flow: Flow) -> None:
     """A call and an ingress have none: they run outside the owner of the table's partition."""
-    assert {*flow.looks_at} <= {*topology.tables()}
-    assert flow.table not in flow.looks_at
-    if flow.looks_at:
+    assert {*flow.views} <= {*topology.tables()}
+    assert flow.table not in flow.views
+    if flow.views:
         assert flow.kind in (Kind.FOLD, Kind.SCAN)
 
 
@@ -88,18 +88,18 @@ def test_what_waited_comes_back_to_where_it_is_decided_again() -> None:
 
 @each_flow
 def test_a_flow_names_topics_of_the_catalogue_only(flow: Flow) -> None:
-    catalogue = {*FLOWING, *(topics.rung(delay) for delay in DELAYS)}
+    catalogue = {*TOPICS, *(topics.rung(delay) for delay in DELAYS)}
     assert {*flow.reads, *flow.says} <= catalogue
 
 
 def test_every_topic_of_the_catalogue_is_made() -> None:
     """Once, with its rungs and changelogs."""
-    names = [topic.name for topic in TOPICS]
+    names = [topic.name for topic in ALL_TOPICS]
     assert len(set(names)) == len(names)
-    assert {topic.name for topic in FLOWING} < set(names)
+    assert {topic.name for topic in TOPICS} < set(names)
     declared = [value for value in vars(topics).values() if isinstance(value, TopicSpec)]
-    assert sorted(one.name for one in declared) == sorted(one.name for one in FLOWING)
-    assert set(names) - {topic.name for topic in FLOWING} == changelogs() | {f"retry.{delay}" for delay in DELAYS}
+    assert sorted(one.name for one in declared) == sorted(one.name for one in TOPICS)
+    assert set(names) - {topic.name for topic in TOPICS} == changelogs() | {f"retry.{delay}" for delay in DELAYS}
 
 
 @each_topic
@@ -166,7 +166,7 @@ def test_one_group_owns_all_the_reading_of_an_account() -> None:
     assert all(len(owners) <= 1 for owners in ports.values())
     assert {name: found[f"redeliver.{name}"] for name in DELAYS} == {name: (f"retry.{name}",) for name in DELAYS}
     assert sorted(name for names in found.values() for name in names) == sorted(
-        topic.name for topic in TOPICS if readers(topic)
+        topic.name for topic in ALL_TOPICS if readers(topic)
     )
 
 
@@ -223,12 +223,12 @@ def test_the_tables_that_a_flow_reads_are_those_that_it_declares(flow: Flow) -> 
         for node in ast.walk(tree(f"streams/flows/{flow.name}.py"))
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Name) and node.slice.id in tables
     }
-    assert seen == {*flow.looks_at}
+    assert seen == {*flow.views}
 
 
 def test_no_name_of_a_topic_is_written_outside_the_catalogue() -> None:
     """A literal would not move with it."""
-    names = {topic.name for topic in FLOWING}
+    names = {topic.name for topic in TOPICS}
     for folder in ("streams", "connectors", "schemas"):
         for path in (ROOT / folder).rglob("*.py"):
             if path == ROOT / "schemas" / "topics.py":
@@ -267,7 +267,7 @@ def test_the_page_of_the_topology_is_current() -> None:
 
 def test_the_page_shows_every_flow_topic_and_table() -> None:
     page_of = topology.markdown(DELAYS)
-    for name in (*(flow.name for flow in ALL), *(topic.name for topic in TOPICS)):
+    for name in (*(flow.name for flow in ALL), *(topic.name for topic in ALL_TOPICS)):
         assert f"| `{name}` |" in page_of
     for table in topology.tables():
         assert f"[({table})]" in page_of

@@ -31,11 +31,11 @@ from connectors.ports import Clock
 from connectors.rentsync.standin import RentSyncStandIn
 from connectors.serving import running
 from streams import topology
+from streams.backends.admin import TopicAdmin
+from streams.backends.ports import ConsumedRecord, partition_of
 from streams.core.flows import Record
-from streams.demo import ZONE, stage_env
-from streams.processes import FROM_PARENT
-from streams.shells.log import Arrived, partition_of
-from streams.topic_admin import TopicAdmin
+from streams.local.demo import ZONE, stage_env
+from streams.local.processes import FROM_PARENT
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
@@ -165,7 +165,7 @@ class Tap:
     def __init__(self, servers: str, prefix: str, names: Sequence[str]) -> None:
         self._prefix = prefix
         self.partitions = [aiokafka.TopicPartition(prefix + name, n) for name in names for n in range(PARTITIONS)]
-        self.records: defaultdict[str, list[Arrived]] = defaultdict(list)
+        self.records: defaultdict[str, list[ConsumedRecord]] = defaultdict(list)
         self._consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False)
         self._reading: asyncio.Task[None] | None = None
 
@@ -188,7 +188,9 @@ class Tap:
                     for one in found:
                         name = one.topic.removeprefix(self._prefix)
                         self.records[name].append(
-                            Arrived(name, one.partition, one.offset, one.timestamp, one.key, one.value, one.headers)
+                            ConsumedRecord(
+                                name, one.partition, one.offset, one.timestamp, one.key, one.value, one.headers
+                            )
                         )
 
     async def ends(self) -> Mapping[Any, int]:

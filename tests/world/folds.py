@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
 from streams import topology
-from streams.core.flows import Batch, View
-from streams.parts import ScanPart, World, folds, scans
-from streams.shells.fold import Fold
-from streams.shells.log import Partition
-from streams.shells.memory import MemoryLog
+from streams.backends.memory import MemoryBackend
+from streams.backends.ports import Partition
+from streams.core.flows import RecordBatch, View
+from streams.runners.fold import Fold
+from streams.wiring import Dependencies, ScanPart, folds, scans
 from tests.streams.core.views import MemoryView
 
 Tables = dict[tuple[str, int], MemoryView]
@@ -18,7 +18,7 @@ Tables = dict[tuple[str, int], MemoryView]
 class MemoryFolds:
     """One member of the folds' group: rows durable, then effects, then the commit."""
 
-    def __init__(self, world: World, log: MemoryLog, tables: Tables) -> None:
+    def __init__(self, world: Dependencies, log: MemoryBackend, tables: Tables) -> None:
         self._world = world
         self._tables = tables
         self._log = log
@@ -61,7 +61,7 @@ class MemoryFolds:
 
     async def _batch(self, partition: Partition, records: Sequence[object]) -> None:
         fold = self._folds[partition.topic]
-        batch = Batch(partition.topic, partition.partition, records)  # type: ignore[arg-type]
+        batch = RecordBatch(partition.topic, partition.partition, records)  # type: ignore[arg-type]
         step = fold(batch, self._views(partition.partition))
         await self._log.alive(asyncio.sleep(0))
         table = topology.flow(fold.name).table

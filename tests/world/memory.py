@@ -21,15 +21,15 @@ from connectors.rentsync.settings import RentSyncSettings
 from connectors.rentsync.sink import RentSyncSink
 from connectors.rentsync.standin import RentSyncStandIn
 from schemas import topics
-from schemas.base import Record as Said
+from schemas.base import Model
 from schemas.codec import encode
 from schemas.delivery import Batch
 from streams import topology
-from streams.core.flows import Outgoing, Record
+from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock
+from streams.core.flows import ProducerRecord, Record
 from streams.core.retry import ladder
-from streams.parts import World, calls, redeliveries
-from streams.shells.memory import MemoryBroker, MemoryLog, MovableClock
-from streams.shells.service import Runs
+from streams.runners.service import Runnable
+from streams.wiring import Dependencies, calls, redeliveries
 from tests.world.folds import MemoryFolds, Tables
 
 DELAYS = ("1m", "2m", "5m", "10m")
@@ -83,7 +83,7 @@ class Recorder:
         for name, number in counts.items():
             self.facts[name] = self.facts.get(name, 0) + number
 
-    def said(self, flow: str, said: Said) -> None:
+    def said(self, flow: str, said: Model) -> None:
         pass
 
     def told(self, batch: Batch, answer: Accepted | Failure) -> None:
@@ -98,7 +98,7 @@ class Worker:
     """One worker: its connection to the log and everything that runs on it."""
 
     def __init__(self, world: "MemoryWorld") -> None:
-        self.log = MemoryLog(world.broker)
+        self.log = MemoryBackend(world.broker)
         client = open_client(allow_private=True, transport=world.to_buildium)
         source = BuildiumSource(
             client,
@@ -115,7 +115,7 @@ class Worker:
         sink = RentSyncSink(
             settings, world.clock, open_client(allow_private=True, transport=Near(world.rentsync.app, world.clock))
         )
-        parts = World(
+        parts = Dependencies(
             connections=(Connection("default", "buildium", "buildium", enabled=True, timezone=ZONE),),
             sources={("default", "buildium"): source},
             sinks=(sink,),
@@ -126,7 +126,7 @@ class Worker:
             sweep_every=900.0,
             linger=0.5,
         )
-        shells: tuple[Runs, ...] = (
+        shells: tuple[Runnable, ...] = (
             MemoryFolds(parts, self.log, world.tables),
             *calls(parts, self.log),
             *redeliveries(parts, self.log),
@@ -191,10 +191,10 @@ class MemoryWorld:
             ]
             notice = self._reader.read(headers, body, self.clock.now())
             assert not isinstance(notice, Refused), notice
-            self.broker.append(Outgoing(topics.WEBHOOKS.name, notice.org.encode(), encode(notice)))
+            self.broker.append(ProducerRecord(topics.WEBHOOKS.name, notice.org.encode(), encode(notice)))
 
     async def put(self, topic: str, value: bytes) -> None:
-        self.broker.append(Outgoing(topic, b"default", value))
+        self.broker.append(ProducerRecord(topic, b"default", value))
 
     def read(self, topic: str) -> Sequence[Record]:
         return self.broker.read(topic)

@@ -20,11 +20,11 @@ class Event:
 
     name: str
     ids: Mapping[str, int]
-    happened_at: datetime
+    occurred_at: datetime
 
     def body(self, account: int) -> bytes:
         """As it is posted: compact, with seven digits behind the second."""
-        at = self.happened_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "0Z"
+        at = self.occurred_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "0Z"
         event = {"EventName": self.name, "EventDateTime": at, "AccountId": account, **self.ids}
         return json.dumps(event, separators=(",", ":")).encode()
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from connectors.buildium.standin import Event, Webhooks, seed_portfolio
 from connectors.buildium.webhook import BuildiumWebhooks
 from schemas.base import EntityKind
-from schemas.pms import Notice
+from schemas.pms import FetchRequest
 from tests.connectors.buildium.test_standin import SetClock
 
 HAPPENED = datetime(2025, 11, 22, 11, 59, 1, 123456, UTC)
@@ -22,7 +22,7 @@ class Receiver:
     def __init__(self, clock: SetClock, *statuses: int | None) -> None:
         self.clock = clock
         self.statuses = list(statuses)
-        self.notices: list[Notice] = []
+        self.notices: list[FetchRequest] = []
         self.at: list[datetime] = []
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -32,7 +32,7 @@ class Receiver:
         if status is None:
             raise httpx.ReadTimeout("late")
         notice = reader.read([(k.lower(), v) for k, v in request.headers.raw], request.content, self.clock.now())
-        assert isinstance(notice, Notice), notice
+        assert isinstance(notice, FetchRequest), notice
         if status < 300:
             self.notices.append(notice)
         return httpx.Response(status)
@@ -58,7 +58,7 @@ async def test_an_edit_arrives_as_a_notice_of_its_entity() -> None:
 
     (notice,) = receiver.notices
     assert (notice.event, notice.kind, notice.entity) == ("RentalUnit.Updated", EntityKind.UNIT, unit)
-    assert notice.happened_at == clock.now()
+    assert notice.occurred_at == clock.now()
     assert json.loads(notice.body)["AccountId"] == 123_456
 
 

@@ -215,7 +215,7 @@ async def test_a_budget_that_is_shared_outlives_the_source() -> None:
     source = BuildiumSource.open(BuildiumSettings.read({}), clock, budget=budget)
     assert source.budget is budget
     await source.aclose()
-    async with budget.slot(Priority.NOTICE):
+    async with budget.slot(Priority.WEBHOOK):
         assert budget.in_flight == 1
 
 

@@ -14,7 +14,7 @@ from connectors.buildium.signature import sign
 from connectors.buildium.webhook import BuildiumWebhooks, instant
 from connectors.ports import Refused, WebhookReader
 from schemas.base import EntityKind
-from schemas.pms import Notice, NoticeOrigin
+from schemas.pms import FetchOrigin, FetchRequest
 from tests.connectors import UNHURRIED
 
 NOW = datetime(2025, 11, 22, 12, 0, tzinfo=UTC)
@@ -50,7 +50,7 @@ def headers(body: bytes, secret: SecretStr = SECRET) -> list[tuple[bytes, bytes]
     ]
 
 
-def read(body: bytes | dict[str, Any], port: WebhookReader | None = None) -> Notice | Refused:
+def read(body: bytes | dict[str, Any], port: WebhookReader | None = None) -> FetchRequest | Refused:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return (port or reader()).read(headers(raw), raw, NOW)
 
@@ -76,7 +76,7 @@ def test_what_a_rent_roll_needs_is_read(family: str, kind: EntityKind, field: st
     assert EVENTS[f"{family}.Created"] == Reads(kind, field)
     notice = read({"EventName": f"{family}.Created", "AccountId": 1, field: 23, "TenantId": 23})
 
-    assert isinstance(notice, Notice)
+    assert isinstance(notice, FetchRequest)
     assert (notice.kind, notice.entity, notice.ignored) == (kind, 23, None)
 
 
@@ -84,7 +84,7 @@ def test_everything_else_is_kept_and_says_why_it_is_let_pass() -> None:
     for name, rule in EVENTS.items():
         if isinstance(rule, Ignores):
             notice = read({"EventName": name, "EventDateTime": "2022-05-10T15:12:46Z", "AccountId": 1})
-            assert isinstance(notice, Notice)
+            assert isinstance(notice, FetchRequest)
             assert (notice.event, notice.kind, notice.entity, notice.ignored) == (
                 name,
                 EntityKind.UNKNOWN,
@@ -99,14 +99,14 @@ def test_a_webhook_becomes_a_notice_with_its_bytes() -> None:
         b'"AccountId":123456,"PropertyId":23}'
     )
 
-    assert read(body) == Notice(
+    assert read(body) == FetchRequest(
         org="acme",
         connection="buildium",
-        origin=NoticeOrigin.WEBHOOK,
+        origin=FetchOrigin.WEBHOOK,
         event="Rental.Updated",
         kind=EntityKind.PROPERTY,
         entity=23,
-        happened_at=datetime(2022, 5, 10, 15, 12, 46, 231765, UTC),
+        occurred_at=datetime(2022, 5, 10, 15, 12, 46, 231765, UTC),
         received_at=NOW,
         body=body,
     )
@@ -115,14 +115,14 @@ def test_a_webhook_becomes_a_notice_with_its_bytes() -> None:
 def test_an_event_that_nobody_knows_is_kept() -> None:
     notice = read({"EventName": "RentalOwner.Created", "RentalOwnerId": 4})
 
-    assert isinstance(notice, Notice)
+    assert isinstance(notice, FetchRequest)
     assert (notice.ignored, notice.kind) == ("unknown event", EntityKind.UNKNOWN)
 
 
 def test_a_disabled_connection_takes_events_and_ignores_them() -> None:
     for name, more in (("RentalUnit.Updated", {"UnitId": 5}), ("Task.Created", {}), ("New.Event", {})):
         notice = read({"EventName": name, **more}, reader(enabled=False))
-        assert isinstance(notice, Notice)
+        assert isinstance(notice, FetchRequest)
         assert notice.ignored == "disabled"
 
 
@@ -205,7 +205,7 @@ VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | 
 @given(st.binary(max_size=200), st.lists(st.tuples(st.binary(max_size=30), st.binary(max_size=30)), max_size=4))
 def test_no_bytes_make_it_raise(body: bytes, given_headers: list[tuple[bytes, bytes]]) -> None:
     assert isinstance(reader().read(given_headers, body, NOW), Refused)
-    assert isinstance(read(body), (Notice, Refused))
+    assert isinstance(read(body), (FetchRequest, Refused))
 
 
 @UNHURRIED
@@ -213,4 +213,4 @@ def test_no_bytes_make_it_raise(body: bytes, given_headers: list[tuple[bytes, by
 def test_no_signed_event_makes_it_raise(name: str, entity: Any, when: Any) -> None:
     event = {"EventName": name, "EventDateTime": when, "UnitId": entity, "LeaseId": entity, "PropertyId": entity}
 
-    assert isinstance(read(event), (Notice, Refused))
+    assert isinstance(read(event), (FetchRequest, Refused))

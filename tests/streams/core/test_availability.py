@@ -21,7 +21,7 @@ from schemas.rent_roll import (
     TenantStatus,
     UnitSnapshot,
 )
-from streams.core.availability import TOLD, Doubt, Standing, Status, standing, turning_days, when
+from streams.core.availability import UNIT_STATES, Availability, Doubt, Status, availability, dates_of_change, when
 
 DAY = date(2026, 3, 10)
 LONG_AGO, YESTERDAY, TOMORROW = date(2025, 1, 1), DAY - timedelta(1), DAY + timedelta(1)
@@ -73,8 +73,10 @@ def coming(number: int = 200, *tenants: int, starts: date = IN_JUNE, **more: Any
     )
 
 
-def stands(*leases: LeaseSnapshot, day: date = DAY, listing: ListingSnapshot | None = None, **more: Any) -> Standing:
-    return standing(UNIT, leases, listing, BUILDING, day, **more)
+def stands(
+    *leases: LeaseSnapshot, day: date = DAY, listing: ListingSnapshot | None = None, **more: Any
+) -> Availability:
+    return availability(UNIT, leases, listing, BUILDING, day, **more)
 
 
 TWO = ((7, CURRENT), (8, CURRENT))
@@ -211,29 +213,29 @@ def test_a_unit_that_is_gone_or_whose_property_sleeps_is_not_offered(leases: lis
     """Whatever its leases say; gone goes before inactive."""
     asleep = BUILDING.model_copy(update={"is_active": False})
     listing = ListingSnapshot(unit_id=1, available_on=IN_JUNE)
-    assert standing(UNIT, leases, listing, asleep, DAY).status is Status.EXCLUDED
+    assert availability(UNIT, leases, listing, asleep, DAY).status is Status.EXCLUDED
     for building in (BUILDING, asleep):
-        found = standing(UNIT, leases, listing, building, DAY, gone=True)
+        found = availability(UNIT, leases, listing, building, DAY, gone=True)
         assert (found.status, found.available_on, found.when_available) == (Status.REMOVED, None, None)
 
 
 def test_a_receiver_hears_of_four_states() -> None:
     """Available are exactly the three that are advertised; each status has its state."""
-    assert set(TOLD) == set(Status)
-    assert {status for status, state in TOLD.items() if state is UnitState.AVAILABLE} == ADVERTISED
-    assert {status for status, state in TOLD.items() if state is UnitState.RENTED} == {
+    assert set(UNIT_STATES) == set(Status)
+    assert {status for status, state in UNIT_STATES.items() if state is UnitState.AVAILABLE} == ADVERTISED
+    assert {status for status, state in UNIT_STATES.items() if state is UnitState.RENTED} == {
         Status.OCCUPIED,
         Status.NOTICE_RENTED,
         Status.VACANT_RENTED_READY,
         Status.VACANT_RENTED_NOT_READY,
     }
-    assert {status for status, state in TOLD.items() if state is UnitState.UNAVAILABLE} == {
+    assert {status for status, state in UNIT_STATES.items() if state is UnitState.UNAVAILABLE} == {
         Status.MODEL,
         Status.DOWN,
         Status.ADMIN,
         Status.EXCLUDED,
     }
-    assert [status for status, state in TOLD.items() if state is UnitState.REMOVED] == [Status.REMOVED]
+    assert [status for status, state in UNIT_STATES.items() if state is UnitState.REMOVED] == [Status.REMOVED]
 
 
 # ------------------------------------------------------------------------------------------------- from when, how much
@@ -264,9 +266,9 @@ def test_the_listing_says_from_when_else_the_leases_do(
 
 def test_the_days_of_the_turn_come_after_the_move_out() -> None:
     """Free on the day after, and so many days later ready."""
-    assert stands(ON_NOTICE, turn_days=3).available_on == date(2026, 6, 4)
-    assert stands(ON_NOTICE, turn_days=0).available_on == IN_JUNE
-    assert stands(lease(leaving=[(7, date.max)]), turn_days=3).available_on == date.max
+    assert stands(ON_NOTICE, make_ready_days=3).available_on == date(2026, 6, 4)
+    assert stands(ON_NOTICE, make_ready_days=0).available_on == IN_JUNE
+    assert stands(lease(leaving=[(7, date.max)]), make_ready_days=3).available_on == date.max
 
 
 @pytest.mark.parametrize(
@@ -285,8 +287,8 @@ def test_the_rent_is_the_listings_else_the_markets(
     unit = UNIT.model_copy(update={"market_rent": market})
     listing = ListingSnapshot(unit_id=1, rent=listed)
     for leases in ([], [lease()], [ON_NOTICE]):
-        assert standing(unit, leases, listing, BUILDING, DAY).rent == rent
-        assert standing(unit, leases, None, BUILDING, DAY).rent == market
+        assert availability(unit, leases, listing, BUILDING, DAY).rent == rent
+        assert availability(unit, leases, None, BUILDING, DAY).rent == market
 
 
 @pytest.mark.parametrize(
@@ -340,7 +342,7 @@ def test_a_disagreement_is_a_doubt_and_changes_nothing(
     leases: list[LeaseSnapshot], flag: bool | None, doubts: tuple[Doubt, ...]
 ) -> None:
     """The PMS's flag is a cross-check: the status is the same without it."""
-    flagged = standing(UNIT.model_copy(update={"is_occupied": flag}), leases, None, BUILDING, DAY)
+    flagged = availability(UNIT.model_copy(update={"is_occupied": flag}), leases, None, BUILDING, DAY)
     assert flagged.doubts == doubts
     assert flagged.status is stands(*leases).status
 
@@ -381,8 +383,8 @@ def test_every_row_stands_somewhere_on_every_day(
 ) -> None:
     """Total, and consistent with itself: available, from when, and in which words go together."""
     building = BUILDING.model_copy(update={"is_active": active})
-    found = standing(UNIT, leases, listing, building, day, gone=gone, turn_days=turn)
-    assert found.state is TOLD[found.status]
+    found = availability(UNIT, leases, listing, building, day, gone=gone, make_ready_days=turn)
+    assert found.state is UNIT_STATES[found.status]
     assert found.is_available is (found.status in ADVERTISED)
     assert (found.available_on is None) is (not found.is_available)
     assert (found.when_available is None) is (not found.is_available)
@@ -390,7 +392,7 @@ def test_every_row_stands_somewhere_on_every_day(
         assert found.when_available == when(found.available_on, day)
         assert (found.when_available == "Immediate") is (found.available_on <= day)
     assert not (found.is_available and (gone or not active))
-    list(turning_days(leases, listing, turn_days=turn))
+    list(dates_of_change(leases, listing, make_ready_days=turn))
 
 
 @MANY
@@ -408,7 +410,7 @@ def test_nobody_else_moves_in_where_somebody_lives_or_has_signed(leases: list[Le
             assert {tenant.id for tenant in one.tenants if tenant.status is CURRENT} <= leaving
 
 
-def told(found: Standing) -> object:
+def told(found: Availability) -> object:
     """What of a standing a receiver has to hear; a unit that is free at once is so on every further day."""
     on = None if found.when_available == "Immediate" else found.available_on
     return found.status, found.rent, on, found.when_available
@@ -421,7 +423,7 @@ def test_a_standing_changes_on_a_turning_day_only(leases: list[LeaseSnapshot], l
 
     The exception is a tenant who is overdue: the unit is free tomorrow, on every day anew.
     """
-    turns = {*turning_days(leases, listing)}
+    turns = {*dates_of_change(leases, listing)}
     named = {DAY} | ({listing.available_on} if listing and listing.available_on else set())
     for one in leases:
         named |= {day for day in (one.starts_on, one.ends_on) if day} | {move.on for move in one.move_outs}
@@ -453,7 +455,7 @@ def test_the_turning_days_of_a_row_are_few(
     leases: list[LeaseSnapshot], listing: ListingSnapshot | None, turns: set[date]
 ) -> None:
     """Beginnings, ends, and the day on which a date is near enough to be a month."""
-    assert {*turning_days(leases, listing)} == turns
+    assert {*dates_of_change(leases, listing)} == turns
 
 
 def test_the_month_of_a_day_is_english() -> None:

@@ -28,7 +28,7 @@ from schemas.delivery import (
     UnitState,
 )
 from streams.core.delivery import Cause, apply, delivery_key
-from streams.core.flows import Applied, Verdict
+from streams.core.flows import Disposition, FoldResult
 from streams.core.offer import Offer
 from streams.core.rows import Rows
 from tests.streams.core.views import MemoryView
@@ -43,7 +43,7 @@ def told(number: int = 1, rent: int = 1500, state: UnitState = UnitState.AVAILAB
         "id": number,
         "code": f"{number}",
         "state": state,
-        "code_of_status": state.value,
+        "status": state.value,
         "is_available": free,
         "available_on": NOW.date() if free else None,
         "when_available": "Immediate" if free else None,
@@ -65,7 +65,7 @@ class Desk:
     sinks: tuple[str, ...] = (RENTSYNC,)
     view: MemoryView = field(default_factory=MemoryView)
     offset: int = 0
-    last: Applied = field(default_factory=lambda: Applied(Verdict.IGNORED))
+    last: FoldResult = field(default_factory=lambda: FoldResult(Disposition.IGNORED))
 
     def cut(self, org: str, connection: str, property_id: int) -> Offer | None:
         assert (org, connection) == ("default", "buildium")
@@ -161,7 +161,7 @@ def test_the_first_batch_of_a_property_is_a_snapshot_of_all_its_units() -> None:
     assert (batch.org, batch.connection, batch.sink) == ("default", "buildium", RENTSYNC)
     assert (batch.seen_at, batch.cut_at) == (seen, NOW)
     assert batch.property == desk.offers[10].property  # type: ignore[union-attr]
-    assert desk.last.verdict is Verdict.APPLIED
+    assert desk.last.verdict is Disposition.APPLIED
     assert desk.phase() is DeliveryPhase.IN_FLIGHT
 
 
@@ -196,7 +196,7 @@ def test_what_the_receiver_knows_is_not_sent_again(reason: DueReason) -> None:
     desk.acknowledge(desk.send(told(1)))
     before = dict(desk.view)
     assert desk.due(reason) == []
-    assert desk.last.verdict is Verdict.IGNORED
+    assert desk.last.verdict is Disposition.IGNORED
     assert desk.view == before
 
 
@@ -307,7 +307,7 @@ def test_changes_while_a_batch_is_on_its_way_make_one_batch_after_its_outcome() 
         desk.offers[10] = of(told(1, rent=rent))
         desk.now = NOW + timedelta(minutes=minute + 1)
         assert desk.due() == []
-        assert desk.last.verdict is Verdict.APPLIED
+        assert desk.last.verdict is Disposition.APPLIED
     (second,) = desk.acknowledge(first)
     assert second.units[0].base_rent == Decimal(1800)
     assert (second.mode, second.version, second.attempt) == (BatchMode.DELTA, 2, 1)
@@ -380,7 +380,7 @@ def test_a_retry_of_a_delta_repeats_it_too() -> None:
         of(told(1, rent=1600), told(2)),
         of(told(1), told(2), told(3)),
         of(told(1), told(2), name="Sunrise Apartments"),
-        of(told(1), told(2, code_of_status="notice_unrented")),
+        of(told(1), told(2, status="notice_unrented")),
         of(told(1), told(2, available_on=date(2026, 3, 2))),
     ],
     ids=["a rent", "a unit more", "the property", "a finer status", "midnight passed"],
@@ -465,7 +465,7 @@ def test_a_retry_whose_delivery_is_over_is_void() -> None:
     first = desk.send(told(1))
     desk.acknowledge(first)
     assert desk.retry(first) == []
-    assert desk.last.verdict is Verdict.IGNORED
+    assert desk.last.verdict is Disposition.IGNORED
     assert desk.last.counts == {"superseded": 1}
     second = desk.send(told(1, rent=1600))
     assert desk.retry(first) == []
@@ -493,7 +493,7 @@ def test_a_late_or_doubled_outcome_changes_nothing(result: DeliveryResult) -> No
     before = dict(desk.view)
     for late in DeliveryResult:
         assert desk.answer(first, late) == []
-        assert (desk.last.verdict, desk.last.counts) == (Verdict.IGNORED, {"superseded": 1})
+        assert (desk.last.verdict, desk.last.counts) == (Disposition.IGNORED, {"superseded": 1})
     assert desk.view == before
     second = desk.send(told(1, rent=1600))
     before = dict(desk.view)
@@ -543,7 +543,7 @@ def test_a_cause_that_comes_again_says_again_what_it_said() -> None:
     desk = Desk({10: of(told(1))})
     (first,) = desk.due(cause="deliveries.due:5")
     assert desk.due(cause="deliveries.due:5") == [first]
-    assert desk.last.verdict is Verdict.DUPLICATE
+    assert desk.last.verdict is Disposition.DUPLICATE
     desk.offers[10] = of(told(1, rent=1600))
     desk.due(cause="deliveries.due:6")
     (second,) = desk.answer(first, DeliveryResult.ACKNOWLEDGED, cause="deliveries.outcomes:3")
@@ -560,7 +560,7 @@ def test_a_cause_that_comes_again_after_its_outcome_says_nothing() -> None:
     (first,) = desk.due(cause="deliveries.due:5")
     desk.park(first)
     assert desk.due(cause="deliveries.due:5") == []
-    assert desk.last.verdict is Verdict.DUPLICATE
+    assert desk.last.verdict is Disposition.DUPLICATE
     assert desk.phase() is DeliveryPhase.WAITING
     (again,) = desk.retry(first)
     desk.acknowledge(again)
@@ -693,7 +693,7 @@ class World:
         said: list[tuple[Batch, bool]] = []
         for offset, record in brought:
             found = self.desk.hear(record, f"{topic}:{offset}")
-            said += [(batch, self.desk.last.verdict is Verdict.DUPLICATE) for batch in found]
+            said += [(batch, self.desk.last.verdict is Disposition.DUPLICATE) for batch in found]
         dies = crashes and self.rng.random() < 0.25
         for batch, again in said[: self.rng.randrange(len(said) + 1)] if dies else said:
             self.emit(batch, again=again)

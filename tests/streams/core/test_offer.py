@@ -109,7 +109,7 @@ def test_a_unit_is_offered_with_what_is_known_of_it() -> None:
             code="1",
             building="North",
             state=UnitState.AVAILABLE,
-            code_of_status="vacant_unrented_ready",
+            status="vacant_unrented_ready",
             is_available=True,
             available_on=DAY,
             when_available="Immediate",
@@ -183,13 +183,13 @@ def test_doubts_are_named_with_their_unit() -> None:
 
 # --------------------------------------------------------------------------------------------------------- the digest
 
-TOLD = OfferedProperty(id=10, name="Sunset Apartments", address="1 Main St, Calgary, AB", is_active=True)
+UNIT_STATES = OfferedProperty(id=10, name="Sunset Apartments", address="1 Main St, Calgary, AB", is_active=True)
 UNIT = OfferedUnit(
     id=1,
     code="101",
     building="North",
     state=UnitState.AVAILABLE,
-    code_of_status="notice_unrented",
+    status="notice_unrented",
     is_available=True,
     available_on=date(2026, 6, 1),
     when_available="June",
@@ -216,26 +216,29 @@ OTHER: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in OfferedUnit.model_fields if name != "code_of_status"])
+@pytest.mark.parametrize("name", [name for name in OfferedUnit.model_fields if name != "status"])
 def test_whatever_a_receiver_is_told_of_a_unit_changes_its_digest(name: str) -> None:
     """The value, and whether it is known at all."""
     others = [OTHER.get(name, "another")]
     if not OfferedUnit.model_fields[name].is_required():
         others.append(None)
-    digests = {digest(TOLD, UNIT), *(digest(TOLD, UNIT.model_copy(update={name: other})) for other in others)}
+    digests = {
+        digest(UNIT_STATES, UNIT),
+        *(digest(UNIT_STATES, UNIT.model_copy(update={name: other})) for other in others),
+    }
     assert len(digests) == len(others) + 1
     assert {len(one) for one in digests} == {8}
 
 
 @pytest.mark.parametrize(("name", "other"), [("id", 11), ("name", "S"), ("address", "2"), ("is_active", False)])
 def test_a_change_of_the_property_changes_the_digest_of_each_unit(name: str, other: Any) -> None:
-    assert digest(TOLD, UNIT) != digest(TOLD.model_copy(update={name: other}), UNIT)
+    assert digest(UNIT_STATES, UNIT) != digest(UNIT_STATES.model_copy(update={name: other}), UNIT)
 
 
 def test_the_finer_status_is_quiet() -> None:
     """A receiver is told of four states only."""
-    finer = UNIT.model_copy(update={"code_of_status": "vacant_unrented_ready"})
-    assert digest(TOLD, UNIT) == digest(TOLD, finer)
+    finer = UNIT.model_copy(update={"status": "vacant_unrented_ready"})
+    assert digest(UNIT_STATES, UNIT) == digest(UNIT_STATES, finer)
 
 
 def test_a_unit_that_is_free_at_once_has_one_digest_on_every_day() -> None:

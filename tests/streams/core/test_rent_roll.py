@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from schemas.base import EntityKind
 from schemas.codec import decode, encode
 from schemas.delivery import DeliveryDue, DueReason
-from schemas.pms import Notice, NoticeOrigin
+from schemas.pms import FetchOrigin, FetchRequest
 from schemas.rent_roll import (
     LeaseSnapshot,
     LeaseStatus,
@@ -29,7 +29,7 @@ from schemas.rent_roll import (
     UnitRow,
     UnitSnapshot,
 )
-from streams.core.flows import Applied, Verdict
+from streams.core.flows import Disposition, FoldResult
 from streams.core.rent_roll import STAGES, apply, item_of, scope, unit_key
 from streams.core.rows import Rows
 from tests.streams.core.views import MemoryView
@@ -71,7 +71,7 @@ def page(kind: EntityKind, seq: int, *snapshots: Any, gone: tuple[int, ...] = ()
     )
 
 
-def fold(view: MemoryView, *said: Page | SweepEnd) -> list[Applied]:
+def fold(view: MemoryView, *said: Page | SweepEnd) -> list[FoldResult]:
     applied = []
     for one in said:
         rows = Rows(view)
@@ -114,12 +114,12 @@ def unit_row(view: MemoryView, number: int = 1) -> UnitRow:
     return row
 
 
-def dues(applied: Applied) -> set[int]:
+def dues(applied: FoldResult) -> set[int]:
     return {emit.record.property_id for emit in applied.emits if isinstance(emit.record, DeliveryDue)}
 
 
-def asks(applied: Applied) -> set[tuple[EntityKind, int | None]]:
-    return {(emit.record.kind, emit.record.entity) for emit in applied.emits if isinstance(emit.record, Notice)}
+def asks(applied: FoldResult) -> set[tuple[EntityKind, int | None]]:
+    return {(emit.record.kind, emit.record.entity) for emit in applied.emits if isinstance(emit.record, FetchRequest)}
 
 
 def test_a_change_marks_its_property() -> None:
@@ -128,7 +128,7 @@ def test_a_change_marks_its_property() -> None:
 
     (applied,) = fold(view, page(EntityKind.UNIT, 10, unit(rent=1600)))
 
-    assert applied.verdict is Verdict.APPLIED
+    assert applied.verdict is Disposition.APPLIED
     assert dues(applied) == {10}
     assert unit_row(view).body == encode(unit(rent=1600))
 
@@ -156,7 +156,7 @@ def test_an_older_reply_is_refused() -> None:
 
     (applied,) = fold(view, page(EntityKind.UNIT, 19, unit(rent=1600)))
 
-    assert applied.verdict is Verdict.IGNORED
+    assert applied.verdict is Disposition.IGNORED
     assert unit_row(view).body == encode(unit(rent=1700))
 
 
@@ -168,7 +168,7 @@ def test_the_same_reply_again_says_again_what_it_said() -> None:
 
     (again,) = fold(view, change)
 
-    assert again.verdict is Verdict.DUPLICATE
+    assert again.verdict is Disposition.DUPLICATE
     assert dues(again) == dues(first) == {10}
 
 
@@ -234,7 +234,7 @@ def test_what_a_complete_sweep_missed_is_asked_for_and_not_removed() -> None:
         (EntityKind.LEASE, 100),
         (EntityKind.LISTING, 1),
     }
-    assert {emit.record.origin for emit in last.emits if isinstance(emit.record, Notice)} == {NoticeOrigin.SWEEP}
+    assert {emit.record.origin for emit in last.emits if isinstance(emit.record, FetchRequest)} == {FetchOrigin.SWEEP}
     assert not unit_row(view).gone
 
     (gone,) = fold(view, page(EntityKind.UNIT, 20, gone=(1,)))
@@ -246,9 +246,9 @@ def test_a_sweep_with_a_page_missing_or_over_a_moving_account_removes_nothing() 
     view = swept()
     first_three = [page(stage, 10 + at, sweep="s2") for at, stage in enumerate(STAGES[:3])]
     *_, incomplete = fold(view, *first_three, end(1, 1, 1, 1, sweep="s2", seq=9))
-    assert incomplete.verdict is Verdict.IGNORED
+    assert incomplete.verdict is Disposition.IGNORED
     *_, torn = fold(view, page(EntityKind.LISTING, 15, sweep="s2"), end(1, 1, 1, 1, sweep="s2", seq=9, torn=True))
-    assert torn.verdict is Verdict.APPLIED
+    assert torn.verdict is Disposition.APPLIED
     assert not asks(torn)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from connectors.ports import Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
 from schemas import retry as header
-from streams.core.flows import Outgoing
+from streams.core.flows import ProducerRecord
 from streams.core.retry import (
     Dead,
     DeadLetterLimit,
@@ -21,13 +21,13 @@ from streams.core.retry import (
     TooManyDead,
     attempt_of,
     attempts,
-    bury,
     due_at,
     ladder,
     milliseconds,
     origin_of,
+    outcome_of,
     park,
-    verdict,
+    to_dead_letter,
 )
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 1500, tzinfo=UTC)
@@ -48,7 +48,7 @@ class Found:
     headers: Sequence[tuple[str, bytes]] = field(default_factory=tuple)
 
     @classmethod
-    def back(cls, sent: Outgoing, topic: str) -> "Found":
+    def back(cls, sent: ProducerRecord, topic: str) -> "Found":
         return cls(topic=topic, key=sent.key, value=sent.value, headers=sent.headers)
 
 
@@ -107,7 +107,7 @@ def test_a_bad_ladder_is_refused_in_a_sentence(text: str, says: str) -> None:
     ],
 )
 def test_what_may_pass_waits_on_its_rung(failure: Failure, attempt: int, rung: str) -> None:
-    found = verdict(failure, attempt, NOW, SEED)
+    found = outcome_of(failure, attempt, NOW, SEED)
 
     assert isinstance(found, Parked)
     assert (found.rung.delay, found.attempt, found.detail) == (rung, attempt, failure.detail)
@@ -127,7 +127,7 @@ def test_what_may_pass_waits_on_its_rung(failure: Failure, attempt: int, rung: s
     ],
 )
 def test_what_does_not_pass_is_given_up(failure: Failure, attempt: int, reason: Reason) -> None:
-    found = verdict(failure, attempt, NOW, SEED)
+    found = outcome_of(failure, attempt, NOW, SEED)
 
     assert isinstance(found, Dead)
     assert (found.reason, found.attempt) == (reason, attempt)
@@ -137,7 +137,7 @@ def test_what_does_not_pass_is_given_up(failure: Failure, attempt: int, reason: 
 @given(st.integers(1, 6), st.none() | st.floats(0, 10_000))
 def test_a_wait_is_as_long_as_the_outside_asked_where_the_ladder_reaches(attempt: int, asked: float | None) -> None:
     for failure in (Throttled("slow", asked), Unavailable("down", 503, asked)):
-        found = verdict(failure, attempt, NOW, SEED)
+        found = outcome_of(failure, attempt, NOW, SEED)
         if attempt > 4:
             assert isinstance(found, Dead)
         else:
@@ -147,7 +147,7 @@ def test_a_wait_is_as_long_as_the_outside_asked_where_the_ladder_reaches(attempt
 
 def test_a_record_that_never_succeeds_is_tried_five_times() -> None:
     record, waited = Found(), []
-    while isinstance(found := verdict(Unavailable("down"), attempt_of(record), NOW, SEED), Parked):
+    while isinstance(found := outcome_of(Unavailable("down"), attempt_of(record), NOW, SEED), Parked):
         waited.append(found.rung.delay)
         record = Found.back(park(record, found, "fetch_changes", NOW), "pms.webhooks")
 
@@ -158,8 +158,8 @@ def test_a_record_that_never_succeeds_is_tried_five_times() -> None:
 # ------------------------------------------------------------------------------------------------ park and bury
 
 
-def parked(record: Found, at: datetime = NOW) -> Outgoing:
-    found = verdict(Unavailable("down", 503), attempt_of(record), at, SEED)
+def parked(record: Found, at: datetime = NOW) -> ProducerRecord:
+    found = outcome_of(Unavailable("down", 503), attempt_of(record), at, SEED)
     assert isinstance(found, Parked)
     return park(record, found, "fetch_changes", at)
 
@@ -193,7 +193,7 @@ def test_parked_again_it_still_knows_when_it_first_failed() -> None:
 
 
 def test_another_record_may_come_back_in_its_place() -> None:
-    due = Outgoing("deliveries.due", b"org", b"look again", (("trace", b"y"),))
+    due = ProducerRecord("deliveries.due", b"org", b"look again", (("trace", b"y"),))
     given = Parked(SEED[1], 5, 2, Reason.THROTTLED, "slow", instead=due)
     sent = park(Found(topic="deliveries.batches"), given, "deliver_batches", NOW)
 
@@ -205,7 +205,7 @@ def test_another_record_may_come_back_in_its_place() -> None:
 
 def test_a_dead_letter_keeps_its_bytes_and_says_why() -> None:
     record = Found.back(parked(Found(key=None)), "pms.webhooks")
-    sent = bury(record, Dead(Reason.REJECTED, "the name is missing"), "fetch_changes", NOW)
+    sent = to_dead_letter(record, Dead(Reason.REJECTED, "the name is missing"), "fetch_changes", NOW)
 
     assert (sent.topic, sent.key, sent.value) == ("dead-letters", b"", b"bytes")
     assert dict(sent.headers) == {
@@ -220,7 +220,7 @@ def test_a_dead_letter_keeps_its_bytes_and_says_why() -> None:
 
 
 def test_a_detail_is_never_too_long_for_a_header() -> None:
-    sent = bury(Found(), Dead(Reason.BUG, "é" * 10_000 + "\ud800"), "f", NOW)
+    sent = to_dead_letter(Found(), Dead(Reason.BUG, "é" * 10_000 + "\ud800"), "f", NOW)
 
     assert len(dict(sent.headers)[header.DETAIL]) == 4000
 

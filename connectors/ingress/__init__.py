@@ -1,1 +1,0 @@
-"""The way in: what the outside POSTs to us, answered only once it is durable."""

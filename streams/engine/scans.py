@@ -1,0 +1,98 @@
+"""The clock as a source: a scan looks through the rows that this worker owns and says what is due; it writes none."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from streams.core.flows import ProducerRecord, View
+from streams.engine.agents import EngineContext
+from streams.engine.fatal import Exit
+from streams.engine.stores import NotHeld
+from streams.engine.tables import TableHandle
+
+ScanFunction = Callable[[Mapping[str, View], int], Iterable[ProducerRecord | None]]
+"""May yield ``None`` for what it looked at in vain: other work goes on between any `CHUNK` of what it yields."""
+
+CHUNK = 500
+"""Effects that are written at once; between two chunks the event loop serves everybody else."""
+
+LOOK = 0.2
+"""Seconds between two looks whether something is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A scan as it was declared."""
+
+    name: str
+    every: float
+    step: ScanFunction
+    reads: tuple[TableHandle, ...]
+    on_assigned: bool
+
+
+class ScanTask:
+    """Runs one scan, over the partitions that are owned, while they do not move."""
+
+    def __init__(
+        self,
+        scan: Scan,
+        context: EngineContext,
+        owned: Callable[[], frozenset[int]],
+        moves: Callable[[], int | None],
+    ) -> None:
+        self._scan = scan
+        self._rim = context
+        self._owned = owned
+        self._moves = moves
+        """Counts rebalances; ``None`` while one goes on."""
+
+    async def run(self) -> None:
+        due_at = time.monotonic() + self._scan.every
+        seen: frozenset[int] = frozenset()
+        while True:
+            await asyncio.sleep(min(LOOK, self._scan.every))
+            if self._moves() is None:
+                continue
+            owned = self._owned()
+            if time.monotonic() >= due_at:
+                due_at = time.monotonic() + self._scan.every
+                todo = owned
+            else:
+                todo = owned - seen if self._scan.on_assigned else frozenset()
+            seen = await self._partitions(sorted(todo)) | (seen & owned) | (owned - todo)
+
+    async def _partitions(self, partitions: Iterable[int]) -> frozenset[int]:
+        """Scan one after the other; return those that were scanned to their end."""
+        done = set()
+        for partition in partitions:
+            try:
+                if await self._partition(partition):
+                    done.add(partition)
+            except asyncio.CancelledError:
+                raise
+            except NotHeld:
+                continue
+            except BaseException as error:
+                reason = f"scan {self._scan.name} failed with {error!r} on partition {partition}"
+                self._rim.fatal(Exit.STEP_FAILED, reason, error)
+        return frozenset(done)
+
+    async def _partition(self, partition: int) -> bool:
+        scan, context = self._scan, self._rim
+        began, count, move = time.perf_counter(), 0, self._moves()
+        if move is None:
+            return False
+        found = iter(scan.step(context.views(scan.reads, partition), partition))
+        while chunk := list(islice(found, CHUNK)):
+            if self._moves() != move:
+                return False
+            effects = [one for one in chunk if one is not None]
+            for topic, sent in (await context.output.effects(partition, effects)).items() if effects else ():
+                context.hooks.effects(scan.name, topic, sent)
+                count += sent
+            await asyncio.sleep(0)
+        context.hooks.scan(scan.name, partition, count, time.perf_counter() - began)
+        return True

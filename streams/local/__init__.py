@@ -1,0 +1,1 @@
+"""What `rentstream up` adds on one machine: an embedded Kafka, child processes, the demonstration."""

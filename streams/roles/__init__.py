@@ -1,0 +1,1 @@
+"""The composition roots: web, worker, topics, and all of them in one command."""

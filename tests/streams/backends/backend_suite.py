@@ -1,0 +1,235 @@
+"""What every log does: inherited by the tests of the one in memory and of the one on Kafka."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+
+import pytest
+
+from streams.backends.ports import Backend, Consumer, NotOwner, Partition, Producer, TooLarge, partition_of
+from streams.core.flows import ProducerRecord, Record
+
+PARTITIONS = 4
+
+
+class Ear:
+    """Notes what a rebalance says, and may have a last word."""
+
+    def __init__(self, last_word: Callable[[Collection[Partition]], object] | None = None) -> None:
+        self.said: list[tuple[str, frozenset[Partition]]] = []
+        self.changed = asyncio.Event()
+        self.last_word = last_word
+
+    async def revoked(self, partitions: Collection[Partition]) -> None:
+        if self.last_word:
+            said = self.last_word(partitions)
+            if asyncio.iscoroutine(said):
+                await said
+        self.said.append(("revoked", frozenset(partitions)))
+
+    async def assigned(self, partitions: Collection[Partition]) -> None:
+        self.said.append(("assigned", frozenset(partitions)))
+        self.changed.set()
+
+    async def until_assigned(self, count: int) -> frozenset[Partition]:
+        async with asyncio.timeout(30):
+            while not (self.said and self.said[-1][0] == "assigned" and len(self.said[-1][1]) == count):
+                await self.changed.wait()
+                self.changed.clear()
+        return self.said[-1][1]
+
+
+async def take(consumer: Consumer, count: int, within: float = 20) -> list[Record]:
+    """Fetch until so many records came."""
+    found: list[Record] = []
+    async with asyncio.timeout(within):
+        while len(found) < count:
+            for records in (await consumer.fetch(1000)).values():
+                found += records
+    return found
+
+
+async def nothing(consumer: Consumer, within: float = 0.5) -> None:
+    with pytest.raises(TimeoutError):
+        await take(consumer, 1, within)
+
+
+def values(records: Collection[Record]) -> list[bytes | None]:
+    return [record.value for record in records]
+
+
+def out(topic: str, *payloads: bytes, key: bytes = b"org") -> list[ProducerRecord]:
+    return [ProducerRecord(topic, key, payload) for payload in payloads]
+
+
+class LogSuite:
+    """A subclass gives the fixtures ``log`` (another connection of the same cluster) and ``topics`` (two, empty)."""
+
+    @pytest.fixture
+    async def producer(self, log: Backend) -> AsyncIterator[Producer]:
+        made = log.producer()
+        await made.start()
+        yield made
+        await made.stop()
+
+    @asynccontextmanager
+    async def member(
+        self, log: Backend, topics: Collection[str], group: str = "g", ear: Ear | None = None
+    ) -> AsyncIterator[Consumer]:
+        made = log.consumer(group, list(topics), ear or Ear())
+        await made.start()
+        try:
+            yield made
+        finally:
+            await made.stop()
+
+    async def test_a_record_arrives_as_it_was_sent(self, log: Backend, producer: Producer, topics: list[str]) -> None:
+        await producer.send(
+            [ProducerRecord(topics[0], b"k", b"v", (("a", b"1"), ("a", b""))), ProducerRecord(topics[0], b"k", None)], 2
+        )
+        async with self.member(log, topics[:1]) as consumer:
+            first, second = await take(consumer, 2)
+
+        assert (first.topic, first.partition, first.offset) == (topics[0], 2, 0)
+        assert (first.key, first.value, tuple(first.headers)) == (b"k", b"v", (("a", b"1"), ("a", b"")))
+        assert (second.offset, second.value, tuple(second.headers)) == (1, None, ())
+        assert first.timestamp > 1_500_000_000_000
+
+    async def test_without_a_partition_the_key_decides(
+        self, log: Backend, producer: Producer, topics: list[str]
+    ) -> None:
+        keys = [b"org-%d" % number for number in range(20)]
+        await producer.send([ProducerRecord(topics[0], key, key) for key in keys])
+        async with self.member(log, topics[:1]) as consumer:
+            found = await take(consumer, len(keys))
+
+        assert {record.key: record.partition for record in found} == {
+            key: partition_of(key, PARTITIONS) for key in keys
+        }
+
+    @pytest.mark.parametrize("count", [3, 1000])
+    async def test_order_is_kept_in_each_partition_of_each_topic(
+        self, log: Backend, producer: Producer, topics: list[str], count: int
+    ) -> None:
+        sent = [b"%d" % number for number in range(count)]
+        mixed = [ProducerRecord(topic, b"k", payload) for payload in sent for topic in topics]
+        await asyncio.gather(producer.send(mixed, 0), producer.send(mixed, 3))
+        found = defaultdict(list)
+        async with self.member(log, topics) as consumer:
+            for record in await take(consumer, count * 4):
+                found[record.topic, record.partition].append(record.value)
+
+        assert found == {(topic, number): sent for topic in topics for number in (0, 3)}
+
+    async def test_a_large_record_fits_and_a_too_large_one_is_refused_with_all_that_came_along(
+        self, log: Backend, producer: Producer, topics: list[str]
+    ) -> None:
+        large = bytes(range(256)) * (5 << 12)
+        await producer.send(out(topics[0], large), 0)
+        with pytest.raises(TooLarge):
+            await producer.send(out(topics[0], b"small", bytes(9 << 20)), 0)
+        await producer.send(out(topics[0], b"after"), 0)
+        async with self.member(log, topics[:1]) as consumer:
+            found = await take(consumer, 2)
+
+        assert values(found) == [large, b"after"]
+
+    async def test_a_group_goes_on_after_its_last_commit(
+        self, log: Backend, producer: Producer, topics: list[str]
+    ) -> None:
+        await producer.send(out(topics[0], b"0", b"1", b"2"), 1)
+        async with self.member(log, topics[:1]) as consumer:
+            await take(consumer, 3)
+            await consumer.commit({Partition(topics[0], 1): 2})
+        async with self.member(log, topics[:1]) as consumer:
+            again = await take(consumer, 1)
+        async with self.member(log, topics[:1], "another") as consumer:
+            all_of_it = await take(consumer, 3)
+
+        assert (values(again), values(all_of_it)) == ([b"2"], [b"0", b"1", b"2"])
+
+    async def test_a_paused_partition_brings_nothing_until_it_is_resumed(
+        self, log: Backend, producer: Producer, topics: list[str]
+    ) -> None:
+        ear = Ear()
+        async with self.member(log, topics[:1], ear=ear) as consumer:
+            await ear.until_assigned(PARTITIONS)
+            consumer.pause(Partition(topics[0], 1))
+            consumer.pause(Partition("another", 1))
+            await producer.send(out(topics[0], b"held"), 1)
+            await producer.send(out(topics[0], b"free"), 2)
+            free = await take(consumer, 1)
+            await nothing(consumer)
+            consumer.resume(Partition(topics[0], 1))
+            held = await take(consumer, 1)
+
+        assert (values(free), values(held)) == ([b"free"], [b"held"])
+
+    async def test_seek_goes_back(self, log: Backend, producer: Producer, topics: list[str]) -> None:
+        await producer.send(out(topics[0], b"0", b"1", b"2"), 1)
+        async with self.member(log, topics[:1]) as consumer:
+            await take(consumer, 3)
+            consumer.seek(Partition(topics[0], 1), 1)
+            again = await take(consumer, 2)
+
+        assert values(again) == [b"1", b"2"]
+
+    async def test_a_cancelled_fetch_loses_nothing(self, log: Backend, producer: Producer, topics: list[str]) -> None:
+        ear = Ear()
+        async with self.member(log, topics[:1], ear=ear) as consumer:
+            await ear.until_assigned(PARTITIONS)
+            await nothing(consumer, 0.1)
+            await producer.send(out(topics[0], b"0"), 0)
+
+            assert values(await take(consumer, 1)) == [b"0"]
+
+    async def test_members_share_the_partitions_and_keep_the_numbers_of_all_topics_together(
+        self, log: Backend, topics: list[str]
+    ) -> None:
+        one, two = Ear(), Ear()
+        async with self.member(log, topics, ear=one) as first:
+            all_of_them = await one.until_assigned(2 * PARTITIONS)
+            fetching = asyncio.create_task(take(first, 1))
+            async with self.member(log, topics, ear=two) as second:
+                fetching_too = asyncio.create_task(take(second, 1))
+                ours, theirs = await one.until_assigned(PARTITIONS), await two.until_assigned(PARTITIONS)
+                assert (first.assignment, second.assignment) == (ours, theirs)
+                fetching_too.cancel()
+            back = await one.until_assigned(2 * PARTITIONS)
+            fetching.cancel()
+
+        assert ("revoked", all_of_them) in one.said
+        assert ours | theirs == all_of_them == back
+        assert {number for _, number in ours}.isdisjoint(number for _, number in theirs)
+
+    async def test_the_last_word_of_a_member_is_a_commit_and_after_it_there_is_none(
+        self, log: Backend, producer: Producer, topics: list[str]
+    ) -> None:
+        await producer.send(out(topics[0], b"0", b"1"), 3)
+        ear = Ear(lambda partitions: first.commit({Partition(topics[0], 3): 1}) if partitions else None)
+        async with self.member(log, topics[:1], ear=ear) as first:
+            await take(first, 2)
+            fetching = asyncio.create_task(take(first, 1))
+            two = Ear()
+            async with self.member(log, topics[:1], ear=two) as second:
+                moved = asyncio.create_task(take(second, 1))
+                await two.until_assigned(PARTITIONS // 2)
+                if Partition(topics[0], 3) in second.assignment:
+                    assert values(await moved) == [b"1"]
+                    with pytest.raises(NotOwner):
+                        await first.commit({Partition(topics[0], 3): 2})
+                else:
+                    assert values(await fetching) == [b"1"]
+                moved.cancel()
+                ear.last_word = None
+            fetching.cancel()
+
+    async def test_the_last_records_of_partitions_can_be_read(
+        self, log: Backend, producer: Producer, topics: list[str]
+    ) -> None:
+        await producer.send(out(topics[0], b"0", b"1", b"2"), 1)
+        await producer.send(out(topics[0], b"a"), 2)
+        found = await log.last(topics[0], [0, 1, 2], 2)
+
+        assert {number: values(records) for number, records in found.items()} == {0: [], 1: [b"1", b"2"], 2: [b"a"]}

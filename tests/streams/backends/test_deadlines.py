@@ -1,0 +1,64 @@
+"""Deadlines with one timer for all."""
+
+import asyncio
+import time
+
+import pytest
+
+from streams.backends.deadlines import Deadlines
+
+
+async def test_what_takes_too_long_is_cut_off() -> None:
+    """Each of many is cut off at its own time, not before, and hardly later."""
+    deadlines = Deadlines(0.2)
+
+    async def late(start: float) -> float:
+        await asyncio.sleep(start)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError), deadlines.one():
+            await asyncio.sleep(30)
+        return time.monotonic() - began
+
+    took = await asyncio.gather(*(late(number / 100) for number in range(20)))
+
+    assert all(0.19 < one < 0.6 for one in took)
+
+
+async def test_what_is_in_time_is_left_alone() -> None:
+    """Afterwards nothing is cancelled, and no timer is left."""
+    deadlines = Deadlines(0.1)
+    for _ in range(3):
+        with deadlines.one():
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.3)
+    task = asyncio.current_task()
+
+    assert task is not None
+    assert task.cancelling() == 0
+    assert deadlines._timer is None
+    assert deadlines._under_way == {}
+
+
+async def test_who_is_cancelled_by_another_is_cancelled() -> None:
+    """Only its own deadline makes a `TimeoutError`."""
+    deadlines = Deadlines(10)
+
+    async def work() -> None:
+        with deadlines.one():
+            await asyncio.sleep(30)
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert deadlines._under_way == {}
+    assert deadlines._timer is not None
+    deadlines._timer.cancel()
+
+
+async def test_an_error_of_the_block_stays_itself() -> None:
+    """The deadline hides nothing."""
+    with pytest.raises(KeyError), Deadlines(10).one():
+        raise KeyError

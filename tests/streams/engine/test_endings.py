@@ -1,0 +1,118 @@
+"""How a worker ends, and what it leaves: always a clear word, and never a record that was lost."""
+
+import asyncio
+import contextlib
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiokafka
+import pytest
+
+from tests.chaos.kafka import committed_offsets, make_topics, wait_until
+
+pytestmark = pytest.mark.broker
+
+
+class Subject:
+    """A worker process, its topic, and what its group has committed."""
+
+    def __init__(self, bootstrap: str, folder: Path, how: str) -> None:
+        self.bootstrap, self.folder, self.how = bootstrap, folder, how
+        self.name = f"ends-{how}-{time.time_ns()}"
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        await make_topics(self.bootstrap, 2, [f"{self.name}-events"], [f"{self.name}-rows-changelog"])
+        arguments = ["--bootstrap", self.bootstrap, "--name", self.name, "--data", str(self.folder), "--how", self.how]
+        with (self.folder / "log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.streams.engine.bad_worker", *arguments, stdout=log, stderr=log
+            )
+
+    async def send(self, *values: bytes) -> None:
+        producer = aiokafka.AIOKafkaProducer(bootstrap_servers=self.bootstrap)
+        await producer.start()
+        for value in values:
+            await producer.send_and_wait(f"{self.name}-events", value, key=b"k", partition=0)
+        await producer.stop()
+
+    async def committed(self) -> int | None:
+        offsets = await committed_offsets(self.bootstrap, self.name)
+        return offsets.get(aiokafka.TopicPartition(f"{self.name}-events", 0))
+
+    async def exit_code(self, seconds: float = 30) -> int:
+        assert self.process is not None
+        return await asyncio.wait_for(self.process.wait(), seconds)
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "log").read_text()
+
+
+@contextlib.asynccontextmanager
+async def subject(bootstrap: str, folder: Path, how: str) -> AsyncIterator[Subject]:
+    made = Subject(bootstrap, folder, how)
+    await made.start()
+    try:
+        yield made
+    finally:
+        if made.process is not None and made.process.returncode is None:
+            made.process.kill()
+            await made.process.wait()
+
+
+async def is_committed(worker: Subject, offset: int) -> None:
+    async def reached() -> bool:
+        return await worker.committed() == offset
+
+    await wait_until(reached, 30)
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "word"),
+    [
+        ("raise", 71, "cannot read poison"),
+        ("oversized", 71, "over 8388608 bytes"),
+        ("nowhere", 71, "fold copy failed"),
+        ("blocked", 74, "event loop has been blocked|nothing has moved there"),
+    ],
+)
+async def test_a_batch_that_cannot_be_done_stays_uncommitted(
+    kafka: str, tmp_path: Path, how: str, code: int, word: str
+) -> None:
+    async with subject(kafka, tmp_path, how) as worker:
+        await worker.send(b"good")
+        await is_committed(worker, 1)
+        await worker.send(b"poison")
+
+        assert await worker.exit_code(90) == code
+        assert await worker.committed() == 1
+        assert re.search(word, worker.said)
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "word"), [("service", 1, "has had enough"), ("scan", 71, "scan look failed with ValueError")]
+)
+async def test_what_crashes_takes_the_worker_along(kafka: str, tmp_path: Path, how: str, code: int, word: str) -> None:
+    async with subject(kafka, tmp_path, how) as worker:
+        assert await worker.exit_code() == code
+        assert word in worker.said
+
+
+async def test_a_worker_that_is_told_to_end_finishes_its_batch_and_commits(kafka: str, tmp_path: Path) -> None:
+    async with subject(kafka, tmp_path, "slow") as worker:
+        await worker.send(b"first")
+        await is_committed(worker, 1)
+        await worker.send(b"second")
+        await asyncio.sleep(0.4)
+        assert worker.process is not None
+        worker.process.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+
+        assert await worker.exit_code() == 0
+        assert time.monotonic() - asked < 10
+        assert await worker.committed() == 2

@@ -1,0 +1,278 @@
+"""One engine on a real broker, from its first start to its last: what it does, and what it finds again."""
+
+import asyncio
+import shutil
+import struct
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiokafka
+import mode
+import pytest
+
+from streams.core.flows import ProducerRecord, RecordBatch, Step, View
+from streams.engine import Engine, EngineHooks, EngineSettings, NotHeld, Status
+from streams.engine.stores import RocksMemory, RocksStore
+from tests.chaos.kafka import drained, last_values, make_topics, wait_until
+
+pytestmark = pytest.mark.broker
+
+PARTITIONS = 4
+KEYS = 40
+EVENTS = 2000
+COUNT = struct.Struct("<Q")
+DELETED = b"k000"
+
+
+class Watcher(mode.Service):  # type: ignore[misc]
+    """A service that notes when it lives."""
+
+    def __init__(self, notes: list[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._notes = notes
+
+    async def on_start(self) -> None:
+        self._notes.append("service started")
+
+    async def on_stop(self) -> None:
+        self._notes.append("service stopped")
+
+
+@dataclass
+class Life:
+    """What one run of the engine showed."""
+
+    name: str
+    worker: str = "w1"
+    store: str = "rocksdb"
+    notes: list[str] = field(default_factory=list)
+    handled: list[tuple[str, str, int]] = field(default_factory=list)
+    scanned: list[int] = field(default_factory=list)
+    restored: int = 0
+    status: Status | None = None
+    rows: dict[bytes, bytes] = field(default_factory=dict)
+    strange: list[str] = field(default_factory=list)
+
+    def engine(self, bootstrap: str, folder: Path) -> Engine:
+        def note_recovery(records: int, _seconds: float) -> None:
+            self.notes.append("recovered")
+            self.restored += records
+
+        hooks = EngineHooks(
+            batch=lambda flow, topic, records, _seconds: self.handled.append((flow, topic, records)),
+            recovery=note_recovery,
+            scan=lambda _scan, partition, _effects, _seconds: self.scanned.append(partition),
+        )
+        settings = EngineSettings(
+            bootstrap_servers=bootstrap,
+            app_id=self.name,
+            worker=self.worker,
+            data_dir=folder,
+            partitions=PARTITIONS,
+            store=self.store,  # type: ignore[arg-type]
+            session_timeout=6.0,
+            batch_size=200,
+        )
+        engine = Engine(settings, hooks)
+        counts, totals = engine.table("counts"), engine.table("totals")
+        engine.fold("count", [f"{self.name}-a", f"{self.name}-b"], counts, self.count)
+        engine.fold("total", [f"{self.name}-counted"], totals, self.total, reads=[counts])
+        engine.scan("look", 0.5, self.look, reads=[counts], on_assigned=True)
+        engine.service(lambda: Watcher(self.notes))
+        return engine
+
+    def count(self, batch: RecordBatch, views: Mapping[str, View]) -> Step:
+        rows: dict[bytes, bytes | None] = {}
+        effects = []
+        for record in batch.records:
+            assert record.key is not None
+            if record.value is None:
+                rows[record.key] = None
+                continue
+            row = rows.get(record.key) or views["counts"].get(record.key)
+            rows[record.key] = COUNT.pack((COUNT.unpack(row)[0] if row else 0) + 1)
+            topic = record.topic.encode()
+            effects.append(
+                ProducerRecord(f"{self.name}-counted", record.key, record.value, (("from", topic), ("n", b"1")))
+            )
+        return Step(rows, effects)
+
+    def total(self, batch: RecordBatch, views: Mapping[str, View]) -> Step:
+        for record in batch.records:
+            assert record.key is not None
+            if views["counts"].get(record.key) is None and record.key != DELETED:
+                self.strange.append(f"{record.key!r} was said before it was written")
+            if [name for name, _ in record.headers] != ["from", "n"]:
+                self.strange.append(f"headers {record.headers}")
+        return Step({b"%d" % batch.partition: b"seen"})
+
+    def look(self, views: Mapping[str, View], _partition: int) -> Iterable[ProducerRecord]:
+        for key, _ in views["counts"].scan(b"k"):
+            yield ProducerRecord(f"{self.name}-due", key, b"due")
+
+
+async def live(bootstrap: str, folder: Path, life: Life, until: Any = None) -> Life:
+    """Run until all is done, look at it, stop."""
+    engine = life.engine(bootstrap, folder)
+    running = asyncio.create_task(engine.run(signals=False))
+    try:
+        await wait_until(lambda: engine.ready or running.done(), 40)
+        assert not running.done(), running
+        topics = [f"{life.name}-{topic}" for topic in ("a", "b", "counted")]
+        await wait_until(lambda: drained(bootstrap, life.name, topics, PARTITIONS), 40)
+        life.scanned.clear()  # what counts is a scan that began after everything was there, so the second one
+        await wait_until(lambda: len(life.scanned) > PARTITIONS, 20)
+        life.scanned.clear()
+        await wait_until(lambda: set(life.scanned) == set(range(PARTITIONS)), 20)
+        life.status = engine.status
+        for partition in range(PARTITIONS):
+            life.rows |= dict(engine.views(partition)["counts"].scan(b""))
+        with pytest.raises(NotHeld):
+            engine.views(PARTITIONS)
+    finally:
+        engine.stop()
+        await asyncio.wait_for(running, 30)
+    return life
+
+
+async def fill(bootstrap: str, name: str) -> None:
+    await make_topics(
+        bootstrap,
+        PARTITIONS,
+        [f"{name}-{topic}" for topic in ("a", "b", "counted", "due")],
+        [f"{name}-{table}-changelog" for table in ("counts", "totals")],
+    )
+    producer = aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    sent = [
+        await producer.send(f"{name}-{'ab'[n % 2]}", b"event", key=b"k%03d" % (n % KEYS), partition=n % PARTITIONS)
+        for n in range(EVENTS)
+    ]
+    await asyncio.gather(*sent)
+    await producer.send_and_wait(f"{name}-a", None, key=DELETED, partition=0)
+    await producer.stop()
+
+
+@dataclass
+class Story:
+    """Four lives of one worker: its first, one with its rows, one without, and one in memory."""
+
+    bootstrap: str
+    name: str
+    first: Life
+    again: Life
+    lost: Life
+    ahead: Life
+    memory: Life
+
+
+@pytest.fixture(scope="module")
+def story(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    folder = tmp_path_factory.mktemp("state")
+    name = f"story-{time.time_ns()}"
+
+    async def tell() -> Story:
+        await fill(kafka, name)
+        first = await live(kafka, folder, Life(name))
+        again = await live(kafka, folder, Life(name))
+        shutil.rmtree(folder / name)
+        lost = await live(kafka, folder, Life(name))
+        _claim_to_know_more(folder, name)
+        ahead = await live(kafka, folder, Life(name))
+        memory = await live(kafka, folder, Life(name, store="memory"))
+        return Story(kafka, name, first, again, lost, ahead, memory)
+
+    return asyncio.run(tell())
+
+
+def _claim_to_know_more(folder: Path, name: str) -> None:
+    """Make the rows of a partition say that they are of a changelog longer than the one there is."""
+    settings = EngineSettings(bootstrap_servers="x", app_id=name, worker="w1", data_dir=folder, partitions=PARTITIONS)
+    store = RocksStore(settings.state_dir / "tables", "counts", RocksMemory(settings), 3600)
+    store.open(1)
+    store.write(1, [(b"never", b"was")], 1_000_000)
+    store.close(1)
+
+
+def test_every_event_is_counted_once(story: Story) -> None:
+    counts = {key: COUNT.unpack(row)[0] for key, row in story.first.rows.items()}
+
+    assert sum(counts.values()) == EVENTS - EVENTS // KEYS
+    assert set(counts) == {b"k%03d" % n for n in range(1, KEYS)}
+
+
+async def test_the_changelog_is_what_the_rows_are(story: Story) -> None:
+    assert await last_values(story.bootstrap, f"{story.name}-counts-changelog", PARTITIONS) == story.first.rows
+
+
+def test_events_come_in_batches_of_one_topic(story: Story) -> None:
+    counted = [handled for handled in story.first.handled if handled[0] == "count"]
+
+    assert {topic for _, topic, _ in counted} == {f"{story.name}-a", f"{story.name}-b"}
+    assert sum(records for _, _, records in counted) == EVENTS + 1
+    assert max(records for _, _, records in counted) <= 200
+    assert len(counted) < EVENTS / 10
+
+
+def test_effects_come_after_their_rows_with_their_headers(story: Story) -> None:
+    said = sum(records for flow, _, records in story.first.handled if flow == "total")
+
+    assert said == EVENTS
+    assert story.first.strange == []
+
+
+async def test_effects_go_to_the_partition_that_they_came_from(story: Story) -> None:
+    consumer = aiokafka.AIOKafkaConsumer(
+        f"{story.name}-counted", bootstrap_servers=story.bootstrap, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    found = [await consumer.getone() for _ in range(50)]
+    await consumer.stop()
+
+    assert all(int(record.key[1:]) % PARTITIONS == record.partition for record in found)
+
+
+def test_a_scan_sees_every_owned_partition(story: Story) -> None:
+    assert set(story.first.scanned) == set(range(PARTITIONS))
+
+
+async def test_what_a_scan_says_is_written(story: Story) -> None:
+    due = await last_values(story.bootstrap, f"{story.name}-due", PARTITIONS)
+
+    assert set(due) - {DELETED} == set(story.first.rows)
+
+
+def test_services_live_between_recovery_and_the_end(story: Story) -> None:
+    assert story.first.notes == ["recovered", "service started", "service stopped"]
+
+
+def test_a_running_worker_says_that_it_is_ready(story: Story) -> None:
+    status = story.first.status
+    assert status is not None
+
+    assert status.ready
+    assert status.partitions == frozenset(range(PARTITIONS))
+    assert status.heartbeat_age < 5
+
+
+def test_rows_on_disk_are_used_again(story: Story) -> None:
+    assert story.again.restored == 0
+    assert story.again.handled == []
+    assert story.again.rows == story.first.rows
+
+
+@pytest.mark.parametrize("life", ["lost", "memory"])
+def test_rows_that_are_lost_come_back_from_the_changelog(story: Story, life: str) -> None:
+    found: Life = getattr(story, life)
+
+    assert found.restored > 0
+    assert found.handled == []
+    assert found.rows == story.first.rows
+
+
+def test_rows_that_are_ahead_of_the_changelog_are_not_believed(story: Story) -> None:
+    assert story.ahead.restored > 0
+    assert story.ahead.rows == story.first.rows

@@ -1,0 +1,136 @@
+"""A small world in memory for the shells: a broker, processes that can be killed, and an outside that a test plays."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from connectors.ports import Failure
+from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock, settle
+from streams.core.flows import ProducerRecord, Record
+from streams.core.retry import Done, Outcome
+
+
+class Shell(Protocol):
+    """A call or a redeliver."""
+
+    async def run(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+def text(record: Record) -> str:
+    return (record.value or b"").decode()
+
+
+@dataclass
+class Process:
+    """One process that runs one shell."""
+
+    log: MemoryBackend
+    shell: Shell
+    task: "asyncio.Task[None]"
+
+    async def kill(self) -> None:
+        """End it as ``kill -9`` does."""
+        killing = asyncio.create_task(self.log.kill())
+        await settle()
+        self.task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self.task
+        await killing
+
+    async def ended(self) -> BaseException | None:
+        await settle()
+        return self.task.exception()
+
+
+@dataclass
+class Stage:
+    """The broker, the clock and the processes of a test."""
+
+    partitions: int = 1
+    clock: MovableClock = field(default_factory=MovableClock)
+    processes: list[Process] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.broker = MemoryBroker(self.clock, self.partitions)
+
+    def say(
+        self, topic: str, *payloads: str, partition: int | None = 0, headers: tuple[tuple[str, bytes], ...] = ()
+    ) -> None:
+        """Write records whose key is what stands before the first ``:``."""
+        for one in payloads:
+            self.broker.append(ProducerRecord(topic, one.partition(":")[0].encode(), one.encode(), headers), partition)
+
+    def said(self, topic: str, partition: int | None = None) -> list[str]:
+        return [text(record) for record in self.broker.read(topic, partition)]
+
+    async def start(self, make: Callable[[MemoryBackend], Shell]) -> Process:
+        log = MemoryBackend(self.broker)
+        shell = make(log)
+        one = Process(log, shell, asyncio.create_task(shell.run()))
+        self.processes.append(one)
+        await settle()
+        return one
+
+
+@asynccontextmanager
+async def stage(partitions: int = 1) -> AsyncIterator[Stage]:
+    made = Stage(partitions)
+    yield made
+    for one in made.processes:
+        one.task.cancel()
+    for one in made.processes:
+        with suppress(asyncio.CancelledError, Exception):
+            await one.task
+
+
+def key(record: Record) -> bytes | None:
+    return record.key
+
+
+def echo(records: Sequence[Record]) -> Done:
+    return Done(tuple(ProducerRecord("out", record.key or b"", record.value) for record in records))
+
+
+Answer = Outcome | Failure | BaseException | None
+
+
+@dataclass
+class Outside:
+    """Performs nothing until the test says how it ends."""
+
+    began: list[list[str]] = field(default_factory=list)
+    """Every perform, with what it was given, in the order in which they began."""
+    cancelled: list[list[str]] = field(default_factory=list)
+    _open: dict[str, "asyncio.Future[Answer]"] = field(default_factory=dict)
+
+    async def perform(self, records: Sequence[Record]) -> Outcome | Failure:
+        names = [text(record) for record in records]
+        self.began.append(names)
+        end = asyncio.get_running_loop().create_future()
+        self._open[names[0]] = end
+        try:
+            answer = await end
+        except asyncio.CancelledError:
+            if not end.done() or end.cancelled():
+                self.cancelled.append(names)
+            raise
+        finally:
+            if self._open.get(names[0]) is end:
+                del self._open[names[0]]
+        if isinstance(answer, BaseException):
+            raise answer
+        return echo(records) if answer is None else answer
+
+    @property
+    def open(self) -> list[str]:
+        """The first record of each perform in flight."""
+        return list(self._open)
+
+    async def end(self, name: str, answer: Answer = None) -> None:
+        """Let a perform end: done, with its records echoed to ``out``, or as said."""
+        self._open[name].set_result(answer)
+        await settle()

@@ -1,0 +1,168 @@
+"""The shells on a real Kafka: what a kill -9 does to them, and how punctual they are."""
+
+import asyncio
+import sys
+from asyncio.subprocess import Process
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from streams.backends.kafka import KafkaBackend
+from streams.backends.ports import Backend, Producer
+from streams.core.flows import ProducerRecord, Record
+from streams.local.embedded_kafka import EmbeddedKafka
+from tests.streams.backends.backend_suite import PARTITIONS, Ear
+from tests.streams.backends.test_kafka import make_topics
+from tests.streams.runners.victim import call, pump, settings
+
+pytestmark = pytest.mark.broker
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+async def log(kafka: str, topic_prefix: str) -> Backend:
+    await make_topics(kafka, [topic_prefix + name for name in ("in", "out", "lingering", "due")])
+    return KafkaBackend(settings(kafka, topic_prefix))
+
+
+@pytest.fixture
+async def producer(log: Backend) -> AsyncIterator[Producer]:
+    made = log.producer()
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def victim(kafka: str, prefix: str) -> Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.streams.runners.victim", kafka, prefix, cwd=ROOT
+    )
+
+
+@asynccontextmanager
+async def watching(
+    log: Backend, *topics: str
+) -> AsyncIterator[Callable[[Callable[[list[Record]], bool]], Awaitable[list[Record]]]]:
+    """Collect what is written, and wait until it is what is wanted."""
+    found: list[Record] = []
+    consumer = log.consumer("watch", topics, Ear())
+    await consumer.start()
+
+    async def until(enough: Callable[[list[Record]], bool]) -> list[Record]:
+        async with asyncio.timeout(60):
+            while not enough(found):
+                for records in (await consumer.fetch(1000)).values():
+                    found.extend(records)
+        return found
+
+    yield until
+    await consumer.stop()
+
+
+async def test_killed_again_and_again_they_lose_nothing_and_keep_the_order(
+    kafka: str, topic_prefix: str, log: Backend, producer: Producer
+) -> None:
+    count = 400
+    process = await victim(kafka, topic_prefix)
+    try:
+        async with watching(log, "out", "due", "lingering") as until:
+            for number in range(count):
+                payload = b"%d" % number
+                await producer.send(
+                    [
+                        ProducerRecord("in", b"k%d" % (number % 20), payload),
+                        ProducerRecord("lingering", b"org", payload),
+                    ],
+                    number % PARTITIONS,
+                )
+                if number in {150, 300}:
+                    await until(lambda found: any(one.topic == "due" for one in found[-40:]))
+                    process.kill()
+                    await process.wait()
+                    process = await victim(kafka, topic_prefix)
+            wanted = {(topic, b"%d" % number) for number in range(count) for topic in ("out", "due")}
+            found = await until(lambda found: wanted <= {(one.topic, one.value) for one in found})
+    finally:
+        process.kill()
+        await process.wait()
+
+    first: defaultdict[tuple[str, int], list[bytes | None]] = defaultdict(list)
+    parked = {one.value: one.timestamp for one in found if one.topic == "lingering"}
+    for one in found:
+        if one.topic == "due":
+            assert one.timestamp >= parked[one.value] + 500
+        if one.topic != "lingering" and one.value not in first[one.topic, one.partition]:
+            first[one.topic, one.partition].append(one.value)
+    for number in range(PARTITIONS):
+        everything = [b"%d" % payload for payload in range(count) if payload % PARTITIONS == number]
+        assert first["due", number] == everything
+        for key in range(20):
+            assert [one for one in first["out", number] if int(one or 0) % 20 == key] == [
+                one for one in everything if int(one) % 20 == key
+            ]
+
+
+async def test_a_short_wait_is_served_punctually(log: Backend, producer: Producer) -> None:
+    shell = pump(log)
+    running = asyncio.create_task(shell.run())
+    async with watching(log, "due", "lingering") as until:
+        for number in range(150):
+            await producer.send([ProducerRecord("lingering", b"org", b"%d" % number)], number % PARTITIONS)
+            await asyncio.sleep(0.01)
+        found = await until(lambda found: len(found) == 300)
+    await shell.stop()
+    await running
+    parked = {one.value: one.timestamp for one in found if one.topic == "lingering"}
+    late = sorted(one.timestamp - parked[one.value] - 500 for one in found if one.topic == "due")
+
+    assert late[0] >= 0
+    assert late[len(late) // 2] < 30
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("away", [15])
+async def test_a_broker_that_is_killed_for_a_while_is_survived_by_the_same_process(
+    own_kafka: EmbeddedKafka, away: float
+) -> None:
+    await make_topics(own_kafka.bootstrap_servers, ["in", "out", "lingering", "due"])
+    log = KafkaBackend(settings(own_kafka.bootstrap_servers, ""))
+    shells = pump(log), call(log)
+    running = [asyncio.create_task(shell.run()) for shell in shells]
+    producer = log.producer()
+    await producer.start()
+    sent: list[bytes] = []
+    over = asyncio.Event()
+
+    async def talk() -> None:
+        while not over.is_set():
+            payload = b"%d" % len(sent)
+            await producer.send(
+                [
+                    ProducerRecord("in", b"k%d" % (len(sent) % 20), payload),
+                    ProducerRecord("lingering", b"org", payload),
+                ],
+                0,
+            )
+            sent.append(payload)
+            await asyncio.sleep(0.01)
+
+    talking = asyncio.create_task(talk())
+    await asyncio.sleep(2)
+    await asyncio.to_thread(own_kafka.kill)
+    await asyncio.sleep(away)
+    await asyncio.to_thread(own_kafka.start)
+    await asyncio.sleep(2)
+    over.set()
+    await talking
+    async with watching(log, "out", "due") as until:
+        wanted = {(topic, payload) for payload in sent for topic in ("out", "due")}
+        found = await until(lambda found: wanted <= {(one.topic, one.value) for one in found})
+    await asyncio.gather(*(shell.stop() for shell in shells))
+    await asyncio.gather(*running)
+    await producer.stop()
+
+    assert len(found) - len(wanted) < 200

@@ -1,0 +1,42 @@
+"""A process that runs the shells on Kafka until it is killed; its arguments are the servers and the prefix."""
+
+import asyncio
+import random
+import sys
+from collections.abc import Sequence
+
+from connectors.clock import SystemClock
+from streams.backends.kafka import KafkaBackend, KafkaBackendSettings
+from streams.backends.ports import Backend
+from streams.core.flows import ProducerRecord, Record
+from streams.core.retry import Done, Outcome, ladder
+from streams.runners.call import Call, CallFlow
+from streams.runners.redeliver import Redeliver, Wait
+
+LINGER = Wait("lingering", 0.5, "due")
+
+
+def settings(servers: str, prefix: str) -> KafkaBackendSettings:
+    return KafkaBackendSettings(bootstrap_servers=servers, prefix=prefix, session_timeout=6, heartbeat_interval=0.5)
+
+
+def pump(log: Backend) -> Redeliver:
+    return Redeliver("linger", "linger", [LINGER], (), log, SystemClock())
+
+
+def call(log: Backend) -> Call:
+    async def perform(records: Sequence[Record]) -> Outcome:
+        await asyncio.sleep(random.uniform(0.001, 0.02))
+        return Done(tuple(ProducerRecord("out", record.key or b"", record.value) for record in records))
+
+    flow = CallFlow("copy", ("in",), lambda record: record.key, perform)
+    return Call("copy", [flow], log, SystemClock(), ladder("1m"), max_in_flight=8)
+
+
+async def main(servers: str, prefix: str) -> None:
+    log = KafkaBackend(settings(servers, prefix))
+    await asyncio.gather(pump(log).run(), call(log).run())
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
