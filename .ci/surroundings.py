@@ -48,7 +48,7 @@ def _env(text: str) -> dict[str, str]:
 
 def picture(readme: str) -> Iterator[str]:
     """Say which arrows of the README's picture are not in the topology."""
-    true = {(one.name, topic.name) for one in FLOWS for topic in one.says}
+    true = {(one.name, topic.name) for one in FLOWS for topic in one.writes}
     true |= {(topic.name, one.name) for one in FLOWS for topic in one.reads}
     known = {name for arrow in true for name in arrow}
     drawn = readme.partition("```mermaid")[2].partition("```")[0]

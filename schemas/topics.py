@@ -1,28 +1,58 @@
 """THE CATALOGUE of topics: every name, what travels on it, and how long it stays.
 
-All have the same number of partitions and the org as key (one org, one home). Names stand here without the prefix of
-`RENTSTREAM_TOPIC_PREFIX`.
+All have the same number of partitions, and all records of an org are on the same partition of each. Names stand here
+without the prefix of `RENTSTREAM_TOPIC_PREFIX`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from schemas.base import Model
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 WEEK_MS = 7 * DAY_MS
 
 
+KeyOf = Callable[[Any], str]
+"""Returns the key of a record: what compaction keeps the last one of. The partition follows from the org alone."""
+
+
+def by_org(record: Any) -> str:
+    """Return the org of a record."""
+    org: str = record.org
+    return org
+
+
+def by_integration(record: Any) -> str:
+    """Return ``org/name`` of an integration's record."""
+    return f"{record.org}/{record.name}"
+
+
+def by_integration_and_kind(record: Model) -> str:
+    """Return ``org/name/kind``, where each class of record is a kind of its own (``default/buildium/SyncResult``)."""
+    return f"{by_integration(record)}/{type(record).__name__}"
+
+
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """One topic: ``retention_ms`` null keeps for ever (a compacted topic keeps the last of each key)."""
+    """One topic: ``retention_ms`` null keeps for ever (a compacted topic keeps the last record of each key).
+
+    A record's partition is always that of its org (`schemas.partitions.partition_for`); its key may be finer.
+    """
 
     name: str
-    says: str
+    description: str
     cleanup: Literal["delete", "compact"] = "delete"
     retention_ms: int | None = WEEK_MS
     max_message_bytes: int = 8 << 20
     extra: Mapping[str, str] = field(default_factory=dict, hash=False)
+    key: KeyOf = by_org
+
+    def key_of(self, record: Model) -> bytes:
+        """Return the key under which a record is written."""
+        return self.key(record).encode()
 
 
 WEBHOOKS = TopicSpec("pms.webhooks", "notices: something changed in the PMS")
@@ -35,13 +65,18 @@ DUE = TopicSpec("deliveries.due", "properties whose state a receiver may not kno
 BATCHES = TopicSpec("deliveries.batches", "what is to be POSTed")
 OUTCOMES = TopicSpec("deliveries.outcomes", "what receivers answered")
 INTEGRATIONS = TopicSpec(
-    "integrations", "configurations of integrations, secrets encrypted", cleanup="compact", retention_ms=None
+    "integrations",
+    "configurations of integrations, secrets encrypted",
+    cleanup="compact",
+    retention_ms=None,
+    key=by_integration,
 )
 INTEGRATION_STATUS = TopicSpec(
     "integrations.status",
     "last connection test and sync of each integration",
     cleanup="compact",
     retention_ms=None,
+    key=by_integration_and_kind,
 )
 INTEGRATION_HISTORY = TopicSpec(
     "integrations.history", "changes of integrations, without secrets", retention_ms=366 * DAY_MS

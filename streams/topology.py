@@ -1,6 +1,6 @@
-"""THE DATAFLOW: which flow reads what, writes which table, and says what. It reads like a table of contents.
+"""The dataflow as data: which flow reads which topics, writes which table, and writes to which topics.
 
-The shells, the topics, the metrics' labels and ``docs/topology.md`` all follow from this; its laws are tests.
+The runners, the topics, the labels of metrics and ``docs/topology.md`` follow from it; its laws are tests.
 """
 
 from collections.abc import Iterator
@@ -15,13 +15,14 @@ APP = "streams"
 
 
 class Kind(StrEnum):
-    """The four kinds of flow, and the edge through which the world comes in."""
+    """The five kinds of flow, and the edge where records enter from outside."""
 
     INGRESS = "ingress"
     FOLD = "fold"
     CALL = "call"
     REDELIVER = "redeliver"
     SCAN = "scan"
+    GLOBAL = "global"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,9 @@ class Flow:
 
     name: str
     kind: Kind
-    does: str
+    description: str
     reads: tuple[TopicSpec, ...] = ()
-    says: tuple[TopicSpec, ...] = ()
+    writes: tuple[TopicSpec, ...] = ()
     table: str | None = None
     """The table that it writes; a table has one writer."""
     views: tuple[str, ...] = ()
@@ -41,9 +42,19 @@ class Flow:
     group: str | None = None
     """Consumer group (without prefix) of a call or a redeliver; flows of one group share its owner of an org."""
     batch_size: int | None = None
-    """Of a fold: records of one batch, where a record may mean much work (a cut of a whole property)."""
+    """Of a fold: records of one batch, where one record may mean much work (the cut of a whole property)."""
     retries: bool = False
     """Whether its records climb the ladder; a topic that is retried has one consumer."""
+    returns_to: TopicSpec | None = None
+    """Of a call that retries: the topic that decides again, where that is not the one that it reads."""
+    coalesce: bool = False
+    """Of a call: records of one key that wait behind each other are settled by one call."""
+    max_in_flight: int = 0
+    """Of a call: calls in flight of one worker, over all orgs."""
+    max_in_flight_per_integration: int = 0
+    """Of a call: of these, for one integration, so that an outage of one leaves room for the others."""
+    every: float = 0.0
+    """Of a scan: seconds between two passes."""
 
 
 RENT_ROLL, DELIVERIES = "rent-roll", "deliveries"
@@ -54,42 +65,61 @@ FLOWS: tuple[Flow, ...] = (
         "receive_webhooks",
         Kind.INGRESS,
         "verifies a PMS's webhook and answers once it is durable",
-        says=(topics.WEBHOOKS,),
+        writes=(topics.WEBHOOKS,),
         port="WebhookReader",
+    ),
+    Flow(
+        "manage_integrations",
+        Kind.INGRESS,
+        "stores, tests and deletes integrations for the API and the command line",
+        writes=(topics.INTEGRATIONS, topics.INTEGRATION_STATUS, topics.INTEGRATION_HISTORY),
+        port="System",
+    ),
+    Flow(
+        "follow_integrations",
+        Kind.GLOBAL,
+        "keeps all integrations and their status in the memory of every process",
+        reads=(topics.INTEGRATIONS, topics.INTEGRATION_STATUS),
     ),
     Flow(
         "schedule_sweeps",
         Kind.SCAN,
-        "says when an account is to be read whole",
-        says=(topics.SWEEPS,),
+        "starts the full reads of accounts that are due",
+        writes=(topics.SWEEPS,),
         views=(RENT_ROLL,),
+        every=1.0,
     ),
     Flow(
         "fetch_changes",
         Kind.CALL,
-        "reads what a notice names, as it is now",
+        "reads the entity that a webhook names, as it is now",
         reads=(topics.WEBHOOKS,),
-        says=(topics.CHANGES,),
+        writes=(topics.CHANGES,),
         port="PropertySource",
         group=READERS,
         retries=True,
+        coalesce=True,
+        max_in_flight=512,
+        max_in_flight_per_integration=12,
     ),
     Flow(
         "sweep_accounts",
         Kind.CALL,
         "reads an account whole, some pages at a time",
         reads=(topics.SWEEPS,),
-        says=(topics.CHANGES, topics.SWEEPS),
+        writes=(topics.CHANGES, topics.SWEEPS, topics.INTEGRATION_STATUS),
         port="PropertySource",
         group=READERS,
         retries=True,
+        max_in_flight=128,
+        max_in_flight_per_integration=1,
     ),
     Flow(
         "maintain_rent_roll",
         Kind.FOLD,
         "folds snapshots into the rent roll",
         reads=(topics.CHANGES,),
-        says=(topics.LINGERING, topics.DUE, topics.WEBHOOKS),
+        writes=(topics.LINGERING, topics.DUE, topics.WEBHOOKS, topics.INTEGRATION_STATUS),
         table=RENT_ROLL,
     ),
     Flow(
@@ -97,22 +127,31 @@ FLOWS: tuple[Flow, ...] = (
         Kind.REDELIVER,
         "lets the changes of a property gather",
         reads=(topics.LINGERING,),
-        says=(topics.DUE,),
+        writes=(topics.DUE,),
         group="linger",
     ),
     Flow(
         "mark_date_changes",
         Kind.SCAN,
-        "says at local midnight which properties a passing date changes",
-        says=(topics.DUE,),
+        "marks, after local midnight, the properties that a passing date changes",
+        writes=(topics.DUE,),
         views=(RENT_ROLL,),
+        every=60.0,
+    ),
+    Flow(
+        "reconcile_receivers",
+        Kind.SCAN,
+        "marks the properties whose delivery state belongs to another configuration of the receiver",
+        writes=(topics.DUE,),
+        views=(RENT_ROLL, DELIVERIES),
+        every=0.5,
     ),
     Flow(
         "emit_batches",
         Kind.FOLD,
         "cuts a batch of what a receiver does not know yet",
         reads=(topics.DUE, topics.OUTCOMES),
-        says=(topics.BATCHES,),
+        writes=(topics.BATCHES,),
         table=DELIVERIES,
         views=(RENT_ROLL,),
         batch_size=10,
@@ -122,56 +161,66 @@ FLOWS: tuple[Flow, ...] = (
         Kind.SCAN,
         "measures the oldest change that a receiver has not acknowledged",
         views=(DELIVERIES,),
+        every=15.0,
     ),
     Flow(
         "deliver_batches",
         Kind.CALL,
         "POSTs a batch to its receiver",
         reads=(topics.BATCHES,),
-        says=(topics.OUTCOMES,),
+        writes=(topics.OUTCOMES,),
         port="ListingSink",
         group="deliver",
         retries=True,
+        returns_to=topics.DUE,
+        coalesce=True,
+        max_in_flight=128,
+        max_in_flight_per_integration=16,
     ),
 )
 """Every flow but the redelivery of the rungs, which follows from the ladder (`redeliveries`)."""
 
 
 def redeliveries(delays: tuple[str, ...]) -> tuple[Flow, ...]:
-    """Make the flow that brings each rung's records back to the topics that decide again."""
-    origins = (topics.WEBHOOKS, topics.SWEEPS, topics.DUE)
+    """Return the flow that brings each rung's records back to the topics that decide again."""
     return tuple(
         Flow(
             f"redeliver_{delay}",
             Kind.REDELIVER,
             f"brings back what waited {delay}",
             reads=(topics.rung(delay),),
-            says=origins,
+            writes=returns(),
             group=f"redeliver.{delay}",
         )
         for delay in delays
     )
 
 
+def returns() -> tuple[TopicSpec, ...]:
+    """Return the topics to which parked records come back, in the order of the flows."""
+    found = (one.returns_to or one.reads[0] for one in FLOWS if one.retries)
+    return tuple(dict.fromkeys(found))
+
+
 def flow(name: str) -> Flow:
-    """Give a flow by its name."""
+    """Return a flow by its name."""
     return next(one for one in FLOWS if one.name == name)
 
 
 def tables() -> tuple[str, ...]:
-    """Name every table."""
+    """Return the name of every table."""
     return tuple(one.table for one in FLOWS if one.table)
 
 
 def all_topics(delays: tuple[str, ...]) -> Iterator[TopicSpec]:
-    """Give every topic that has to be there, changelogs included, without the prefix."""
+    """Return every topic that must exist, changelogs included, without the prefix."""
     yield from topics.TOPICS
     yield from (topics.rung(delay) for delay in delays)
     yield from (topics.changelog(APP, table) for table in tables())
 
 
 def groups(delays: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """Give the topics of every consumer group, both without the prefix: whose lag is watched."""
+    """Return the topics of every consumer group whose lag is watched, both without the prefix."""
     found: dict[str, list[str]] = {}
     for one in (*FLOWS, *redeliveries(delays)):
         group = APP if one.kind is Kind.FOLD else one.group
@@ -181,7 +230,7 @@ def groups(delays: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 
 
 def markdown(delays: tuple[str, ...]) -> str:
-    """Write ``docs/topology.md``."""
+    """Return the text of ``docs/topology.md``."""
     flows = (*FLOWS, *redeliveries(delays))
     lines = [
         "# Topology",
@@ -192,18 +241,29 @@ def markdown(delays: tuple[str, ...]) -> str:
         "flowchart LR",
     ]
     for one in flows:
-        shape = {Kind.FOLD: "[[{}]]", Kind.CALL: "([{}])", Kind.REDELIVER: "{{{{{}}}}}", Kind.SCAN: "[/{}/]"}.get(
-            one.kind, ">{}]"
-        )
+        shape = {
+            Kind.FOLD: "[[{}]]",
+            Kind.CALL: "([{}])",
+            Kind.REDELIVER: "{{{{{}}}}}",
+            Kind.SCAN: "[/{}/]",
+            Kind.GLOBAL: "[({})]",
+        }.get(one.kind, ">{}]")
         lines.append(f"  {_id(one.name)}{shape.format(one.name)}")
         lines += [f"  {_id(topic.name)}({topic.name}) --> {_id(one.name)}" for topic in one.reads]
-        lines += [f"  {_id(one.name)} --> {_id(topic.name)}({topic.name})" for topic in one.says]
+        lines += [f"  {_id(one.name)} --> {_id(topic.name)}({topic.name})" for topic in one.writes]
         if one.table:
             lines.append(f"  {_id(one.name)} === {_id('table ' + one.table)}[({one.table})]")
         lines += [f"  {_id('table ' + table)}[({table})] -.-> {_id(one.name)}" for table in one.views]
-    lines += ["```", "", "## Flows", "", "| flow | kind | does | reads | table | says |", "|---|---|---|---|---|---|"]
     lines += [
-        f"| `{one.name}` | {one.kind} | {one.does} | {_names(one.reads)} | {one.table or ''} | {_names(one.says)} |"
+        "```",
+        "",
+        "## Flows",
+        "",
+        "| flow | kind | description | reads | table | writes |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{one.name}` | {one.kind} | {one.description} | {_names(one.reads)} | {one.table or ''} | {_names(one.writes)} |"
         for one in flows
     ]
     lines += [
@@ -212,12 +272,12 @@ def markdown(delays: tuple[str, ...]) -> str:
         "",
         "## Topics",
         "",
-        "Every topic has the same number of partitions and the org as key.",
+        "Every topic has the same number of partitions; a record is on the partition of its org.",
         "",
-        "| topic | says | cleanup | kept |",
+        "| topic | description | cleanup | kept |",
         "|---|---|---|---|",
     ]
-    lines += [f"| `{one.name}` | {one.says} | {one.cleanup} | {kept(one)} |" for one in all_topics(delays)]
+    lines += [f"| `{one.name}` | {one.description} | {one.cleanup} | {kept(one)} |" for one in all_topics(delays)]
     return "\n".join(lines) + "\n"
 
 
@@ -230,5 +290,5 @@ def _names(specs: tuple[TopicSpec, ...]) -> str:
 
 
 def kept(spec: TopicSpec) -> str:
-    """Say how long a topic keeps its records."""
+    """Return how long a topic keeps its records, for people."""
     return "for ever" if spec.retention_ms is None else f"{spec.retention_ms // topics.DAY_MS} days"

@@ -10,8 +10,9 @@ from connectors.ports import Accepted, Clock, Connection, Failure, ListingSink
 from schemas import retry as header
 from schemas import topics
 from schemas.delivery import Batch
+from schemas.partitions import partition_of
 from streams import topology
-from streams.backends.ports import Backend, partition_of
+from streams.backends.ports import Backend
 from streams.core.flows import Record
 from streams.core.retry import Ladder
 from streams.core.sequence import FetchSequence
@@ -214,7 +215,7 @@ def redeliveries(dependencies: Dependencies, log: Backend) -> tuple[Redeliver, .
                 flow.name,
                 flow.group or "",
                 (Wait.on(rung),),
-                tuple(topic.name for topic in flow.says),
+                tuple(topic.name for topic in flow.writes),
                 log,
                 dependencies.clock,
                 metrics=dependencies.hooks,

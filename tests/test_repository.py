@@ -24,12 +24,11 @@ FORBIDDEN = (
 FRAMEWORKS = {"aiokafka", "faust", "mode", "rocksdict"}
 KNOW_KAFKA = (
     "streams/engine/",
-    "streams/runners/",
-    "streams/broker",
-    "streams/backends/admin.py",
+    "streams/backends/",
+    "streams/runners/service.py",
     "streams/observability/lag.py",
+    "streams/local/embedded_kafka.py",
     "streams/local/progress.py",
-    "streams/backends/producer.py",
     "streams/settings.py",
 )
 """Who may know Faust or aiokafka; the last one for the context of its TLS only."""
@@ -95,7 +94,7 @@ def test_only_the_engine_and_the_shells_know_faust_and_kafka() -> None:
 
 def test_faust_is_known_by_the_engine_alone() -> None:
     for path, tree in modules(*PACKAGES):
-        if not path.startswith(("streams/engine/", "streams/runners/")):
+        if not path.startswith(("streams/engine/", "streams/runners/service.py")):
             assert not imported(tree) & {"faust", "mode", "rocksdict"}, path
 
 

@@ -19,7 +19,8 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
 )
 
-from streams.backends.ports import BackendError, ConsumedRecord, Listener, NotOwner, Partition, TooLarge, partition_of
+from schemas.partitions import partition_of
+from streams.backends.ports import BackendError, ConsumedRecord, Listener, NotOwner, Partition, TooLarge
 from streams.core.flows import ProducerRecord, Record
 
 log = logging.getLogger("streams.runners")

@@ -14,7 +14,8 @@ from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from connectors.ports import Clock
-from streams.backends.ports import ConsumedRecord, Listener, NotOwner, Partition, TooLarge, partition_of
+from schemas.partitions import partition_of
+from streams.backends.ports import ConsumedRecord, Listener, NotOwner, Partition, TooLarge
 from streams.core.flows import ProducerRecord, Record
 from streams.core.retry import milliseconds
 

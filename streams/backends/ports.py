@@ -111,26 +111,3 @@ class Backend(Protocol):
     async def last(self, topic: str, partitions: Collection[int], count: int = 1) -> Mapping[int, Sequence[Record]]:
         """Give the last records of each partition, at most ``count``, in the order of their offsets."""
         ...
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """Where a key lives: Kafka's own rule (murmur2), so that any producer agrees."""
-    return (murmur2(key) & 0x7FFFFFFF) % partitions
-
-
-_SEED, _M, _R, _32 = 0x9747B28C, 0x5BD1E995, 24, 0xFFFFFFFF
-
-
-def murmur2(data: bytes) -> int:
-    """The hash of Kafka's default partitioner."""
-    length = len(data)
-    whole = length & ~3
-    h = _SEED ^ length
-    for at in range(0, whole, 4):
-        k = int.from_bytes(data[at : at + 4], "little") * _M & _32
-        k = (k ^ (k >> _R)) * _M & _32
-        h = (h * _M & _32) ^ k
-    if whole != length:
-        h = (h ^ int.from_bytes(data[whole:], "little")) * _M & _32
-    h = (h ^ (h >> 13)) * _M & _32
-    return h ^ (h >> 15)

@@ -20,9 +20,9 @@ from aiokafka import AIOKafkaProducer
 from schemas import topics
 from schemas.base import Model
 from schemas.codec import encode
+from schemas.partitions import partition_of
 from schemas.pms import FetchRequest
 from streams.backends.deadlines import Deadlines
-from streams.backends.ports import partition_of
 from streams.core.flows import Headers
 from streams.web.publisher import NotDurable
 

@@ -107,11 +107,11 @@ class Probes:
             problem = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": detail}
             return 404, "application/problem+json", json.dumps(problem).encode()
         try:
-            well, says = check()
+            well, detail = check()
         except Exception as error:
             log.exception("a check of %s raised", path)
-            well, says = False, f"the check itself failed ({type(error).__name__})"
-        return 200 if well else 503, "application/json", json.dumps({"ok": well, "says": says}).encode()
+            well, detail = False, f"the check itself failed ({type(error).__name__})"
+        return 200 if well else 503, "application/json", json.dumps({"ok": well, "detail": detail}).encode()
 
 
 class _Server(ThreadingHTTPServer):

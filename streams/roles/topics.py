@@ -45,7 +45,7 @@ async def see_topics(settings: RentStreamSettings, kafka: KafkaSettings, *, make
     for spec in specs:
         name = settings.prefix + spec.name
         state = ("  (made)" if make else "  (missing)") if name in made else ""
-        lines.append(f"{name:44} {spec.cleanup:8} {topology.kept(spec):10} {spec.says}{state}")
+        lines.append(f"{name:44} {spec.cleanup:8} {topology.kept(spec):10} {spec.description}{state}")
     lines += [f"note: {note}" for note in plan.notes]
     verb = "made" if make else "missing"
     summary = f"topics: {len(specs)} of {settings.partitions} partitions each, {len(made) or 'none'} {verb}"
@@ -61,7 +61,7 @@ async def see_topics(settings: RentStreamSettings, kafka: KafkaSettings, *, make
                     "name": settings.prefix + spec.name,
                     "cleanup": spec.cleanup,
                     "retention_ms": spec.retention_ms,
-                    "says": spec.says,
+                    "description": spec.description,
                     "missing": settings.prefix + spec.name in made and not make,
                 }
                 for spec in specs

@@ -192,7 +192,7 @@ async def ready(address: str, name: str) -> None:
                 if answer.status_code == httpx.codes.OK:
                     say(f"{name} is ready after {time.monotonic() - began:.1f} s")
                     return
-                last = str(answer.json().get("says", answer.text))
+                last = str(answer.json().get("detail", answer.text))
             if time.monotonic() - told > 5:
                 told = time.monotonic()
                 say(f"waiting for {name}: {last}")

@@ -200,7 +200,7 @@ def test_committing_writes_what_is_missing_and_checking_only_says_it(
     written = {path.relative_to(tmp_path / "avsc").as_posix() for path in (tmp_path / "avsc").glob("*/*.avsc")}
     assert written <= {path for path, _ in committed()}
     assert len(written) == len(RECORDS)
-    assert "not committed: avsc/Notice/" in capsys.readouterr().out
+    assert "not committed: avsc/FetchRequest/" in capsys.readouterr().out
 
 
 def test_a_writer_whose_bytes_would_mean_something_else_is_not_committed(

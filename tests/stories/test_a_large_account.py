@@ -110,7 +110,7 @@ async def test_the_pages_of_a_worker_answer_while_its_tables_recover(bulk_world:
                 return False
             seen[path, answer.status_code] += 1
             if path == "/readyz":
-                reasons.add(answer.json()["says"])
+                reasons.add(answer.json()["detail"])
         return answer is not None and answer.status_code == 200
 
     await world.eventually(is_ready, "it is ready", every=0.02)

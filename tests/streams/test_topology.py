@@ -58,7 +58,7 @@ def test_a_flow_looks_at_tables_that_are_there_and_that_its_kind_may_see(flow: F
 @each_topic
 def test_a_topic_has_a_producer_and_a_consumer(topic: TopicSpec) -> None:
     """Or is the end of the line, or one of the two ways of waiting and remembering that follow from the flows."""
-    said = {one.name for flow in ALL for one in flow.says}
+    said = {one.name for flow in ALL for one in flow.writes}
     waiting = {topics.rung(delay).name for delay in DELAYS}
     retried = any(flow.retries for flow in ALL)
     if topic.name in changelogs():
@@ -78,8 +78,8 @@ def test_what_waited_comes_back_to_where_it_is_decided_again() -> None:
     for redelivers in redeliveries(DELAYS):
         for flow in (one for one in ALL if one.retries):
             back = topics.DUE if flow.name == "deliver_batches" else flow.reads[0]
-            assert back in redelivers.says
-        assert {one.name for topic in redelivers.says for one in readers(topic)} == {
+            assert back in redelivers.writes
+        assert {one.name for topic in redelivers.writes for one in readers(topic)} == {
             "fetch_changes",
             "sweep_accounts",
             "emit_batches",
@@ -89,7 +89,7 @@ def test_what_waited_comes_back_to_where_it_is_decided_again() -> None:
 @each_flow
 def test_a_flow_names_topics_of_the_catalogue_only(flow: Flow) -> None:
     catalogue = {*TOPICS, *(topics.rung(delay) for delay in DELAYS)}
-    assert {*flow.reads, *flow.says} <= catalogue
+    assert {*flow.reads, *flow.writes} <= catalogue
 
 
 def test_every_topic_of_the_catalogue_is_made() -> None:
@@ -109,8 +109,8 @@ def test_a_topic_is_named_by_the_rule(topic: TopicSpec) -> None:
         assert re.fullmatch(rf"{APP}-[a-z]+(-[a-z]+)*-changelog", topic.name)
     else:
         assert re.fullmatch(r"[a-z]+(-[a-z]+)*(\.[a-z]+)?|retry\.\d+(ms|s|m|h)", topic.name)
-    assert topic.says
-    assert not topic.says.endswith(".")
+    assert topic.description
+    assert not topic.description.endswith(".")
 
 
 @each_topic
@@ -133,7 +133,7 @@ def test_a_record_outlives_the_longest_wait() -> None:
 def test_a_flow_is_whole(flow: Flow) -> None:
     """A name that is a verb and an object, a sentence, and what its kind needs."""
     assert re.fullmatch(r"[a-z]+(_[a-z0-9]+)*", flow.name)
-    assert flow.does
+    assert flow.description
     needs = {
         # reads, table, port, group
         Kind.INGRESS: (False, False, True, False),
@@ -212,7 +212,7 @@ def test_the_topics_that_a_flow_names_are_those_that_it_declares(flow: Flow) -> 
     named = {vars(topics)[name] for path in paths for name in attributes(path, "topics") if name.isupper()}
     if flow.name == "deliver_batches":
         named.remove(topics.DUE)
-    assert named == {*flow.says}
+    assert named == {*flow.writes}
 
 
 @pytest.mark.parametrize("flow", IN_FLOWS, ids=lambda flow: flow.name)
@@ -254,7 +254,7 @@ def test_the_rent_roll_says_only_what_it_declares() -> None:
     said = {emit.topic for one in applied for emit in one.emits}
     first = fold(swept(), end(1, 1, 1, 1))
     said |= {emit.topic for one in first for emit in one.emits}
-    assert said == {topic.name for topic in topology.flow("maintain_rent_roll").says}
+    assert said == {topic.name for topic in topology.flow("maintain_rent_roll").writes}
 
 
 # -------------------------------------------------------------------------------------------------------- the page

@@ -30,9 +30,10 @@ from connectors.clock import SystemClock
 from connectors.ports import Clock
 from connectors.rentsync.standin import RentSyncStandIn
 from connectors.serving import running
+from schemas.partitions import partition_of
 from streams import topology
 from streams.backends.admin import TopicAdmin
-from streams.backends.ports import ConsumedRecord, partition_of
+from streams.backends.ports import ConsumedRecord
 from streams.core.flows import Record
 from streams.local.demo import ZONE, stage_env
 from streams.local.processes import FROM_PARENT

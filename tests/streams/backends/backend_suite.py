@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from streams.backends.ports import Backend, Consumer, NotOwner, Partition, Producer, TooLarge, partition_of
+from schemas.partitions import partition_of
+from streams.backends.ports import Backend, Consumer, NotOwner, Partition, Producer, TooLarge
 from streams.core.flows import ProducerRecord, Record
 
 PARTITIONS = 4

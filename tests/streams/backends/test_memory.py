@@ -8,8 +8,9 @@ from aiokafka.partitioner import murmur2 as kafkas_murmur2
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.partitions import murmur2
 from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock, settle
-from streams.backends.ports import Partition, murmur2
+from streams.backends.ports import Partition
 from streams.core.flows import ProducerRecord
 from tests.streams.backends.backend_suite import PARTITIONS, Ear, LogSuite, out, take, values
 

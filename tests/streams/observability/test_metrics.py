@@ -162,9 +162,9 @@ def test_health_and_readiness_are_said_in_a_sentence(pages: Probes, process: Pro
     process.ready = (True, "it works on 12 partitions")
     ready = get(pages, "/readyz")
 
-    assert (alive[0], json.loads(alive[2])) == (200, {"ok": True, "says": "the loop runs"})
-    assert (waiting[0], json.loads(waiting[2])) == (503, {"ok": False, "says": "tables recover"})
-    assert (ready[0], json.loads(ready[2])) == (200, {"ok": True, "says": "it works on 12 partitions"})
+    assert (alive[0], json.loads(alive[2])) == (200, {"ok": True, "detail": "the loop runs"})
+    assert (waiting[0], json.loads(waiting[2])) == (503, {"ok": False, "detail": "tables recover"})
+    assert (ready[0], json.loads(ready[2])) == (200, {"ok": True, "detail": "it works on 12 partitions"})
 
 
 def test_another_path_is_a_problem(pages: Probes) -> None:
@@ -185,7 +185,7 @@ def test_a_check_that_raises_is_not_well() -> None:
         status, _, body = get(pages, "/healthz")
 
     assert status == 503
-    assert json.loads(body) == {"ok": False, "says": "the check itself failed (KeyError)"}
+    assert json.loads(body) == {"ok": False, "detail": "the check itself failed (KeyError)"}
 
 
 def test_a_taken_port_is_one_clear_sentence() -> None:
@@ -214,4 +214,4 @@ async def test_the_pages_answer_while_the_loop_is_stuck() -> None:
 
     assert well
     assert status == 503
-    assert "the event loop ran 0." in json.loads(body)["says"]
+    assert "the event loop ran 0." in json.loads(body)["detail"]
