@@ -33,7 +33,7 @@ from streams.local.kafka_jars import KAFKA_VERSION, BrokerError, disk_refuses, j
 __all__ = ["KAFKA_VERSION", "BrokerError", "EmbeddedKafka"]
 
 _HOST = "127.0.0.1"
-_CHILD = Path(__file__).with_name("broker_child.py")
+_CHILD = Path(__file__).with_name("broker_process.py")
 _START_WITHIN = 120.0
 _GONE_WITHIN = 30.0
 _LOOK_EVERY = 0.05
