@@ -14,7 +14,7 @@ from pydantic import JsonValue, SecretStr
 
 from schemas.base import EntityKind
 from schemas.delivery import Batch
-from schemas.integrations import CheckResult, EntityAccess, IntegrationMode, IntegrationRole
+from schemas.integrations import CheckResult, CheckStatus, EntityAccess, IntegrationMode, IntegrationRole
 from schemas.pms import FetchRequest
 from schemas.rent_roll import LeaseSnapshot, ListingSnapshot, PropertySnapshot, UnitSnapshot
 
@@ -254,6 +254,11 @@ class Checked:
     access: tuple[EntityAccess, ...] = ()
     account: int | None = None
     """The account's id in the PMS, if the test could read it."""
+
+    @property
+    def passed(self) -> bool:
+        """Return whether every required check passed."""
+        return all(check.status is CheckStatus.PASSED for check in self.checks if check.required)
 
 
 class System(Protocol):

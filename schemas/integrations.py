@@ -134,6 +134,8 @@ class CheckResult(Model):
     """What was found, one sentence without secrets."""
     fix: str | None = None
     """What to do, where it failed."""
+    required: bool = True
+    """Whether the connection test fails without it; false: its failure is a warning."""
 
 
 class AccessLevel(StrEnum):

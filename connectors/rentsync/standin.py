@@ -128,6 +128,7 @@ class RentSyncStandIn:
         self.app = Starlette(
             routes=[
                 Route(PATH, self._sync, methods=["POST"]),
+                Route(PATH, self._other, methods=["OPTIONS", "HEAD", "GET"]),
                 Route("/v1/rent-roll", self._roll, methods=["GET"]),
             ]
         )
@@ -217,6 +218,16 @@ class RentSyncStandIn:
             for unit in sorted(self._books.state.values(), key=lambda unit: (unit.project_id, unit.unit_id))
         ]
         return JSONResponse({"requests": len(self._books.accepted), "units": units})
+
+    async def _other(self, request: Request) -> Response:
+        """Answer a method that delivers nothing: the key is looked at first. Faults wait for a delivery."""
+        refused = self._refused(request, b"")
+        if refused is not None and refused.status_code == 401:
+            return refused
+        headers = {"Allow": "OPTIONS, POST"}
+        if request.method == "OPTIONS":
+            return Response(None, 204, headers)
+        return _problem(405, "Method Not Allowed", "Rent rolls are sent here with POST.", headers)
 
     async def _sync(self, request: Request) -> Response:
         body = await request.body()

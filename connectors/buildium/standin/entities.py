@@ -138,6 +138,23 @@ class Listing:
     is_managed_externally: bool = False
 
 
+@dataclass(slots=True)
+class Owner:
+    """An owner of properties, a person or a company."""
+
+    id: int
+    first_name: str = ""
+    last_name: str = ""
+    company_name: str = ""
+    email: str | None = None
+    property_ids: tuple[int, ...] = ()
+    is_active: bool = True
+
+    @property
+    def is_company(self) -> bool:
+        return bool(self.company_name)
+
+
 class Generated(MutableMapping[int, T], Generic[T]):
     """Entities that are made when asked for, so that 100,000 of them cost nothing; what is edited is kept."""
 

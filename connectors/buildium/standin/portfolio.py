@@ -19,6 +19,7 @@ from connectors.buildium.standin.entities import (
     Lease,
     Listing,
     Occupant,
+    Owner,
     Property,
     T,
     Tenant,
@@ -47,6 +48,7 @@ class Portfolio:
         self.leases: MutableMapping[int, Lease] = {}
         self.tenants: MutableMapping[int, Tenant] = {}
         self.listings: MutableMapping[int, Listing] = {}
+        self.owners: dict[int, Owner] = {}
         self.units_of: MutableMapping[int, list[int]] = {}
         self.leases_of: MutableMapping[int, list[int]] = {}
         self.leases_of_tenant: MutableMapping[int, list[int]] = {}

@@ -173,6 +173,46 @@ def listing_json(of: "Portfolio", number: int) -> Json:
     }
 
 
+def owner_json(of: "Portfolio", number: int) -> Json:
+    """Return an owner as ``RentalOwnerMessage``."""
+    it = of.owners[number]
+    return {
+        "Id": it.id,
+        "IsCompany": it.is_company,
+        "IsActive": it.is_active,
+        "FirstName": it.first_name,
+        "LastName": it.last_name,
+        "CompanyName": it.company_name,
+        "PhoneNumbers": [{"Number": "403-555-0190", "Type": "Cell"}],
+        "Email": it.email,
+        "AlternateEmail": None,
+        "Comment": "",
+        "Address": None,
+        "ManagementAgreementStartDate": None,
+        "ManagementAgreementEndDate": None,
+        "PropertyIds": list(it.property_ids),
+        "TaxInformation": None,
+    }
+
+
+def account_json(of: "Portfolio") -> Json:
+    """Return the account as ``AccountInfoMessage``."""
+    return {
+        "Id": of.account,
+        "CompanyName": "Keane Property Management",
+        "Url": "https://keane.managebuilding.example",
+        "Contact": {"FirstName": "Morgan", "LastName": "Keane", "Address": None, "PhoneNumber": "403-555-0100"},
+        "AccountingSettings": {
+            "AccountingBookId": 1,
+            "DefaultBankAccountId": 10_407,
+            "DefaultAccountingBasis": "Accrual",
+            "TrustAccountWarning": "Off",
+            "FiscalYearEndMonth": 12,
+            "FiscalYearEndDay": 31,
+        },
+    }
+
+
 def _iso(day: date | None) -> str | None:
     return None if day is None else day.isoformat()
 

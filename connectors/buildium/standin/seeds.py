@@ -1,6 +1,7 @@
 """Portfolios to start from: a small one to look at, and a large one to measure with."""
 
 import random as randomness
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Final
@@ -12,6 +13,7 @@ from connectors.buildium.standin.entities import (
     Lease,
     Listing,
     Occupant,
+    Owner,
     Property,
     Unit,
     person,
@@ -37,6 +39,12 @@ _SITES: Final[tuple[tuple[str, str, Address, int, tuple[str, ...]], ...]] = (
     ("Maple Row Townhomes", "CondoTownhome", Address("240 Maple Row", "Edmonton", "AB", "T5J 0N3"), 2015, ("Parking",)),
     ("412 Oak Lane", "SingleFamily", Address("412 Oak Lane", "Calgary", "AB", "T2S 0T1"), 1978, ("Garage",)),
     ("Harvard Trade Centre", "Office", Address("700 9 Avenue SW", "Calgary", "AB", "T2P 3V4"), 1989, ("Elevator",)),
+)
+_OWNERS: Final = (
+    Owner(501, "Robin", "Sample", email="robin.sample@owner.example", property_ids=(1001, 1004)),
+    Owner(502, company_name="Riverside Holdings Ltd.", email="office@riverside.example", property_ids=(1002, 1003)),
+    Owner(503, "Kit", "Example", email=None, property_ids=(1005,)),
+    Owner(504, "Lee", "Former", email=None, is_active=False),
 )
 _SHARES: Final = (0.42, 0.29, 0.21, 0.0, 0.08)
 _LAYOUTS: Final = (
@@ -82,6 +90,9 @@ def seed_portfolio(
             portfolio.units[unit] = _seed_unit(random, unit, number, sub_type, k)
             _seed_standing(random, portfolio, unit, place, today)
             place += 1
+    for owner in _OWNERS:
+        owned = tuple(number for number in owner.property_ids if number in portfolio.properties)
+        portfolio.owners[owner.id] = replace(owner, property_ids=owned)
     return portfolio
 
 

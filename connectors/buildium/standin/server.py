@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import uuid4
@@ -21,8 +21,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from connectors.buildium.standin.owners import list_owners
+from connectors.buildium.standin.permissions import checked, is_denied
 from connectors.buildium.standin.portfolio import LEASE, LISTING, PROPERTY, TENANT, UNIT, Portfolio
 from connectors.buildium.standin.queries import Query, Refusal, check_names, select, window
+from connectors.buildium.standin.rendering import account_json
+from connectors.buildium.standin.writes import REQUIRED, Invalid, check_body
 from schemas.base import EntityKind
 
 DEMO_ID: Final = "demo-client-id"
@@ -96,6 +100,7 @@ class BuildiumStandIn:
     """An ASGI app that answers as Buildium does for one portfolio.
 
     ``latency`` is how long every answer takes; ``faults`` are played in their order; ``calls`` is what was asked.
+    ``denied`` names what the API key may not view (``listings``) or not edit (``properties:edit``), and may be changed.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class BuildiumStandIn:
         client_secret: str = DEMO_SECRET,
         limit: RateLimit | None = None,
         latency: float = 0.0,
+        denied: Iterable[str] = (),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.portfolio = portfolio
@@ -113,13 +119,17 @@ class BuildiumStandIn:
         self.client_secret = client_secret
         self.limit = limit
         self.latency = latency
+        self.denied = checked(denied)
         self.faults: list[Fault] = []
         self.calls: deque[Call] = deque(maxlen=10_000)
         self.throttled = 0
         self._monotonic = monotonic
-        # Writes (POST /v1/rentals, PUT /v1/rentals/{id}, ...) get their place in `_answer` when commands are built.
         methods = ["GET", "POST", "PUT", "DELETE"]
         self.app = Starlette(routes=[Route("/{path:path}", self._serve, methods=methods)])
+
+    def deny(self, *permissions: str) -> None:
+        """Let the API key lack these permissions, and no others, from now on. Raise `ValueError` if unknown."""
+        self.denied = checked(permissions)
 
     def fail(self, status: int | None = None, *, times: int = 1, path: str = ".*", **more: object) -> None:
         """The next so many calls to that path (a regular expression) are answered so."""
@@ -154,7 +164,7 @@ class BuildiumStandIn:
         if pause:
             await asyncio.sleep(pause)
         if fault is None or (fault.status is None and fault.body is None):
-            return self._answer(request)
+            return self._answer(request, await request.body())
         response = (
             _error(fault.status or 200, fault.message)
             if fault.body is None
@@ -164,20 +174,32 @@ class BuildiumStandIn:
             response.headers["retry-after"] = fault.retry_after
         return response
 
-    def _answer(self, request: Request) -> Response:
+    def _answer(self, request: Request, body: bytes) -> Response:
         key = (request.headers.get("x-buildium-client-id"), request.headers.get("x-buildium-client-secret"))
         if key != (self.client_id, self.client_secret):
             return _error(401, "The API key is invalid or missing.")
         if len(request.url.query) > 4096:
             return _error(500, "The query string is too long.")
-        if request.method != "GET":
-            return _error(501, "This stand-in cannot be written to.")
+        if is_denied(request.method, request.url.path, self.denied):
+            return _error(403, "The API key does not have permission to perform the request.")
         try:
-            return self._read(request.url.path, request)
+            return self._read(request.url.path, request) if request.method == "GET" else self._write(request, body)
+        except Invalid as invalid:
+            return _error(invalid.status, invalid.message, invalid.errors)
         except Refusal as refusal:
             return _error(refusal.status, refusal.message) if refusal.message else _no_such_path()
 
+    def _write(self, request: Request, body: bytes) -> Response:
+        if request.method == "POST" and request.url.path in REQUIRED:
+            check_body(request.url.path, request.headers.get("content-type", ""), body)
+        return _error(501, "This stand-in cannot be written to.")
+
     def _read(self, path: str, request: Request) -> Response:
+        if path == "/v1/administration/account":
+            return _json(json.dumps(account_json(self.portfolio)).encode())
+        if path == "/v1/rentals/owners":
+            page, total = list_owners(self.portfolio, _query(request))
+            return _json(page, {"X-Total-Count": str(total)})
         if path in _LISTS:
             return self._list(_LISTS[path], request)
         for pattern, kind, word in _ENTITIES:
@@ -186,7 +208,7 @@ class BuildiumStandIn:
         return _no_such_path()
 
     def _list(self, kind: EntityKind, request: Request) -> Response:
-        query: Query = {name: request.query_params.getlist(name) for name in request.query_params}
+        query = _query(request)
         check_names(kind, query)
         offset, limit = window(query)
         ids = select(self.portfolio, kind, query)
@@ -200,13 +222,17 @@ class BuildiumStandIn:
         return _json(self.portfolio.row(kind, number))
 
 
+def _query(request: Request) -> Query:
+    return {name: request.query_params.getlist(name) for name in request.query_params}
+
+
 def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:
     return Response(body, media_type="application/json", headers=headers)
 
 
-def _error(status: int, message: str) -> Response:
+def _error(status: int, message: str, errors: Sequence[object] = ()) -> Response:
     """``ApiErrorResponse``; its code is null in every answer that was ever seen."""
-    error: dict[str, object] = {"UserMessage": message, "ErrorCode": None, "Errors": []}
+    error: dict[str, object] = {"UserMessage": message, "ErrorCode": None, "Errors": list(errors)}
     return Response(json.dumps(error), status, media_type="application/json")
 
 

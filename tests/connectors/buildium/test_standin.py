@@ -239,7 +239,107 @@ async def test_faults_are_played_in_order_and_by_path(caller: Caller) -> None:
 
 
 async def test_it_cannot_be_written_to_yet(caller: Caller) -> None:
-    assert (await caller.http.post("/v1/rentals", json={})).status_code == 501
+    """But it refuses what Buildium refuses."""
+    house = {
+        "Name": "Annex",
+        "Address": {"Country": "Canada"},
+        "RentalSubType": "MultiFamily",
+        "OperatingBankAccountId": 1,
+    }
+    assert (await caller.http.post("/v1/rentals", json=house)).status_code == 501
+    assert (await caller.http.put("/v1/rentals/1001", json={})).status_code == 501
+    assert len(caller.standin.portfolio.properties) == 5
+
+
+@pytest.mark.parametrize(
+    ("path", "required"),
+    [
+        ("/v1/rentals", ["Name", "Address", "RentalSubType", "OperatingBankAccountId"]),
+        ("/v1/rentals/owners", ["IsCompany", "Address", "PropertyIds"]),
+    ],
+)
+async def test_an_empty_body_is_answered_with_every_field_that_it_lacks(
+    caller: Caller, path: str, required: list[str]
+) -> None:
+    answer = await caller.http.post(path, json={})
+
+    assert answer.status_code == 422
+    assert set(answer.json()) == {"UserMessage", "ErrorCode", "Errors"}
+    assert [error["Key"] for error in answer.json()["Errors"]] == required
+    assert (await caller.http.post(path, json=[])).status_code == 400
+    assert (await caller.http.post(path, content=b"{", headers={"content-type": "application/json"})).status_code == 400
+    assert (await caller.http.post(path, content=b"{}", headers={"content-type": "text/plain"})).status_code == 415
+
+
+async def test_the_account_has_the_fields_of_buildiums_message(caller: Caller) -> None:
+    account = (await caller.get("/v1/administration/account")).json()
+
+    assert set(account) == {"Id", "CompanyName", "Url", "Contact", "AccountingSettings"}
+    assert account["Id"] == caller.standin.portfolio.account
+
+
+async def test_owners_are_listed_in_pages(caller: Caller) -> None:
+    page = await caller.get("/v1/rentals/owners?orderby=Id&offset=1&limit=2")
+
+    assert page.headers["x-total-count"] == "4"
+    assert [owner["Id"] for owner in page.json()] == [502, 503]
+    assert set(page.json()[0]) == {
+        "Id",
+        "IsCompany",
+        "IsActive",
+        "FirstName",
+        "LastName",
+        "CompanyName",
+        "PhoneNumbers",
+        "Email",
+        "AlternateEmail",
+        "Comment",
+        "Address",
+        "ManagementAgreementStartDate",
+        "ManagementAgreementEndDate",
+        "PropertyIds",
+        "TaxInformation",
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "answer"),
+    [
+        ("status=Inactive", [504]),
+        ("propertyids=1001&propertyids=1002&orderby=Id", [501, 502]),
+        ("", [504, 503, 502, 501]),
+        ("status=active", 400),
+        ("Status=Active", 404),
+        ("phone=1", 501),
+        ("orderby=Email", 501),
+        ("limit=0", 400),
+    ],
+)
+async def test_owners_are_filtered(caller: Caller, query: str, answer: list[int] | int) -> None:
+    response = await caller.get(f"/v1/rentals/owners?{query}")
+
+    if isinstance(answer, int):
+        assert response.status_code == answer
+    else:
+        assert [owner["Id"] for owner in response.json()] == answer
+
+
+async def test_a_key_may_lack_permissions(caller: Caller) -> None:
+    """One kind of entity alone, or only its editing; what is denied can be changed."""
+    paths = ("/v1/rentals", "/v1/rentals/units", "/v1/leases", "/v1/leases/tenants", "/v1/rentals/units/listings",
+             "/v1/rentals/owners", "/v1/administration/account", "/v1/rentals/units/100101/listing")  # fmt: skip
+    caller.standin.deny("listings", "properties:edit")
+    denied = {path for path in paths if (await caller.get(path)).status_code == 403}
+    written = [(await caller.http.post(path, json={})).status_code for path in ("/v1/rentals", "/v1/rentals/owners")]
+    caller.standin.deny("owners")
+
+    assert denied == {"/v1/rentals/units/listings", "/v1/rentals/units/100101/listing"}
+    assert written == [403, 422]
+    assert (await caller.get("/v1/rentals/owners")).json()["Errors"] == []
+    assert (await caller.http.post("/v1/rentals/owners", json={})).status_code == 403
+    assert (await caller.get("/v1/rentals/units/listings")).status_code == 200
+    with pytest.raises(ValueError, match="no such permission: houses"):
+        caller.standin.deny("houses")
 
 
 def named(events: Events) -> list[str]:
