@@ -20,12 +20,17 @@ from aiokafka.errors import (
 )
 
 from schemas.partitions import partition_of
-from streams.backends.ports import BackendError, ConsumedRecord, Listener, NotOwner, Partition, TooLarge
+from streams.backends.ports import NOWHERE, BackendError, ConsumedRecord, Listener, NotOwner, Partition, TooLarge
 from streams.core.flows import ProducerRecord, Record
 
 log = logging.getLogger("streams.runners")
 
 MIB = 1 << 20
+
+READER_WAIT_MS = 100
+"""Milliseconds that a broker may hold a reader's fetch: what it reads shall take effect everywhere at once."""
+READER_SECONDS = 10.0
+"""Seconds after which a reader's request is given up, at most; it is then made again with a new connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,9 @@ class KafkaBackend:
 
     def producer(self) -> "KafkaProducer":
         return KafkaProducer(self.settings)
+
+    def reader(self, topics: Sequence[str], positions: Mapping[Partition, int] = NOWHERE) -> "KafkaReader":
+        return KafkaReader(self.settings, topics, positions)
 
     async def last(self, topic: str, partitions: Collection[int], count: int = 1) -> Mapping[int, Sequence[Record]]:
         settings = self.settings
@@ -249,6 +257,83 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._listener.assigned(self._consumer.ours(assigned))
         except Exception as error:
             self._consumer.failed = error
+
+
+class KafkaReader:
+    """Reads without a group; see `streams.backends.ports.Reader`."""
+
+    def __init__(
+        self, settings: KafkaBackendSettings, topics: Sequence[str], positions: Mapping[Partition, int]
+    ) -> None:
+        self._settings = settings
+        self._topics = tuple(topics)
+        self._begin = positions
+        self._seconds = min(settings.request_timeout, READER_SECONDS)
+        self._consumer: Any = None
+        self._partitions: dict[Any, Partition] = {}
+        self._positions: dict[Partition, int] = {}
+
+    @property
+    def positions(self) -> Mapping[Partition, int]:
+        return self._positions
+
+    async def start(self) -> None:
+        settings = self._settings
+        client = settings.client() | {"request_timeout_ms": round(self._seconds * 1000)}
+        consumer = self._consumer = aiokafka.AIOKafkaConsumer(
+            *(settings.prefix + topic for topic in self._topics),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=min(settings.fetch_wait_ms, READER_WAIT_MS),
+            max_partition_fetch_bytes=settings.fetch_bytes,
+            **client,
+        )
+        try:
+            async with asyncio.timeout(self._seconds):
+                await consumer.start()
+        except (KafkaError, TimeoutError) as error:
+            await self.stop()
+            raise BackendError(f"{', '.join(self._topics)} cannot be read: {error!r}") from error
+        # A subscription would take the partitions away, and give them again from their beginning, whenever a broker
+        # answers without them for a moment; so what it found is assigned for good.
+        found = sorted(consumer.assignment())
+        names = {settings.prefix + topic: topic for topic in self._topics}
+        self._partitions = {one: Partition(names[one.topic], one.partition) for one in found}
+        self._positions = {ours: self._begin.get(ours, 0) for ours in self._partitions.values()}
+        consumer.unsubscribe()
+        consumer.assign(found)
+        for one, ours in self._partitions.items():
+            consumer.seek(one, self._positions[ours])
+
+    async def stop(self) -> None:
+        if self._consumer is not None:
+            await _stop(self._consumer)
+
+    async def fetch(self, max_records: int) -> Mapping[Partition, Sequence[Record]]:
+        try:
+            fetched = await self._consumer.getmany(timeout_ms=500, max_records=max_records)
+            if not fetched:
+                # Compaction may leave nothing at the end of a partition: the position moves without a record.
+                for one, ours in self._partitions.items():
+                    self._positions[ours] = max(self._positions[ours], await self._consumer.position(one))
+        except KafkaError as error:
+            raise BackendError(f"{', '.join(self._topics)} cannot be read: {error!r}") from error
+        found: dict[Partition, Sequence[Record]] = {}
+        for one, records in fetched.items():
+            ours = self._partitions[one]
+            # After an offset that is out of range aiokafka begins again: what is known already is not given twice.
+            new = [_arrived(ours.topic, record) for record in records if record.offset >= self._positions[ours]]
+            if new:
+                found[ours] = new
+                self._positions[ours] = new[-1].offset + 1
+        return found
+
+    async def ends(self) -> Mapping[Partition, int]:
+        try:
+            ends = await self._consumer.end_offsets(list(self._partitions))
+        except KafkaError as error:
+            raise BackendError(f"the ends of {', '.join(self._topics)} cannot be read: {error!r}") from error
+        return {self._partitions[one]: offset for one, offset in ends.items()}
 
 
 class KafkaProducer:

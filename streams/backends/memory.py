@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from connectors.ports import Clock
 from schemas.partitions import partition_of
-from streams.backends.ports import ConsumedRecord, Listener, NotOwner, Partition, TooLarge
+from streams.backends.ports import NOWHERE, ConsumedRecord, Listener, NotOwner, Partition, TooLarge
 from streams.core.flows import ProducerRecord, Record
 from streams.core.retry import milliseconds
 
@@ -153,6 +153,13 @@ class MemoryBroker:
 
     # ----------------------------------------------------------------------------------------- what connections use
 
+    def listen(self, news: asyncio.Event) -> None:
+        """Set this event at every record."""
+        self._news.add(news)
+
+    def ignore(self, news: asyncio.Event) -> None:
+        self._news.discard(news)
+
     async def present(self) -> None:
         await self._here.wait()
 
@@ -163,11 +170,11 @@ class MemoryBroker:
         return self._groups.setdefault(name, _Group())
 
     async def join(self, member: "MemoryConsumer") -> None:
-        self._news.add(member.news)
+        self.listen(member.news)
         await self._rebalance(member.group, lambda members: members.append(member))
 
     async def leave(self, member: "MemoryConsumer") -> None:
-        self._news.discard(member.news)
+        self.ignore(member.news)
 
         def without(members: list[MemoryConsumer]) -> None:
             if member in members:
@@ -220,6 +227,9 @@ class MemoryBackend:
 
     def producer(self) -> "MemoryProducer":
         return MemoryProducer(self)
+
+    def reader(self, topics: Sequence[str], positions: Mapping[Partition, int] = NOWHERE) -> "MemoryReader":
+        return MemoryReader(self, topics, positions)
 
     async def last(self, topic: str, partitions: Collection[int], count: int = 1) -> Mapping[int, Sequence[Record]]:
         await self.alive(self.broker.present())
@@ -325,6 +335,50 @@ class MemoryConsumer:
         if not self._owns or not offsets.keys() <= self._positions.keys():
             raise NotOwner("the partitions are another member's now")
         self._broker.commit(self, offsets)
+
+
+class MemoryReader:
+    """Reads without a group; see `streams.backends.ports.Reader`."""
+
+    def __init__(self, log: MemoryBackend, topics: Sequence[str], positions: Mapping[Partition, int]) -> None:
+        self._log = log
+        self._broker = log.broker
+        numbers = range(log.broker.partitions)
+        self._positions = {one: positions.get(one, 0) for one in (Partition(t, n) for t in topics for n in numbers)}
+        self._news = asyncio.Event()
+
+    @property
+    def positions(self) -> Mapping[Partition, int]:
+        return self._positions
+
+    async def start(self) -> None:
+        await self._log.alive(self._broker.present())
+        self._broker.listen(self._news)
+
+    async def stop(self) -> None:
+        self._broker.ignore(self._news)
+
+    async def fetch(self, max_records: int) -> Mapping[Partition, Sequence[Record]]:
+        while True:
+            await self._log.alive(self._broker.present())
+            self._news.clear()
+            if found := self._ready(max_records):
+                return found
+            await self._log.alive(self._news.wait())
+
+    def _ready(self, most: int) -> dict[Partition, list[ConsumedRecord]]:
+        found: dict[Partition, list[ConsumedRecord]] = {}
+        for partition, position in self._positions.items():
+            if most > 0 and (records := self._broker.log(partition)[position : position + most]):
+                found[partition] = records
+                most -= len(records)
+        for partition, records in found.items():
+            self._positions[partition] = records[-1].offset + 1
+        return found
+
+    async def ends(self) -> Mapping[Partition, int]:
+        await self._log.alive(self._broker.present())
+        return {partition: len(self._broker.log(partition)) for partition in self._positions}
 
 
 class MemoryProducer:

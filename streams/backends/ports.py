@@ -4,7 +4,8 @@ Names of topics and groups stand here without `RENTSTREAM_TOPIC_PREFIX`; an impl
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
 
 from streams.core.flows import Headers, ProducerRecord, Record
 
@@ -14,6 +15,10 @@ class Partition(NamedTuple):
 
     topic: str
     partition: int
+
+
+NOWHERE: Final[Mapping[Partition, int]] = MappingProxyType({})
+"""No positions: from the beginning."""
 
 
 class ConsumedRecord(NamedTuple):
@@ -86,6 +91,32 @@ class Consumer(Protocol):
     def assignment(self) -> frozenset[Partition]: ...
 
 
+class Reader(Protocol):
+    """Reads all partitions of some topics without a group: every process that has one sees every record."""
+
+    async def start(self) -> None:
+        """Connect. Raise `BackendError` if that fails or a topic is missing."""
+        ...
+
+    async def stop(self) -> None: ...
+
+    async def fetch(self, max_records: int) -> Mapping[Partition, Sequence[Record]]:
+        """Wait for records and return them in the order of their offsets; may return nothing after a while.
+
+        May be cancelled without losing anything. Raise `BackendError` if reading cannot go on.
+        """
+        ...
+
+    async def ends(self) -> Mapping[Partition, int]:
+        """Ask the log for the offset after the last record of each partition. Raise `BackendError`."""
+        ...
+
+    @property
+    def positions(self) -> Mapping[Partition, int]:
+        """Return the offset of each partition that is fetched next."""
+        ...
+
+
 class Producer(Protocol):
     """Writes records."""
 
@@ -107,6 +138,10 @@ class Backend(Protocol):
     def consumer(self, group: str, topics: Sequence[str], listener: Listener) -> Consumer: ...
 
     def producer(self) -> Producer: ...
+
+    def reader(self, topics: Sequence[str], positions: Mapping[Partition, int] = NOWHERE) -> Reader:
+        """Return a reader that begins at these positions; a partition without one from its beginning."""
+        ...
 
     async def last(self, topic: str, partitions: Collection[int], count: int = 1) -> Mapping[int, Sequence[Record]]:
         """Give the last records of each partition, at most ``count``, in the order of their offsets."""

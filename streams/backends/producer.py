@@ -45,7 +45,7 @@ LOOK_EVERY: Final = 0.2
 @dataclass(slots=True, eq=False)
 class _Item:
     key: bytes
-    value: bytes
+    value: bytes | None
     headers: list[tuple[str, bytes]]
     due: float
     durable: "asyncio.Future[None]"
@@ -118,18 +118,23 @@ class Producer:
 
     # -------------------------------------------------------------------------------------------------------- writing
 
-    async def write(self, topic: str, key: bytes, value: bytes, headers: Headers = ()) -> None:
-        """Return once all replicas have the record. Raises `NotDurable`."""
-        size = len(key) + len(value)
+    async def write(
+        self, topic: str, key: bytes, value: bytes | None, headers: Headers = (), *, home: bytes | None = None
+    ) -> None:
+        """Return once all replicas have the record. Raises `NotDurable`.
+
+        ``home`` decides the partition where the key is longer than the org; without it the key does.
+        """
+        size = len(key) + len(value or b"")
         if self._closed:
             raise NotDurable("the process ends")
         if self._bytes + size > MOST_BYTES:
             raise NotDurable(f"more than {MOST_BYTES >> 20} MiB wait already")
         loop = asyncio.get_running_loop()
-        home = (topic, self._home(key))
-        lane = self._lanes.get(home)
+        place = (topic, self._home(key if home is None else home))
+        lane = self._lanes.get(place)
         if lane is None:
-            lane = self._lanes[home] = _Lane(self._prefix + topic, home[1])
+            lane = self._lanes[place] = _Lane(self._prefix + topic, place[1])
         durable: asyncio.Future[None] = loop.create_future()
         lane.waiting.append(_Item(key, value, list(headers), loop.time() + self._patience, durable))
         if lane.drain is None:
@@ -273,3 +278,14 @@ class WebhookPublisher:
 
     async def publish(self, notice: FetchRequest) -> None:
         await self._producer.write(topics.WEBHOOKS.name, notice.org.encode(), self._encoded(notice))
+
+
+class OrgWriter:
+    """Writes records whose key is longer than the org to the partition of the org (`streams.directory.service`)."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+
+    async def write(self, topic: str, key: bytes, org: str, value: bytes | None) -> None:
+        """Return once it is durable. Raise `NotDurable`."""
+        await self._producer.write(topic, key, value, home=org.encode())

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
 
 from schemas.partitions import partition_of
-from streams.backends.ports import Backend, Consumer, NotOwner, Partition, Producer, TooLarge
+from streams.backends.ports import NOWHERE, Backend, Consumer, NotOwner, Partition, Producer, Reader, TooLarge
 from streams.core.flows import ProducerRecord, Record
 
 PARTITIONS = 4
@@ -51,6 +51,16 @@ async def take(consumer: Consumer, count: int, within: float = 20) -> list[Recor
     return found
 
 
+async def read(reader: Reader, count: int, within: float = 20) -> list[Record]:
+    """Read until so many records came."""
+    found: list[Record] = []
+    async with asyncio.timeout(within):
+        while len(found) < count:
+            for records in (await reader.fetch(3)).values():
+                found += records
+    return found
+
+
 async def nothing(consumer: Consumer, within: float = 0.5) -> None:
     with pytest.raises(TimeoutError):
         await take(consumer, 1, within)
@@ -79,6 +89,17 @@ class LogSuite:
         self, log: Backend, topics: Collection[str], group: str = "g", ear: Ear | None = None
     ) -> AsyncIterator[Consumer]:
         made = log.consumer(group, list(topics), ear or Ear())
+        await made.start()
+        try:
+            yield made
+        finally:
+            await made.stop()
+
+    @asynccontextmanager
+    async def reading(
+        self, log: Backend, topics: Collection[str], positions: Mapping[Partition, int] = NOWHERE
+    ) -> AsyncIterator[Reader]:
+        made = log.reader(list(topics), positions)
         await made.start()
         try:
             yield made
@@ -234,3 +255,63 @@ class LogSuite:
         found = await log.last(topics[0], [0, 1, 2], 2)
 
         assert {number: values(records) for number, records in found.items()} == {0: [], 1: [b"1", b"2"], 2: [b"a"]}
+
+    async def test_readers_see_every_record_of_every_partition_each_for_itself(
+        self, log: Backend, producer: Producer, topics: list[str]
+    ) -> None:
+        for number in range(PARTITIONS):
+            await producer.send([ProducerRecord(topics[number % 2], b"k", b"%d" % number)], number)
+        async with self.reading(log, topics) as one, self.reading(log, topics) as two:
+            before = [{record.value for record in await read(reader, PARTITIONS)} for reader in (one, two)]
+            await producer.send([ProducerRecord(topics[1], b"k", None)], 2)
+            after = [await read(reader, 1) for reader in (one, two)]
+
+        assert before == [{b"%d" % number for number in range(PARTITIONS)}] * 2
+        assert [[(one.topic, one.partition, one.key, one.value) for one in found] for found in after] == [
+            [(topics[1], 2, b"k", None)]
+        ] * 2
+
+    async def test_a_reader_keeps_the_order_and_knows_when_it_has_reached_the_ends(
+        self, log: Backend, producer: Producer, topics: list[str]
+    ) -> None:
+        sent = [b"%d" % number for number in range(50)]
+        await producer.send(out(topics[0], *sent), 1)
+        async with self.reading(log, topics) as reader:
+            ends = await reader.ends()
+            begin = dict(reader.positions)
+            found = await read(reader, len(sent))
+            reached = dict(reader.positions)
+
+        everywhere = {Partition(topic, number): 0 for topic in topics for number in range(PARTITIONS)}
+        assert values(found) == sent
+        assert begin == everywhere
+        assert ends == reached == everywhere | {Partition(topics[0], 1): 50}
+
+    async def test_a_reader_goes_on_where_another_one_ended(
+        self, log: Backend, producer: Producer, topics: list[str]
+    ) -> None:
+        await producer.send(out(topics[0], b"0", b"1", b"2"), 1)
+        await producer.send(out(topics[0], b"a"), 2)
+        async with self.reading(log, topics[:1], {Partition(topics[0], 1): 2}) as reader:
+            found = await read(reader, 2)
+
+        assert {record.value for record in found} == {b"2", b"a"}
+
+    async def test_a_fetch_of_a_reader_that_is_cancelled_loses_nothing(
+        self, log: Backend, producer: Producer, topics: list[str]
+    ) -> None:
+        async with self.reading(log, topics[:1]) as reader:
+            with pytest.raises(TimeoutError):
+                await read(reader, 1, 0.1)
+            await producer.send(out(topics[0], b"0"), 0)
+
+            assert values(await read(reader, 1)) == [b"0"]
+
+    async def test_a_reader_leaves_groups_alone(self, log: Backend, producer: Producer, topics: list[str]) -> None:
+        ear = Ear()
+        async with self.member(log, topics[:1], ear=ear) as consumer, self.reading(log, topics[:1]) as reader:
+            await ear.until_assigned(PARTITIONS)
+            await producer.send(out(topics[0], b"0"), 3)
+
+            assert values(await take(consumer, 1)) == values(await read(reader, 1)) == [b"0"]
+            assert len(ear.said) <= 2

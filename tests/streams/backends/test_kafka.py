@@ -41,6 +41,8 @@ async def test_a_cluster_that_is_not_there_is_said_in_one_sentence() -> None:
         await log.producer().start()
     with pytest.raises(BackendError, match="group g cannot start"):
         await log.consumer("g", ["t"], Ear()).start()
+    with pytest.raises(BackendError, match="t cannot be read"):
+        await log.reader(["t"]).start()
     with pytest.raises(BackendError, match="the end of t cannot be read"):
         await log.last("t", [0])
 
@@ -71,3 +73,10 @@ async def test_a_topic_that_is_not_there_is_an_error(kafka: str, topic_prefix: s
             await producer.send(out("nowhere", b"v"))
     finally:
         await producer.stop()
+
+
+async def test_a_topic_that_is_not_there_cannot_be_read(kafka: str, topic_prefix: str) -> None:
+    log = KafkaBackend(KafkaBackendSettings(bootstrap_servers=kafka, prefix=topic_prefix, request_timeout=1))
+
+    with pytest.raises(BackendError, match="nowhere cannot be read"):
+        await log.reader(["nowhere"]).start()

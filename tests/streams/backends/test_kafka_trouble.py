@@ -15,7 +15,7 @@ from aiokafka.errors import (
     NotLeaderForPartitionError,
 )
 
-from streams.backends.kafka import KafkaBackend, KafkaBackendSettings, KafkaConsumer, KafkaProducer
+from streams.backends.kafka import KafkaBackend, KafkaBackendSettings, KafkaConsumer, KafkaProducer, KafkaReader
 from streams.backends.ports import BackendError, NotOwner, Partition
 from tests.streams.backends.backend_suite import Ear, out
 
@@ -131,3 +131,44 @@ async def test_a_client_that_breaks_off_while_it_stops_takes_nobody_along(caplog
     await stop(Broken(), 5.0)
 
     assert "broke off" in caplog.text
+
+
+class Rewinding(Troubled):
+    """Begins again at the beginning, as aiokafka does when an offset is out of range, and is then further on."""
+
+    async def getmany(self, *_args: Any, **_more: Any) -> Any:
+        self.asked += 1
+        records = [
+            aiokafka.ConsumerRecord("p.t", 0, offset, 0, 0, None, b"%d" % offset, None, 0, 1, ()) for offset in range(4)
+        ]
+        return {aiokafka.TopicPartition("p.t", 0): records} if self.asked == 1 else {}
+
+    async def position(self, _partition: Any) -> int:
+        return 9
+
+
+def reader(troubled: Troubled, at: int = 0) -> KafkaReader:
+    made = KafkaReader(KafkaBackendSettings(bootstrap_servers="nowhere:1", prefix="p."), ["t"], {})
+    made._consumer = troubled
+    made._partitions = {aiokafka.TopicPartition("p.t", 0): Partition("t", 0)}
+    made._positions = {Partition("t", 0): at}
+    return made
+
+
+async def test_a_reader_never_gives_a_record_twice_and_skips_what_compaction_left_empty() -> None:
+    made = reader(Rewinding(), at=2)
+
+    assert [one.value for one in (await made.fetch(10))[Partition("t", 0)]] == [b"2", b"3"]
+    assert made.positions == {Partition("t", 0): 4}
+    assert await made.fetch(10) == {}
+    assert made.positions == {Partition("t", 0): 9}
+
+
+async def test_any_error_of_a_reader_is_one_of_the_log() -> None:
+    troubled = Troubled(KafkaError("no"), KafkaError("no"))
+    troubled.end_offsets = troubled._ask  # type: ignore[attr-defined]
+
+    with pytest.raises(BackendError, match="t cannot be read"):
+        await reader(troubled).fetch(10)
+    with pytest.raises(BackendError, match="the ends of t cannot be read"):
+        await reader(troubled).ends()

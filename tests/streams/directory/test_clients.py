@@ -1,0 +1,198 @@
+"""A client is opened once, is the one of today's configuration, and is closed once, after the last call on it."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from schemas import topics
+from streams.backends.memory import MovableClock, settle
+from streams.directory.clients import Clients
+from streams.directory.directory import Directory
+from streams.directory.entry import Problem, ProblemKind
+from tests.streams.directory.stage import ring
+from tests.streams.directory.systems import FakePms, FakePortal, Source
+from tests.streams.directory.test_directory import pms, portal, put
+
+
+class Site:
+    """A directory with its clients."""
+
+    def __init__(self) -> None:
+        self.pms, self.portal = FakePms(), FakePortal()
+        self.directory = Directory({"pms": self.pms, "portal": self.portal}, {}, True, ring("k1"))
+        self.clients = Clients(self.directory, MovableClock(), random.Random(1))
+        put(self.directory, pms(), portal())
+
+    async def problem(self, name: str, org: str = "acme", *, sink: bool = False) -> Problem:
+        leased = self.clients.sink(org, name) if sink else self.clients.source(org, name)
+        async with leased as found:
+            assert isinstance(found, Problem)
+            return found
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    made = Site()
+    yield made
+    await made.clients.aclose()
+
+
+async def test_a_client_is_opened_on_first_use_and_kept(site: Site) -> None:
+    assert site.pms.opened == []
+    async with site.clients.source("acme", "main") as first:
+        pass
+    async with site.clients.source("acme", "main") as second, site.clients.sink("acme", "portal") as sink:
+        assert second is first is site.pms.opened[0]
+        assert sink is site.portal.opened[0]
+
+    assert (len(site.pms.opened), len(site.portal.opened)) == (1, 1)
+    assert (site.pms.opened[0].secret, site.portal.opened[0].secret) == ("the-secret-1234", "key")
+
+
+async def test_every_integration_has_a_client_of_its_own(site: Site) -> None:
+    put(site.directory, pms("zeta"), pms("acme", "second"))
+    async with (
+        site.clients.source("acme", "main") as one,
+        site.clients.source("zeta", "main") as two,
+        site.clients.source("acme", "second") as three,
+    ):
+        assert len({id(one), id(two), id(three)}) == 3
+
+
+async def test_credentials_replaced_while_calls_are_in_flight(site: Site) -> None:
+    async with AsyncExitStack() as calls:
+        old = [await calls.enter_async_context(site.clients.source("acme", "main")) for _ in range(2)]
+        put(site.directory, pms(secret="the-new-secret", version=2))
+        async with site.clients.source("acme", "main") as new:
+            await settle()
+            assert old[0] is old[1] is site.pms.opened[0]
+            assert new is site.pms.opened[1]
+            assert [one.closed for one in site.pms.opened] == [0, 0]
+        await settle()
+        assert [one.closed for one in site.pms.opened] == [0, 0]
+    await settle()
+
+    assert [one.secret for one in site.pms.opened] == ["the-secret-1234", "the-new-secret"]
+    assert [one.closed for one in site.pms.opened] == [1, 0]
+    await site.clients.aclose()
+    assert [one.closed for one in site.pms.opened] == [1, 1]
+
+
+async def test_a_call_that_is_cancelled_gives_its_lease_back(site: Site) -> None:
+    async def call() -> None:
+        async with site.clients.source("acme", "main"):
+            await asyncio.get_running_loop().create_future()
+
+    calling = asyncio.create_task(call())
+    await settle()
+    site.directory.apply(topics.INTEGRATIONS.name, b"acme/main", None)
+    assert (await site.problem("main")).kind is ProblemKind.UNKNOWN
+    assert site.pms.opened[0].closed == 0
+    calling.cancel()
+    await asyncio.gather(calling, return_exceptions=True)
+    await settle()
+
+    assert site.pms.opened[0].closed == 1
+
+
+async def test_a_change_that_is_not_one_of_the_configuration_keeps_the_client(site: Site) -> None:
+    async with site.clients.source("acme", "main") as before:
+        put(site.directory, pms(version=2, properties_off=(7,)))
+        async with site.clients.source("acme", "main") as after:
+            assert after is before
+    put(site.directory, pms(version=3, secret="another-secret"), pms(version=4))
+    async with site.clients.source("acme", "main") as back:
+        assert back is before
+
+
+@pytest.mark.parametrize("gone", ["disabled", "deleted", "another system"])
+async def test_a_client_that_nothing_asks_for_any_more_is_closed_all_the_same(site: Site, gone: str) -> None:
+    async with site.clients.source("acme", "main"):
+        pass
+    if gone == "disabled":
+        put(site.directory, pms(enabled=False))
+    else:
+        site.directory.apply(topics.INTEGRATIONS.name, b"acme/main", None)
+    if gone == "another system":
+        put(site.directory, portal(name="main"))
+    async with site.clients.sink("acme", "portal"):
+        await settle()
+
+    assert site.pms.opened[0].closed == 1
+
+
+async def test_where_there_is_no_client_there_are_words(site: Site) -> None:
+    put(site.directory, pms(name="off", enabled=False), pms(name="lost", key="k9"), pms(name="future", system="future"))
+    problems = {name: await site.problem(name) for name in ("nothing", "off", "lost", "future", "portal")}
+    sink = await site.problem("main", sink=True)
+
+    assert {name: one.kind for name, one in problems.items()} == {
+        "nothing": ProblemKind.UNKNOWN,
+        "off": ProblemKind.DISABLED,
+        "lost": ProblemKind.UNREADABLE_SECRET,
+        "future": ProblemKind.UNKNOWN_SYSTEM,
+        "portal": ProblemKind.WRONG_ROLE,
+    }
+    assert str(problems["off"]) == "acme/off is disabled: enable it to go on"
+    assert sink.kind is ProblemKind.WRONG_ROLE
+    assert (await site.problem("main", org="zeta")).kind is ProblemKind.UNKNOWN
+    assert site.pms.opened == []
+
+
+@pytest.mark.parametrize(("secret", "words"), [("unusable", "not shown: not usable"), ("explosive", "RuntimeError")])
+async def test_a_connector_that_cannot_open_is_a_problem_without_the_secret(
+    site: Site, secret: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(site.directory, pms(secret=secret))
+    problem = await site.problem("main")
+
+    assert problem.kind is ProblemKind.INVALID
+    assert words in problem.detail
+    assert "explosive" not in problem.detail + caplog.text
+
+
+async def test_the_fullest_budget_of_a_system_is_shown(site: Site) -> None:
+    put(site.directory, pms("zeta"))
+    async with site.clients.source("acme", "main"), site.clients.source("zeta", "main"):
+        site.pms.opened[0].used_ratio, site.pms.opened[1].used_ratio = 0.2, 0.7
+        assert site.clients.used_ratios() == {"pms": 0.7}
+    site.directory.apply(topics.INTEGRATIONS.name, b"zeta/main", None)
+
+    assert site.clients.used_ratios() == {"pms": 0.2}
+
+
+async def test_closing_waits_for_the_calls_in_flight_and_opens_nothing_more(site: Site) -> None:
+    async with site.clients.source("acme", "main"):
+        closing = asyncio.create_task(site.clients.aclose())
+        await settle()
+        assert not closing.done()
+        assert (await site.problem("main")).kind is ProblemKind.CLOSED
+    await closing
+
+    assert [one.closed for one in site.pms.opened] == [1]
+
+
+async def test_a_client_that_does_not_close_well_is_no_trouble(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    class Stubborn(Source):
+        async def aclose(self) -> None:
+            raise OSError(self.secret)
+
+    async with site.clients.source("acme", "main"):
+        site.clients._sources["acme", "main"].client = Stubborn("the-secret-1234")
+    await site.clients.aclose()
+
+    assert "did not close (OSError)" in caplog.text
+    assert "the-secret" not in caplog.text
+
+
+def test_a_digest_cannot_be_used_to_test_guesses_of_a_secret() -> None:
+    """The same configuration has another digest in every process."""
+    one, two = Site(), Site()
+    entry = one.directory.get("acme", "main")
+    assert entry
+
+    assert one.clients._digest(entry.configuration) == one.clients._digest(entry.configuration)
+    assert one.clients._digest(entry.configuration) != two.clients._digest(entry.configuration)

@@ -1,0 +1,526 @@
+"""The directory is what the records make of it, whatever they are, and it answers as the flows and the doors need."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from connectors.ports import Configuration, Refused
+from schemas import topics
+from schemas.base import EntityKind, Model
+from schemas.codec import encode
+from schemas.integrations import (
+    CheckReport,
+    Integration,
+    IntegrationMode,
+    IntegrationRole,
+    StoredSecret,
+    StoredSetting,
+    SyncProgress,
+    SyncResult,
+)
+from schemas.pms import FetchRequest
+from streams.core.policy import Switches
+from streams.directory.directory import Directory, key_of, status_key
+from streams.directory.entry import HeldReader, ProblemKind
+from streams.directory.keyring import KeyRing
+from tests.streams.directory.stage import ring
+from tests.streams.directory.systems import FakePms, FakePortal, configuration
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+INTEGRATIONS, STATUS = topics.INTEGRATIONS.name, topics.INTEGRATION_STATUS.name
+
+
+def directory(
+    keys: KeyRing | None = None,
+    connector: FakePms | None = None,
+    *,
+    enabled: bool = True,
+    **environment: Configuration,
+) -> Directory:
+    return Directory({"pms": connector or FakePms(), "portal": FakePortal()}, environment, enabled, keys or ring("k1"))
+
+
+def sealed(org: str, name: str, secret: str, value: str, at: datetime = AT, key: str = "k1") -> StoredSecret:
+    nonce = f"{secret}{value}{key}".encode().ljust(12, b".")[:12]
+    return ring(key).seal(SecretStr(value), org=org, integration=name, name=secret, added_at=at, nonce=nonce)
+
+
+def pms(
+    org: str = "acme", name: str = "main", *, secret: str = "the-secret-1234", key: str = "k1", **more: Any
+) -> Integration:
+    facts: dict[str, Any] = {
+        "org": org,
+        "name": name,
+        "system": "pms",
+        "role": IntegrationRole.SOURCE,
+        "mode": IntegrationMode.SANDBOX,
+        "enabled": True,
+        "settings": (
+            StoredSetting(name="baseUrl", value='"https://pms.example/77"'),
+            StoredSetting(name="timezone", value='"America/Toronto"'),
+        ),
+        "secrets": (
+            sealed(org, name, "clientId", "id", key=key),
+            sealed(org, name, "clientSecret", secret, key=key),
+            sealed(org, name, "webhookSecret", f"hook-{name}", key=key),
+        ),
+        "webhook_token": f"token-{org}-{name}",
+        "created_at": AT,
+        "changed_at": AT,
+        "changed_by": "a test",
+    }
+    return Integration(**{**facts, **more})
+
+
+def portal(org: str = "acme", name: str = "portal", url: str = "https://portal.example", **more: Any) -> Integration:
+    facts: dict[str, Any] = {
+        "org": org,
+        "name": name,
+        "system": "portal",
+        "role": IntegrationRole.SINK,
+        "enabled": True,
+        "settings": (StoredSetting(name="url", value=json.dumps(url)),),
+        "secrets": (sealed(org, name, "apiKey", "key"),),
+        "created_at": AT,
+        "changed_at": AT,
+        "changed_by": "a test",
+    }
+    return Integration(**{**facts, **more})
+
+
+def put(into: Directory, *records: Integration) -> None:
+    for one in records:
+        into.apply(INTEGRATIONS, key_of(one.org, one.name), encode(one))
+
+
+def note(into: Directory, kind: str, record: Any) -> None:
+    into.apply(STATUS, status_key(record.org, record.name, kind), encode(record))
+
+
+def report(name: str, account: int | None = None, at: datetime = AT) -> CheckReport:
+    return CheckReport(org="acme", name=name, version=1, at=at, passed=True, checks=(), account=account)
+
+
+ENVIRONMENT = configuration(
+    {"baseUrl": "https://pms.example/1"}, clientId="id", clientSecret="from-the-environment", webhookSecret="hook-env"
+)
+
+# ----------------------------------------------------------------------------------------------- stored and environment
+
+
+def test_a_stored_integration_is_what_its_record_says() -> None:
+    known = directory()
+    put(known, pms())
+    entry, state = known.get("acme", "main"), known.state("acme", "main")
+
+    assert entry
+    assert state
+    assert entry.problem is None
+    assert {
+        name: [one.get_secret_value() for one in several] for name, several in entry.configuration.secrets.items()
+    } == {
+        "clientId": ["id"],
+        "clientSecret": ["the-secret-1234"],
+        "webhookSecret": ["hook-main"],
+    }
+    assert state.settings == {"baseUrl": "https://pms.example/77", "timezone": "America/Toronto"}
+    assert [(one.name, one.last4, one.since, one.readable) for one in state.secrets] == [
+        ("clientId", None, AT, True),
+        ("clientSecret", "1234", AT, True),
+        ("webhookSecret", None, AT, True),
+    ]
+    assert (state.origin, state.enabled, state.version, state.hold) == ("stored", True, 1, None)
+    assert (state.mode, state.role, state.sync_state) == ("sandbox", "source", "never_synced")
+    assert state.webhook_path == "/api/webhooks/pms/token-acme-main"
+    assert known.state("acme", "other") is None
+
+
+def test_what_the_environment_describes_is_an_integration_of_the_default_org() -> None:
+    known = directory(pms=ENVIRONMENT, portal=configuration({"url": "https://p"}, apiKey="k"))
+    state = known.state("default", "pms")
+
+    assert state
+    assert (state.origin, state.enabled, state.version) == ("environment", True, 0)
+    assert [(one.name, one.last4) for one in state.secrets] == [
+        ("clientId", None),
+        ("clientSecret", "ment"),
+        ("webhookSecret", None),
+    ]
+    assert state.webhook_path == "/api/webhooks/pms"
+    assert [one.name for one in known.sinks("default")] == ["portal"]
+
+
+def test_disabling_in_the_environment_is_about_sources() -> None:
+    known = directory(enabled=False, pms=ENVIRONMENT, portal=configuration({"url": "https://p"}, apiKey="k"))
+
+    assert [one.enabled for one in known.connections()] == [False]
+    assert [one.name for one in known.sinks("default")] == ["portal"]
+
+
+def test_stored_wins_over_the_environment_one_by_one_and_its_deletion_gives_it_back() -> None:
+    known = directory(pms=ENVIRONMENT, portal=configuration({"url": "https://p"}, apiKey="k"))
+    put(known, pms("default", "pms", enabled=False))
+    stored = known.get("default", "pms")
+    untouched = known.get("default", "portal")
+    known.apply(INTEGRATIONS, b"default/pms", None)
+    back = known.get("default", "pms")
+
+    assert stored
+    assert untouched
+    assert back
+    assert (stored.origin, stored.enabled) == ("stored", False)
+    assert untouched.origin == "environment"
+    assert (back.origin, back.enabled) == ("environment", True)
+
+
+def test_integrations_are_listed_by_org_and_name() -> None:
+    known = directory(pms=ENVIRONMENT)
+    put(known, pms("zeta"), portal(), pms())
+
+    assert [(one.org, one.name) for one in known.integrations()] == [
+        ("acme", "main"),
+        ("acme", "portal"),
+        ("default", "pms"),
+        ("zeta", "main"),
+    ]
+    assert [one.name for one in known.integrations("acme")] == ["main", "portal"]
+    assert known.integrations("nowhere") == ()
+
+
+def test_a_tombstone_of_what_is_not_there_changes_nothing() -> None:
+    known = directory()
+    known.apply(INTEGRATIONS, b"acme/main", None)
+    known.apply(STATUS, b"acme/main/check", None)
+
+    assert known.integrations() == ()
+    assert known.unreadable == ()
+
+
+# --------------------------------------------------------------------------------------------------- what the flows ask
+
+
+def test_connections_are_the_sources_with_their_calendar() -> None:
+    known = directory()
+    put(known, pms(), pms("acme", "second", enabled=False), portal(), pms("zeta"))
+
+    assert [(one.org, one.name, one.enabled, one.timezone) for one in known.connections()] == [
+        ("acme", "main", True, "America/Toronto"),
+        ("acme", "second", False, "America/Toronto"),
+        ("zeta", "main", True, "America/Toronto"),
+    ]
+    assert [one.name for one in known.connections("acme")] == ["main", "second"]
+    assert known.connection("zeta", "main") == known.connections("zeta")[0]
+    assert known.connection("acme", "portal") is None
+    put(known, pms("zeta", enabled=False))
+    assert not known.connections("zeta")[0].enabled
+
+
+def test_sinks_are_the_enabled_receivers_and_their_identity_is_that_of_the_receiver() -> None:
+    known = directory()
+    put(known, portal(), portal(name="off", enabled=False), pms())
+    (before,) = known.sinks("acme")
+
+    def identity(**more: Any) -> str:
+        put(known, portal(**more))
+        return known.sinks("acme")[0].identity
+
+    assert (before.org, before.name, before.system) == ("acme", "portal", "portal")
+    assert identity(version=2, secrets=(sealed("acme", "portal", "apiKey", "another"),)) == before.identity
+    assert identity(url="https://elsewhere.example") != before.identity
+    assert identity(created_at=AT + timedelta(days=1)) != before.identity
+    assert identity(properties_off=(7,)) != before.identity
+    assert known.sinks("acme")[0].includes(8)
+    assert not known.sinks("acme")[0].includes(7)
+    assert known.sinks("zeta") == ()
+
+
+def test_switches_of_a_source_decide_which_properties_take_part() -> None:
+    known = directory()
+    put(known, pms(properties_default=False, properties_on=(1, 2)))
+
+    assert known.switches("acme", "main") == Switches(default=False, on=frozenset({1, 2}))
+    assert known.switches("acme", "unknown").includes(1)
+
+
+def test_revisions_grow_and_only_configurations_count_as_such() -> None:
+    known = directory()
+    seen = [(known.revision, known.configured)]
+    put(known, pms())
+    seen.append((known.revision, known.configured))
+    note(known, "check", report("main"))
+    seen.append((known.revision, known.configured))
+
+    assert [after > before for (before, _), (after, _) in itertools.pairwise(seen)] == [True, True]
+    assert [after > before for (_, before), (_, after) in itertools.pairwise(seen)] == [True, False]
+
+
+# ------------------------------------------------------------------------------------------------ one stops only itself
+
+
+def problem(known: Directory, name: str = "main") -> tuple[ProblemKind, str]:
+    entry = known.get("acme", name)
+    assert entry
+    assert entry.problem
+    state = known.state("acme", name)
+    assert state
+    assert state.hold == str(entry.problem)
+    return entry.problem.kind, entry.problem.detail
+
+
+def test_a_lost_key_stops_only_what_it_encrypted(caplog: pytest.LogCaptureFixture) -> None:
+    known = directory(ring("k2"))
+    put(known, pms(), pms(name="other", key="k2"))
+    kind, detail = problem(known)
+    state = known.state("acme", "main")
+
+    assert kind is ProblemKind.UNREADABLE_SECRET
+    assert "put the key with the id k1 back, or enter the secret again" in detail
+    assert "is held" not in caplog.text
+    known.caught_up = True
+    put(known, pms(version=2))
+    assert caplog.text.count("Integration acme/main is held") == 2
+    assert state
+    assert [one.readable for one in state.secrets] == [False] * 3
+    assert state.sync_state == "held"
+    assert [(one.name, one.enabled, one.timezone) for one in known.connections()] == [
+        ("main", False, "America/Toronto"),
+        ("other", True, "America/Toronto"),
+    ]
+
+
+def test_a_system_that_this_release_does_not_know_stops_only_itself() -> None:
+    known = directory()
+    put(known, pms(system="future"), pms(name="other"))
+    kind, detail = problem(known)
+
+    assert kind is ProblemKind.UNKNOWN_SYSTEM
+    assert detail == "this release knows no system 'future': upgrade RentStream, or delete the integration"
+    assert [(one.name, one.enabled) for one in known.connections()] == [("main", False), ("other", True)]
+
+
+def test_settings_that_are_no_longer_valid_stop_only_themselves() -> None:
+    known = directory()
+    put(
+        known,
+        pms(settings=(StoredSetting(name="old", value="1"),)),
+        pms(name="torn", settings=(StoredSetting(name="a", value="{"),)),
+    )
+
+    assert problem(known) == (
+        ProblemKind.INVALID,
+        (
+            "the configuration of main is not valid (/settings/old: no such setting; /settings/baseUrl: it is required)"
+            ": correct and put it again"
+        ),
+    )
+    assert problem(known, "torn") == (ProblemKind.INVALID, "the settings of torn are damaged: put them again")
+
+
+def test_a_connector_that_fails_stops_only_its_own_and_shows_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    known = directory(connector=FakePms(broken=True))
+    put(known, pms(), portal())
+
+    assert problem(known)[0] is ProblemKind.INVALID
+    assert "the-secret" not in caplog.text
+    assert [one.name for one in known.sinks("acme")] == ["portal"]
+
+
+@pytest.mark.parametrize(
+    ("topic", "key", "value", "detail"),
+    [
+        (INTEGRATIONS, b"acme/main", b"nonsense", "not a record of ours"),
+        (INTEGRATIONS, b"acme/main", encode(report("main")), "a CheckReport where a Integration belongs"),
+        (INTEGRATIONS, b"acme/main", encode(portal()), "about another integration than its key names"),
+        (INTEGRATIONS, b"acme", encode(pms()), "its key has to have 2 parts"),
+        (INTEGRATIONS, None, encode(pms()), "its key has to have 2 parts"),
+        (INTEGRATIONS, b"acme/", None, "its key has to have 2 parts"),
+        (STATUS, b"acme/main/check", b"", "not a record of ours"),
+        (STATUS, b"acme/main/weather", encode(report("main")), "no kind of status is called weather"),
+        (STATUS, b"acme/main/sync", encode(report("main")), "a CheckReport where a SyncResult belongs"),
+    ],
+)
+def test_a_record_that_cannot_be_decoded_is_noted_and_skipped(
+    topic: str, key: bytes | None, value: bytes | None, detail: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = directory()
+    put(known, pms())
+    for _ in range(2):
+        known.apply(topic, key, value)
+    (noted,) = known.unreadable
+
+    assert detail in noted.detail
+    assert noted.topic == topic
+    assert caplog.text.count("is skipped") == 1
+    assert [one.name for one in known.connections()] == ["main"]
+
+
+def test_a_later_record_clears_an_unreadable_one() -> None:
+    known = directory()
+    known.apply(INTEGRATIONS, b"acme/main", b"nonsense")
+    put(known, pms())
+
+    assert known.unreadable == ()
+
+
+@given(st.sampled_from([INTEGRATIONS, STATUS, "another"]), st.none() | st.binary(max_size=20), st.none() | st.binary())
+def test_nothing_that_a_topic_may_hold_raises(topic: str, key: bytes | None, value: bytes | None) -> None:
+    known = directory()
+    known.apply(topic, key, value)
+
+    assert known.integrations() == ()
+
+
+# ------------------------------------------------------------------------------------------------------------- webhooks
+
+
+def verified(known: Directory, secret: str, token: str | None = None, body: bytes = b"{}") -> str | None:
+    """Return the connection whose reader is the first to verify."""
+    for reader in known.readers("pms", token, body):
+        found = reader.read([(b"secret", secret.encode())], body, AT)
+        if isinstance(found, FetchRequest):
+            return f"{found.org}/{found.connection}" + (f" {found.ignored}" if found.ignored else "")
+    return None
+
+
+def test_a_token_leads_to_its_connection_alone() -> None:
+    known = directory()
+    put(known, pms(), pms(name="second"))
+
+    assert verified(known, "hook-second", "token-acme-second") == "acme/second"
+    assert verified(known, "hook-main", "token-acme-second") is None
+    assert known.readers("pms", "guessed", b"{}") == ()
+    assert known.readers("portal", "token-acme-second", b"{}") == ()
+
+
+def test_a_name_is_an_address_in_the_org_of_the_environment_only() -> None:
+    known = directory(pms=ENVIRONMENT)
+    put(known, pms())
+
+    assert verified(known, "hook-env", "pms") == "default/pms"
+    assert known.readers("pms", "main", b"{}") == ()
+    put(known, pms("default", "pms"))
+    assert verified(known, "hook-pms", "pms") == "default/pms"
+
+
+def test_an_old_token_is_no_address_any_more() -> None:
+    known = directory()
+    put(known, pms())
+    known.apply(INTEGRATIONS, b"acme/main", None)
+    put(known, pms(webhook_token="new"))
+
+    assert known.readers("pms", "token-acme-main", b"{}") == ()
+    assert verified(known, "hook-main", "new") == "acme/main"
+
+
+def test_the_plain_path_serves_all_and_a_disabled_one_verifies_too() -> None:
+    known = directory()
+    put(known, pms(), pms(name="second", enabled=False), portal())
+
+    assert verified(known, "hook-main") == "acme/main"
+    assert verified(known, "hook-second") == "acme/second disabled"
+    assert known.readers("nowhere", None, b"{}") == ()
+    assert known.readers("portal", None, b"{}") == ()
+
+
+def first(known: Directory, body: bytes) -> Sequence[str]:
+    return [getattr(one, "connection", "held") for one in known.readers("pms", None, body)]
+
+
+def test_the_plain_path_tries_first_who_is_known_to_have_the_account() -> None:
+    known = directory(ring("k1", "k3"))
+    put(known, pms(name="a", enabled=False), pms(name="b"), pms(name="c"), pms(name="d", key="k2"))
+    note(known, "check", report("c", 77))
+    note(known, "check", report("b", 78))
+
+    assert first(known, b'{"AccountId": 77}') == ["c", "b", "a", "held"]
+    assert first(known, b'{"AccountId": 78}') == ["b", "c", "a", "held"]
+    assert first(known, b"no JSON") == ["b", "c", "a", "held"]
+
+
+def test_webhooks_of_one_that_cannot_verify_are_to_be_sent_again() -> None:
+    known = directory(ring("k2"))
+    put(known, pms())
+    (reader,) = known.readers("pms", "token-acme-main", b"{}")
+    answer = reader.read([], b"{}", AT)
+
+    assert isinstance(reader, HeldReader)
+    assert isinstance(answer, Refused)
+    assert answer.status == 503
+
+
+# --------------------------------------------------------------------------------------------------------------- status
+
+
+def progress(at: datetime, **more: Any) -> SyncProgress:
+    facts = {"stage": EntityKind.UNIT, "number": 2, "stages": 4, "read": 120, "total": 300, **more}
+    return SyncProgress(org="acme", name="main", sweep="s2", started_at=at, at=at, **facts)
+
+
+def test_status_is_shown_and_forgotten_with_its_records() -> None:
+    known = directory()
+    put(known, pms())
+    done = SyncResult(
+        org="acme",
+        name="main",
+        sweep="s1",
+        started_at=AT,
+        ended_at=AT + timedelta(minutes=2),
+        entities=9,
+        first_sweep="s1",
+    )
+    note(known, "sync", done)
+    note(known, "progress", progress(AT + timedelta(minutes=5)))
+    note(known, "check", report("main", 77))
+    state = known.state("acme", "main")
+
+    assert state
+    assert (state.sync_state, state.sync_detail) == ("syncing", "stage 2 of 4, units 120 of 300")
+    assert (state.last_ran, state.last_status) == (AT + timedelta(minutes=2), "Success")
+    assert state.checks
+    assert state.checks.account == 77
+    assert known.status_keys("acme", "main") == (b"acme/main/check", b"acme/main/progress", b"acme/main/sync")
+    for key in known.status_keys("acme", "main"):
+        known.apply(STATUS, key, None)
+    state = known.state("acme", "main")
+    assert state
+    assert (state.sync_state, state.checks, state.last_ran) == ("never_synced", None, None)
+
+
+def test_status_of_one_that_was_deleted_is_not_that_of_its_successor() -> None:
+    known = directory()
+    note(known, "progress", progress(AT - timedelta(minutes=1)))
+    note(known, "check", report("main", at=AT - timedelta(minutes=1)))
+    put(known, pms())
+    state = known.state("acme", "main")
+
+    assert state
+    assert (state.sync_state, state.checks, state.access) == ("never_synced", None, ())
+
+
+def test_no_secret_is_shown_by_anything_that_the_directory_gives() -> None:
+    known = directory(pms=ENVIRONMENT)
+    put(known, pms(secret="canary-in-a-record"), portal())
+    shown = repr(
+        [known.integrations(), known.state("acme", "main"), known.state("default", "pms"), known.connections()]
+    )
+
+    assert "canary" not in shown
+    assert "from-the-env" not in shown
+
+
+def test_records_may_come_in_any_order_of_topics() -> None:
+    records: list[tuple[str, Model]] = [("check", report("main", 5))]
+    one, two = directory(), directory()
+    put(one, pms())
+    note(one, "check", records[0][1])
+    note(two, "check", records[0][1])
+    put(two, pms())
+
+    assert one.state("acme", "main") == two.state("acme", "main")
