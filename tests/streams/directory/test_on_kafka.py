@@ -10,7 +10,6 @@ from connectors.clock import SystemClock
 from schemas import topics
 from schemas.partitions import partition_of
 from streams.backends.kafka import KafkaBackend, KafkaBackendSettings
-from streams.backends.ports import partition_of
 from streams.backends.producer import OrgWriter, Producer
 from streams.directory.directory import TOPICS, Directory
 from streams.directory.service import Integrations, RandomIds
