@@ -29,7 +29,13 @@ def classes() -> list[type[Settings]]:
     """Find every class of settings, wherever a package keeps its own."""
     for path in [*ROOT.glob("connectors/**/settings.py"), *ROOT.glob("streams/*settings.py")]:
         importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    return Settings.__subclasses__()
+    return sorted(_below(Settings), key=lambda one: one.__name__)
+
+
+def _below(one: type[Settings]) -> Iterator[type[Settings]]:
+    for other in one.__subclasses__():
+        yield other
+        yield from _below(other)
 
 
 def names() -> set[str]:

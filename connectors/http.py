@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -144,6 +144,19 @@ def _network(error: httpx.HTTPError) -> str:
     if isinstance(error, httpx.ConnectError):
         return f"no connection ({str(error) or 'the network did not say why'})"
     return words.get(type(error), type(error).__name__)
+
+
+class OpenClient(Protocol):
+    """Opens a client: `open_client`, or in a test one that leads to an app in the same process."""
+
+    def __call__(
+        self,
+        *,
+        user_agent: str = "RentStream",
+        seconds: float = 30.0,
+        connections: int = 20,
+        allow_private: bool = False,
+    ) -> httpx.AsyncClient: ...
 
 
 def open_client(

@@ -201,6 +201,8 @@ class Connection:
     enabled: bool
     timezone: str
     """IANA name of the calendar in which dates of its properties are read."""
+    make_ready_days: int = 0
+    """Days that a unit needs between a move-out and the next move-in."""
 
 
 # ------------------------------------------------------------------------------------------------------ integrations

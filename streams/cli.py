@@ -57,7 +57,7 @@ def logs(verbose: bool) -> None:
 def cli(context: click.Context, verbose: bool) -> None:
     """Keep listing receivers equal to what a property management system says."""
     logs(verbose)
-    context.obj = environment()
+    context.obj = settled(environment)
 
 
 def need_kafka(env: Mapping[str, str]) -> KafkaSettings:
@@ -139,6 +139,8 @@ def topics(env: Mapping[str, str], make: bool, as_json: bool) -> None:
     settings, kafka = settled(lambda: RentStreamSettings.read(env)), need_kafka(env)
     try:
         report = asyncio.run(see_topics(settings, kafka, make=make))
+    except SettingsError as error:
+        raise WrongUse("these settings cannot be used:\n  " + "\n  ".join(error.lines)) from None
     except TopicsFailed as error:
         raise Failed(str(error)) from None
     if as_json:

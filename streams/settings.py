@@ -1,29 +1,31 @@
-"""The settings of RentStream itself; each connector keeps its own beside it (`docs/settings.md` has them all)."""
+"""The settings of RentStream itself; each connector keeps its own beside it (`.env.example` has them all)."""
 
+import base64
+import binascii
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Literal
 
-from aiokafka.helpers import create_ssl_context
-from pydantic import AfterValidator, Field, SecretStr
+from dotenv import dotenv_values
+from pydantic import AfterValidator, Field, SecretBytes, SecretStr, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
-from connectors.settings import Duration, Settings
+from connectors.http import check_url
+from connectors.settings import ALLOW_PRIVATE_DESCRIPTION, Duration, Settings, SettingsError, Zone
 from streams.core.retry import Rung, ladder
 
+LARGEST_PORT = 65_535
 
-def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("no such time zone") from None
-    return name
+KEY_BYTES = 32
+"""Of a key of AES-256, and at least of a secret of HS256."""
 
 
 def _address(text: str) -> str:
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
+    if not colon or not host or not port.isdigit() or int(port) > LARGEST_PORT:
         raise ValueError("not an address")
     return text
 
@@ -33,7 +35,51 @@ def _rungs(text: str) -> str:
     return text
 
 
-Zone = Annotated[str, AfterValidator(_zone)]
+@dataclass(frozen=True, slots=True)
+class EncryptionKey:
+    """A key that encrypts stored credentials (AES-256-GCM)."""
+
+    id: str
+    """Stored with all that it encrypted, so that older keys are found again."""
+    key: SecretBytes
+    """32 bytes."""
+
+
+def parse_keys(text: SecretStr) -> tuple[EncryptionKey, ...]:
+    """Return the keys of ``id:base64key[,older…]``. Raise `ValueError`, which shows no part of the text."""
+    keys = tuple(
+        _parse_key(number, part.strip()) for number, part in enumerate(text.get_secret_value().split(","), start=1)
+    )
+    if len({one.id for one in keys}) < len(keys):
+        raise ValueError("two keys have the same id")
+    return keys
+
+
+def _parse_key(number: int, text: str) -> EncryptionKey:
+    name, colon, encoded = text.partition(":")
+    if not colon or not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", name):
+        raise ValueError(f"key {number} does not begin with an id (1 to 32 letters, digits, _ or -) and a colon")
+    try:
+        key = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(f"key {number} is not base64") from None
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"key {number} has {len(key)} bytes instead of {KEY_BYTES}")
+    return EncryptionKey(name, SecretBytes(key))
+
+
+def check_jwt_secret(secret: SecretStr) -> SecretStr:
+    """Return a secret that is long enough for HS256 (RFC 7518, 3.2). Raise `ValueError` if it is not."""
+    if len(secret.get_secret_value().encode()) < KEY_BYTES:
+        raise ValueError("it is too short")
+    return secret
+
+
+def _keys(text: SecretStr) -> SecretStr:
+    parse_keys(text)
+    return text
+
+
 Address = Annotated[str, AfterValidator(_address)]
 
 
@@ -42,6 +88,7 @@ class RentStreamSettings(Settings):
 
     http: Address = Field("0.0.0.0:3000", validation_alias="RENTSTREAM_HTTP", description="host:port")
     admin: Address | None = Field(None, validation_alias="RENTSTREAM_ADMIN", description="host:port")
+    """Use `web_admin` or `worker_admin`, which know the defaults."""
     data: Path = Field(Path(".rentstream"), validation_alias="RENTSTREAM_DATA", description="a folder")
     partitions: int = Field(12, validation_alias="RENTSTREAM_PARTITIONS", ge=1, le=512, description="1 to 512")
     prefix: str = Field(
@@ -58,7 +105,24 @@ class RentStreamSettings(Settings):
     sweep_every: Duration = Field(900.0, validation_alias="RENTSTREAM_SWEEP_EVERY", gt=0, description="such as 15m")
     timezone: Zone = Field("UTC", validation_alias="RENTSTREAM_TIMEZONE", description="an IANA name: America/Edmonton")
     linger: Duration = Field(0.5, validation_alias="RENTSTREAM_LINGER", ge=0, le=60, description="such as 500ms")
-    allow_private: bool = Field(False, validation_alias="RENTSTREAM_ALLOW_PRIVATE", description="1 or 0")
+    allow_private: bool = Field(
+        False, validation_alias="RENTSTREAM_ALLOW_PRIVATE", description=ALLOW_PRIVATE_DESCRIPTION
+    )
+    jwt_secret: Annotated[SecretStr, AfterValidator(check_jwt_secret)] | None = Field(
+        None,
+        validation_alias="RENTSTREAM_JWT_SECRET",
+        description="at least 32 bytes, such as `openssl rand -base64 48` prints",
+    )
+    """Use `streams.local.kept_secrets.jwt_secret`, which makes and keeps one where none is given."""
+    jwt_jwks: str | None = Field(
+        None, validation_alias="RENTSTREAM_JWT_JWKS", description="an https address or a path of a JWKS document"
+    )
+    encryption_keys: Annotated[SecretStr, AfterValidator(_keys)] | None = Field(
+        None,
+        validation_alias="RENTSTREAM_ENCRYPTION_KEYS",
+        description="id:base64key[,older…], each key 32 bytes such as `openssl rand -base64 32` prints",
+    )
+    """Use `streams.local.kept_secrets.encryption_keys`, which makes and keeps one where none is given."""
     session_timeout: Duration = Field(
         10.0, validation_alias="RENTSTREAM_SESSION_TIMEOUT", ge=2, le=300, description="such as 10s"
     )
@@ -66,6 +130,34 @@ class RentStreamSettings(Settings):
     store: Literal["rocksdb", "memory"] = Field(
         "rocksdb", validation_alias="RENTSTREAM_STORE", description="rocksdb or memory"
     )
+
+    @field_validator("jwt_jwks")
+    @classmethod
+    def _can_be_fetched(cls, given: str | None, info: ValidationInfo) -> str | None:
+        if given and "://" in given:
+            wrong = check_url(given, allow_private=bool(info.data.get("allow_private")))
+            if wrong:
+                raise ValueError(wrong)
+        return given
+
+    @property
+    def web_admin(self) -> str:
+        """Return the address of `/metrics` and health of the web role."""
+        return self.admin or "127.0.0.1:9464"
+
+    @property
+    def worker_admin(self) -> str:
+        """Return the same of a worker that runs without a web role beside it."""
+        return self.admin or "127.0.0.1:9465"
+
+    def worker_admins(self, workers: int) -> tuple[str, ...]:
+        """Return the addresses of workers beside the web role: the ports after its own. Raise `SettingsError`."""
+        host, port = self.web_admin.rsplit(":", 1)
+        if int(port) + workers > LARGEST_PORT:
+            raise SettingsError(
+                [f"RENTSTREAM_ADMIN = {self.admin!r}: {workers} workers need the ports after it, up to {LARGEST_PORT}"]
+            )
+        return tuple(f"{host}:{int(port) + number}" for number in range(1, workers + 1))
 
     @property
     def rungs(self) -> tuple[Rung, ...]:
@@ -90,34 +182,47 @@ class KafkaSettings(Settings):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "PLAIN", validation_alias="KAFKA_SASL_MECHANISM", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
     )
-    sasl_username: str | None = Field(None, validation_alias="KAFKA_SASL_USERNAME", description="a name")
-    sasl_password: SecretStr | None = Field(None, validation_alias="KAFKA_SASL_PASSWORD", description="a password")
+    sasl_username: str | None = Field(
+        None,
+        validate_default=True,
+        validation_alias="KAFKA_SASL_USERNAME",
+        description="the user name that SASL_PLAINTEXT and SASL_SSL need",
+    )
+    sasl_password: SecretStr | None = Field(
+        None,
+        validate_default=True,
+        validation_alias="KAFKA_SASL_PASSWORD",
+        description="the password that SASL_PLAINTEXT and SASL_SSL need",
+    )
     ssl_cafile: Path | None = Field(None, validation_alias="KAFKA_SSL_CAFILE", description="a PEM file")
     replication_factor: int = Field(
         1, validation_alias="KAFKA_REPLICATION_FACTOR", ge=1, le=9, description="1 to 9 (3 in production)"
     )
 
-    def security(self) -> dict[str, Any]:
-        """Give what aiokafka's clients need beside the servers; secrets in it are not for printing."""
-        given: dict[str, Any] = {"security_protocol": self.security_protocol}
-        if "SSL" in self.security_protocol:
-            given["ssl_context"] = create_ssl_context(cafile=str(self.ssl_cafile) if self.ssl_cafile else None)
-        if "SASL" in self.security_protocol:
-            given |= {
-                "sasl_mechanism": self.sasl_mechanism,
-                "sasl_plain_username": self.sasl_username,
-                "sasl_plain_password": self.sasl_password.get_secret_value() if self.sasl_password else None,
-            }
-        return given if self.security_protocol != "PLAINTEXT" else {}
+    @field_validator("sasl_username", "sasl_password")
+    @classmethod
+    def _is_given_for_sasl(cls, given: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
+        if given is None and "SASL" in str(info.data.get("security_protocol", "")):
+            raise PydanticCustomError("missing", "it is required")
+        return given
 
 
 def environment(folder: Path | None = None) -> Mapping[str, str]:
-    """Read the environment, over the ``.env`` file of the folder where the program was started."""
-    path = (folder or Path.cwd()) / ".env"
-    from_file: dict[str, str] = {}
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            name, equals, value = line.strip().partition("=")
-            if equals and not name.startswith("#"):
-                from_file[name.removeprefix("export ").strip()] = value.strip().strip("\"'")
-    return from_file | dict(os.environ)  # noqa: TID251 -- the one place that reads it
+    """Return the environment, over the ``.env`` file of the folder where the program was started.
+
+    Raise `SettingsError` if there is such a file and it cannot be read.
+    """
+    return _from_file((folder or Path.cwd()) / ".env") | dict(os.environ)  # noqa: TID251 -- the one place that reads it
+
+
+def _from_file(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    try:
+        # An editor may have put a byte order mark at the beginning. A $ in a password stands for itself.
+        values = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SettingsError([f"{path} is not UTF-8 text (from byte {error.start} on): save it as UTF-8"]) from None
+    except OSError as error:
+        raise SettingsError([f"{path} cannot be read ({error.strerror}): change its permissions"]) from None
+    return {name: value for name, value in values.items() if value is not None}

@@ -17,7 +17,7 @@ from connectors.budget import Budget, Limits
 from connectors.buildium.auth import BuildiumAuth
 from connectors.buildium.mapping import entity_id, read_list, read_one, snapshot, tenant_leases
 from connectors.buildium.settings import BuildiumSettings
-from connectors.http import Patience, Reply, exchange, open_client
+from connectors.http import OpenClient, Patience, Reply, exchange, open_client
 from connectors.ports import (
     Clock,
     Failure,
@@ -99,6 +99,7 @@ class BuildiumSource:
         budget: Budget | None = None,
         user_agent: str = "RentStream",
         random: randomness.Random | None = None,
+        client: OpenClient = open_client,
     ) -> "BuildiumSource":
         """A source with a client and, unless one is shared with other ports of the connection, a budget of its own."""
         auth = (
@@ -106,14 +107,13 @@ class BuildiumSource:
             if settings.client_id and settings.client_secret
             else None
         )
-        client = open_client(
-            user_agent=user_agent,
-            seconds=settings.patience.timeout,
-            connections=BUDGET.in_flight,
-            allow_private=settings.allow_private,
-        )
         return cls(
-            client,
+            client(
+                user_agent=user_agent,
+                seconds=settings.patience.timeout,
+                connections=BUDGET.in_flight,
+                allow_private=settings.allow_private,
+            ),
             settings.base_url,
             clock,
             budget=budget,

@@ -72,6 +72,15 @@ class BuildiumWebhooks:
         )
 
 
+def account_of(body: bytes) -> int | None:
+    """Return the account that an unverified body names, to try its secret first; null if it names none."""
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return _id(event.get("AccountId")) if isinstance(event, dict) else None
+
+
 def instant(given: object) -> datetime | None:
     """A moment as Buildium writes it, UTC with up to seven digits after the second; null if it is none."""
     found = _INSTANT.fullmatch(given) if isinstance(given, str) else None

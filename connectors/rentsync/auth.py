@@ -4,13 +4,17 @@ An `httpx.Auth` sees the finished request, so a way that signs the body or renew
 """
 
 from collections.abc import Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import httpx
 from pydantic import SecretStr
 
-if TYPE_CHECKING:
-    from connectors.rentsync.settings import RentSyncSettings
+
+class Credentials(Protocol):
+    """What the ways need to know of the settings."""
+
+    @property
+    def api_key(self) -> SecretStr: ...
 
 
 class ApiKey(httpx.Auth):
@@ -24,11 +28,11 @@ class ApiKey(httpx.Auth):
         yield request
 
 
-def _api_key(settings: "RentSyncSettings") -> httpx.Auth:
-    return ApiKey(settings.api_key)
+def _api_key(credentials: Credentials) -> httpx.Auth:
+    return ApiKey(credentials.api_key)
 
 
-AUTHS: Final[Mapping[str, Callable[["RentSyncSettings"], httpx.Auth] | None]] = {
+AUTHS: Final[Mapping[str, Callable[[Credentials], httpx.Auth] | None]] = {
     "api-key": _api_key,
     "bearer": None,
     "static-token": None,

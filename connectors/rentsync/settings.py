@@ -1,16 +1,15 @@
 """The settings of the RentSync connector, and what each may say. What is allowed but not built yet is refused here."""
 
 from collections.abc import Mapping
-from importlib.metadata import version
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from connectors.http import check_url
 from connectors.rentsync.auth import AUTHS
 from connectors.rentsync.payload import SHAPES
-from connectors.settings import Settings
+from connectors.settings import USER_AGENT, USER_AGENT_PATTERN, ConnectionSettings, Stored, Zone
 
 CHOICES: Final[Mapping[str, Mapping[str, object]]] = {
     "auth": AUTHS,
@@ -27,37 +26,63 @@ def _built(choice: str) -> str:
     return " or ".join(name for name, built in CHOICES[choice].items() if built)
 
 
-class RentSyncSettings(Settings):
+class RentSyncSettings(ConnectionSettings):
     """How RentSync is reached, and in which form it wants its batches."""
 
-    allow_private: bool = Field(False, validation_alias="RENTSTREAM_ALLOW_PRIVATE", description="1 or 0")
-    url: str = Field(validation_alias="RENTSYNC_URL", description="the full address that batches are POSTed to")
-    auth: str = Field("api-key", validation_alias="RENTSYNC_AUTH", description=_built("auth"))
-    api_key: SecretStr = Field(
-        SecretStr(""),
-        validation_alias="RENTSYNC_API_KEY",
-        description="the key that RENTSYNC_AUTH=api-key sends as X-API-Key",
+    LATER: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("schedule", "send", "token", "tokenHeader", "hmacSecret"),
+            *("oauthTokenUrl", "oauthClientId", "oauthClientSecret", "oauthScope"),
+        }
     )
-    shape: str = Field("property", validation_alias="RENTSYNC_SHAPE", description=_built("shape"))
-    batch: str = Field("per-property", validation_alias="RENTSYNC_BATCH", description=_built("batch"))
-    updates: str = Field("both", validation_alias="RENTSYNC_UPDATES", description=_built("updates"))
-    fields_: str = Field("core", validation_alias="RENTSYNC_FIELDS", description=_built("fields"))
-    removed: str = Field("mark", validation_alias="RENTSYNC_REMOVED", description=_built("removed"))
-    source: str = Field("rentstream", validation_alias="RENTSYNC_SOURCE", description="a name", max_length=200)
-    user_agent: str = Field(
-        f"RentStream/{version('rentstream')}",
+
+    url: Annotated[str, Stored("url")] = Field(
+        validation_alias="RENTSYNC_URL", description="the full address that batches are POSTed to"
+    )
+    auth: Annotated[str, Stored("auth")] = Field(
+        "api-key", validation_alias="RENTSYNC_AUTH", description=_built("auth")
+    )
+    api_key: Annotated[SecretStr, Stored("apiKey", "secret")] = Field(
+        SecretStr(""),
+        validate_default=True,  # whether it is required depends on `auth`
+        validation_alias="RENTSYNC_API_KEY",
+        description="the key that the way api-key sends as X-API-Key",
+    )
+    shape: Annotated[str, Stored("shape")] = Field(
+        "property", validation_alias="RENTSYNC_SHAPE", description=_built("shape")
+    )
+    batch: Annotated[str, Stored("batch")] = Field(
+        "per-property", validation_alias="RENTSYNC_BATCH", description=_built("batch")
+    )
+    updates: Annotated[str, Stored("updates")] = Field(
+        "both", validation_alias="RENTSYNC_UPDATES", description=_built("updates")
+    )
+    fields_: Annotated[str, Stored("fields")] = Field(
+        "core", validation_alias="RENTSYNC_FIELDS", description=_built("fields")
+    )
+    removed: Annotated[str, Stored("removed")] = Field(
+        "mark", validation_alias="RENTSYNC_REMOVED", description=_built("removed")
+    )
+    timezone: Annotated[Zone | None, Stored("timezone")] = Field(
+        None,
+        validation_alias="RENTSYNC_TIMEZONE",
+        description="an IANA name such as America/Edmonton; not given: RENTSTREAM_TIMEZONE",
+    )
+    source: Annotated[str, Stored("source")] = Field(
+        "rentstream",
+        validation_alias="RENTSYNC_SOURCE",
+        description="a name of up to 200 letters",
+        max_length=200,
+        pattern=r"\S",
+    )
+    user_agent: Annotated[str, Stored("userAgent", tuning=True)] = Field(
+        USER_AGENT,
         validation_alias="RENTSYNC_USER_AGENT",
         description="a product and version such as RentStream/1.0, in plain ASCII",
-        pattern=r"^[\x21-\x7e]([\x20-\x7e]{0,198}[\x21-\x7e])?$",
+        pattern=USER_AGENT_PATTERN,
     )
     timeout: float = 30.0
     """Seconds until an answer has to be there."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _ask_for_the_key(cls, given: Any) -> Any:
-        """A key that is not given is looked at as well, under its name in the environment."""
-        return given if not isinstance(given, dict) or "api_key" in given else {"RENTSYNC_API_KEY": "", **given}
 
     @field_validator("auth", "shape", "batch", "updates", "fields_", "removed")
     @classmethod

@@ -22,10 +22,13 @@ MOST_WORDS: Final = 400
 class RentSyncSink:
     """POSTs batches to RentSync. A repeated batch is the same bytes under the same ``Idempotency-Key``."""
 
-    def __init__(self, settings: RentSyncSettings, clock: Clock, client: httpx.AsyncClient | None = None) -> None:
+    def __init__(
+        self, settings: RentSyncSettings, clock: Clock, client: httpx.AsyncClient | None = None, name: str = NAME
+    ) -> None:
         auth, shape = AUTHS[settings.auth], SHAPES[settings.shape]
         assert auth is not None, "the settings refuse what is not built"
         assert shape is not None, "the settings refuse what is not built"
+        self._name = name
         self._settings = settings
         self._auth = auth(settings)
         self._shape = shape
@@ -36,7 +39,7 @@ class RentSyncSink:
 
     @property
     def name(self) -> str:
-        return NAME
+        return self._name
 
     async def deliver(self, batch: Batch) -> Accepted | Failure:
         """POST the batch once; whether it is worth another attempt is not decided here."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from streams import topology
 from streams.backends.admin import TopicAdmin, TopicError
+from streams.backends.clients import client_options
 from streams.settings import KafkaSettings, RentStreamSettings
 
 
@@ -26,14 +27,17 @@ class Report:
 
 
 async def see_topics(settings: RentStreamSettings, kafka: KafkaSettings, *, make: bool) -> Report:
-    """Compare the topics with the catalogue and, if asked, make the missing. Raises `TopicsFailed`."""
+    """Compare the topics with the catalogue and, if asked, make the missing.
+
+    Raise `TopicsFailed`, and `connectors.settings.SettingsError` if the certificates cannot be read.
+    """
     specs = tuple(topology.all_topics(settings.delays))
     admin = TopicAdmin(
         kafka.bootstrap_servers or "",
         prefix=settings.prefix,
         partitions=settings.partitions,
         replication=kafka.replication_factor,
-        security=kafka.security(),
+        security=client_options(kafka),
     )
     try:
         async with admin:

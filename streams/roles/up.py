@@ -5,7 +5,7 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ import httpx
 from connectors.registry import missing
 from connectors.settings import SettingsError
 from streams import __version__
+from streams.backends.clients import client_options
 from streams.local.processes import Children, Role
 from streams.local.progress import ProgressReporter, report_progress
 from streams.roles.topics import TopicsFailed, see_topics
@@ -52,15 +53,12 @@ def run_up(
     say("stopped; nothing is left running")
 
 
-def admin_ports(settings: RentStreamSettings, workers: int) -> tuple[str, list[str]]:
-    """Give the admin address of the web role and of each worker: the ports after it."""
-    host, port = (settings.admin or "127.0.0.1:9464").rsplit(":", 1)
-    return f"{host}:{port}", [f"{host}:{int(port) + 1 + number}" for number in range(workers)]
-
-
 def ports(settings: RentStreamSettings, workers: int) -> None:
-    """Refuse, before anything is started, an address that another program has. Raises `UpFailed`."""
-    web, others = admin_ports(settings, workers)
+    """Refuse, before anything is started, an address that another program has.
+
+    Raise `UpFailed`, and `connectors.settings.SettingsError` if there are not so many ports.
+    """
+    web, others = settings.web_admin, settings.worker_admins(workers)
     for address, name in ((settings.http, "RENTSTREAM_HTTP"), *((one, "RENTSTREAM_ADMIN") for one in (web, *others))):
         host, port = address.rsplit(":", 1)
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -150,12 +148,12 @@ async def _run(
     reporter, listening = ProgressReporter(say), asyncio.Event()
     telling = asyncio.create_task(
         report_progress(
-            reporter, kafka.bootstrap_servers, kafka.security(), settings.prefix, settings.partitions, listening
+            reporter, kafka.bootstrap_servers, client_options(kafka), settings.prefix, settings.partitions, listening
         )
     )
     try:
         await listening.wait()
-        web, others = admin_ports(settings, workers)
+        web, others = settings.web_admin, settings.worker_admins(workers)
         children.start(Role("web", ["http"], {**env, "RENTSTREAM_ADMIN": web}))
         for number, admin in enumerate(others, start=1):
             role = Role(
@@ -176,7 +174,7 @@ async def _run(
         await asyncio.gather(telling, return_exceptions=True)
 
 
-def _named(addresses: list[str]) -> list[tuple[str, str]]:
+def _named(addresses: Sequence[str]) -> list[tuple[str, str]]:
     return [(address, f"worker-{number}") for number, address in enumerate(addresses, start=1)]
 
 

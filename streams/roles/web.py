@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 from connectors.clock import SystemClock
 from connectors.registry import readers
 from streams import __version__, topology
+from streams.backends.clients import client_options
 from streams.backends.producer import Producer, WebhookPublisher
 from streams.observability.lag import LagExporter
 from streams.observability.metrics import Metrics
@@ -24,10 +25,10 @@ class WebFailed(RuntimeError):  # noqa: N818
 
 def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings) -> None:
     """Run until told to stop. Raises `WebFailed` and `connectors.settings.SettingsError`."""
-    known = readers(env)
+    known, security = readers(env), client_options(kafka)
     metrics, heartbeat = Metrics(), Heartbeat()
     host, port = settings.http.rsplit(":", 1)
-    admin_host, admin_port = (settings.admin or "127.0.0.1:9464").rsplit(":", 1)
+    admin_host, admin_port = settings.web_admin.rsplit(":", 1)
     producer: Producer | None = None
 
     def ready() -> tuple[bool, str]:
@@ -39,7 +40,7 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
         client = {
             "bootstrap_servers": kafka.bootstrap_servers,
             "client_id": f"{settings.prefix}web",
-            **kafka.security(),
+            **security,
         }
         producer = Producer(client, settings.partitions, settings.prefix)
         await producer.start()

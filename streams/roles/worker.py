@@ -12,6 +12,7 @@ from connectors.clock import SystemClock
 from connectors.registry import Connectors, connect
 from streams import topology
 from streams.backends.admin import TopicAdmin, TopicError
+from streams.backends.clients import client_options
 from streams.backends.kafka import KafkaBackend, KafkaBackendSettings
 from streams.engine import Engine, EngineHooks, EngineSettings, run_worker
 from streams.observability.instruments import MeasuredSink, MeasuredSource, PrometheusHooks
@@ -74,7 +75,7 @@ def run_worker_role(
     for handler in logging.getLogger().handlers:
         handler.addFilter(seldom)
     asyncio.run(_look(settings, kafka))
-    host, port = (settings.admin or "127.0.0.1:9465").rsplit(":", 1)
+    host, port = settings.worker_admin.rsplit(":", 1)
     pages = Probes(
         host,
         int(port),
@@ -101,7 +102,7 @@ async def _look(settings: RentStreamSettings, kafka: KafkaSettings) -> None:
         kafka.bootstrap_servers or "",
         prefix=settings.prefix,
         partitions=settings.partitions,
-        security=kafka.security(),
+        security=client_options(kafka),
     )
     try:
         async with admin:
@@ -153,7 +154,7 @@ def build(
     engine = Engine(
         EngineSettings(
             bootstrap_servers=kafka.bootstrap_servers,
-            security=kafka.security(),
+            security=client_options(kafka),
             app_id=settings.prefix + topology.APP,
             worker=name,
             data_dir=settings.data / "workers",
@@ -187,7 +188,7 @@ def build(
         KafkaBackendSettings(
             bootstrap_servers=kafka.bootstrap_servers,
             prefix=settings.prefix,
-            security=kafka.security(),
+            security=client_options(kafka),
             client_id=f"{settings.prefix}{name}",
             session_timeout=settings.session_timeout,
         )

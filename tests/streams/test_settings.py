@@ -1,11 +1,23 @@
 """Settings: what is wrong is said in one line each, and nothing secret is repeated."""
 
+import base64
 from pathlib import Path
 
 import pytest
 
 from connectors.settings import SettingsError
-from streams.settings import KafkaSettings, RentStreamSettings, environment
+from streams.settings import KafkaSettings, RentStreamSettings, environment, parse_keys
+
+CANARY = "canary-" * 7
+SASL = {
+    "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+    "KAFKA_SASL_USERNAME": "rentstream",
+    "KAFKA_SASL_PASSWORD": "hunter2",
+}
+
+
+def encoded(size: int, letter: bytes = b"k") -> str:
+    return base64.b64encode(letter * size).decode()
 
 
 def test_nothing_given_is_enough() -> None:
@@ -13,7 +25,8 @@ def test_nothing_given_is_enough() -> None:
     assert (settings.http, settings.partitions, settings.prefix) == ("0.0.0.0:3000", 12, "rentstream.")
     assert [rung.seconds for rung in settings.rungs] == [60, 120, 300, 600]
     assert (settings.sweep_every, settings.linger, settings.timezone) == (900.0, 0.5, "UTC")
-    assert (kafka.bootstrap_servers, kafka.security()) == (None, {})
+    assert (kafka.bootstrap_servers, kafka.security_protocol) == (None, "PLAINTEXT")
+    assert (settings.web_admin, settings.worker_admin) == ("127.0.0.1:9464", "127.0.0.1:9465")
 
 
 @pytest.mark.parametrize(
@@ -47,9 +60,96 @@ def test_every_bad_setting_has_its_line() -> None:
 
 
 def test_a_secret_is_never_repeated() -> None:
-    kafka = KafkaSettings.read({"KAFKA_SASL_PASSWORD": "hunter2", "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"})
-    assert "hunter2" not in repr(kafka)
-    assert kafka.security()["sasl_plain_password"] == "hunter2"
+    kafka = KafkaSettings.read(SASL)
+    assert "hunter2" not in repr(kafka) + kafka.model_dump_json()
+
+
+@pytest.mark.parametrize("name", ["KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD"])
+def test_sasl_needs_a_name_and_a_password(name: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        KafkaSettings.read(SASL | {name: " "})
+    (line,) = refused.value.lines
+    assert line.startswith(f"{name} is not set: the ")
+    assert "hunter2" not in line
+
+
+def test_under_up_the_workers_take_the_ports_after_that_of_the_web_role() -> None:
+    settings = RentStreamSettings.read({"RENTSTREAM_ADMIN": "0.0.0.0:9000"})
+    assert (settings.web_admin, settings.worker_admin) == ("0.0.0.0:9000", "0.0.0.0:9000")
+    assert settings.worker_admins(2) == ("0.0.0.0:9001", "0.0.0.0:9002")
+    assert RentStreamSettings.read({}).worker_admins(1) == ("127.0.0.1:9465",)
+
+
+def test_there_have_to_be_as_many_ports_as_workers() -> None:
+    settings = RentStreamSettings.read({"RENTSTREAM_ADMIN": "127.0.0.1:65534"})
+    assert settings.worker_admins(1) == ("127.0.0.1:65535",)
+    with pytest.raises(SettingsError, match=r"RENTSTREAM_ADMIN = '127\.0\.0\.1:65534': 2 workers"):
+        settings.worker_admins(2)
+
+
+@pytest.mark.parametrize("given", ["https://id.example.com/.well-known/jwks.json", "/etc/rentstream/jwks.json"])
+def test_a_jwks_is_an_address_or_a_path(given: str) -> None:
+    assert RentStreamSettings.read({"RENTSTREAM_JWT_JWKS": given}).jwt_jwks == given
+
+
+def test_a_jwks_from_the_own_network_has_to_be_allowed() -> None:
+    env = {"RENTSTREAM_JWT_JWKS": "http://127.0.0.1:8080/jwks"}
+    with pytest.raises(SettingsError, match=r"RENTSTREAM_JWT_JWKS = .*plain http is refused"):
+        RentStreamSettings.read(env)
+    assert RentStreamSettings.read(env | {"RENTSTREAM_ALLOW_PRIVATE": "1"}).jwt_jwks
+
+
+def test_a_jwt_secret_has_at_least_32_bytes() -> None:
+    with pytest.raises(SettingsError) as refused:
+        RentStreamSettings.read({"RENTSTREAM_JWT_SECRET": CANARY[:31]})
+    (line,) = refused.value.lines
+    assert line.startswith("RENTSTREAM_JWT_SECRET = a secret, not shown: it is too short; allowed: at least 32 bytes")
+    settings = RentStreamSettings.read({"RENTSTREAM_JWT_SECRET": CANARY})
+    assert settings.jwt_secret is not None
+    assert settings.jwt_secret.get_secret_value() == CANARY
+    assert CANARY not in repr(settings)
+
+
+def test_several_encryption_keys_may_be_given() -> None:
+    settings = RentStreamSettings.read({"RENTSTREAM_ENCRYPTION_KEYS": f"new:{encoded(32)}, old_1:{encoded(32, b'o')}"})
+    assert settings.encryption_keys is not None
+    keys = parse_keys(settings.encryption_keys)
+    assert [(one.id, one.key.get_secret_value()) for one in keys] == [("new", b"k" * 32), ("old_1", b"o" * 32)]
+    assert encoded(32) not in repr(settings)
+    assert "kkk" not in repr(keys)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (encoded(32), "key 1 does not begin with an id"),
+        (f"a b:{encoded(32)}", "key 1 does not begin with an id"),
+        (f"{'i' * 33}:{encoded(32)}", "key 1 does not begin with an id"),
+        (f"new:{encoded(32)},", "key 2 does not begin with an id"),
+        (f"new:{encoded(32)},old:{encoded(31)}", "key 2 has 31 bytes instead of 32"),
+        (f"new:!{encoded(32)}", "key 1 is not base64"),
+        ("new:", "key 1 has 0 bytes"),
+        (f"new:{encoded(32)},new:{encoded(32, b'o')}", "two keys have the same id"),
+    ],
+)
+def test_a_bad_encryption_key_is_refused_and_not_shown(given: str, words: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        RentStreamSettings.read({"RENTSTREAM_ENCRYPTION_KEYS": given})
+    (line,) = refused.value.lines
+    assert line.startswith(f"RENTSTREAM_ENCRYPTION_KEYS = a secret, not shown: {words}")
+    assert encoded(30)[:20] not in line
+
+
+def test_nothing_is_read_from_the_environment_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RENTSTREAM_HTTP", "b:2")
+    monkeypatch.setenv("HTTP", "b:2")
+    assert RentStreamSettings.read({}).http == "0.0.0.0:3000"
+    assert RentStreamSettings().http == "0.0.0.0:3000"
+
+
+def test_only_the_names_of_settings_are_looked_up() -> None:
+    """A variable that is called as a field is (``data``, ``prefix``) belongs to another program."""
+    assert RentStreamSettings.read({"prefix": "/usr", "data": "/", "partitions": "x"}) == RentStreamSettings.read({})
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,3 +157,41 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("RENTSTREAM_HTTP", "b:2")
     env = environment(tmp_path)
     assert (env["RENTSTREAM_HTTP"], env["RENTSTREAM_LINGER"]) == ("b:2", "1s")
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("N_N=one,two # from the vault, not for me", "one,two"),
+        ("N_N=one,two# no comment", "one,two# no comment"),
+        ("N_N='a # b'", "a # b"),
+        ('export N_N="two words"', "two words"),
+        ("N_N=pa$$word${HOME}", "pa$$word${HOME}"),
+        ("N_N=", ""),
+        ("\ufeffN_N=first", "first"),
+        ("N_N=a=b", "a=b"),
+    ],
+)
+def test_a_line_of_the_file_is_read_as_people_mean_it(tmp_path: Path, line: str, value: str) -> None:
+    """The words of a comment once became webhook secrets."""
+    (tmp_path / ".env").write_text(f"{line}\n", encoding="utf-8")
+    assert environment(tmp_path)["N_N"] == value
+
+
+def test_a_name_without_a_value_is_not_given(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("N_N\n", encoding="utf-8")
+    assert "N_N" not in environment(tmp_path)
+
+
+def test_a_file_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("RENTSYNC_API_KEY=canary-é".encode("latin-1"))
+    with pytest.raises(SettingsError) as refused:
+        environment(tmp_path)
+    (line,) = refused.value.lines
+    assert line.startswith(f"{tmp_path / '.env'} is not UTF-8 text (from byte 24 on)")
+    assert "canary" not in line
+
+
+def test_there_need_not_be_a_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    assert environment(tmp_path) == environment(tmp_path / "nowhere")

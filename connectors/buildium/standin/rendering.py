@@ -3,19 +3,66 @@
 Written from the document alone, without a look at ``mapping.py``: the stand-in is the other side.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-from connectors.buildium.standin.entities import COMMERCIAL, LONG_AGO, Json
+from connectors.buildium.standin.entities import (
+    COMMERCIAL,
+    LONG_AGO,
+    Json,
+    Lease,
+    Listing,
+    Occupant,
+    Owner,
+    Property,
+    Tenant,
+    Unit,
+)
 from schemas.base import EntityKind
 
-if TYPE_CHECKING:
-    from connectors.buildium.standin.portfolio import Portfolio
+
+class Account(Protocol):
+    """What has to be known of an account to write its entities."""
+
+    @property
+    def properties(self) -> Mapping[int, Property]: ...
+
+    @property
+    def units(self) -> Mapping[int, Unit]: ...
+
+    @property
+    def leases(self) -> Mapping[int, Lease]: ...
+
+    @property
+    def tenants(self) -> Mapping[int, Tenant]: ...
+
+    @property
+    def listings(self) -> Mapping[int, Listing]: ...
+
+    @property
+    def owners(self) -> Mapping[int, Owner]: ...
+
+    @property
+    def account(self) -> int: ...
+
+    @property
+    def units_of(self) -> Mapping[int, Sequence[int]]: ...
+
+    @property
+    def leases_of_tenant(self) -> Mapping[int, Sequence[int]]: ...
+
+    def today(self) -> date: ...
+
+    def lease_status(self, lease: Lease) -> str: ...
+
+    def tenant_status(self, occupant: Occupant, today: date) -> str: ...
+
+    def is_occupied(self, unit: int) -> bool: ...
 
 
-def property_json(of: "Portfolio", number: int) -> Json:
+def property_json(of: Account, number: int) -> Json:
     it = of.properties[number]
     return {
         "Id": it.id,
@@ -42,7 +89,7 @@ def property_json(of: "Portfolio", number: int) -> Json:
     }
 
 
-def unit_json(of: "Portfolio", number: int) -> Json:
+def unit_json(of: Account, number: int) -> Json:
     it = of.units[number]
     return {
         "Id": it.id,
@@ -60,7 +107,7 @@ def unit_json(of: "Portfolio", number: int) -> Json:
     }
 
 
-def lease_json(of: "Portfolio", number: int) -> Json:
+def lease_json(of: Account, number: int) -> Json:
     it, today = of.leases[number], of.today()
     unit = of.units[it.unit_id]
     statuses = [(occupant, of.tenant_status(occupant, today)) for occupant in it.occupants]
@@ -104,7 +151,7 @@ def lease_json(of: "Portfolio", number: int) -> Json:
     }
 
 
-def tenant_json(of: "Portfolio", number: int, *, with_leases: bool = True) -> Json:
+def tenant_json(of: Account, number: int, *, with_leases: bool = True) -> Json:
     it = of.tenants[number]
     leases = of.leases_of_tenant.get(number, ()) if with_leases else ()
     return {
@@ -127,7 +174,7 @@ def tenant_json(of: "Portfolio", number: int, *, with_leases: bool = True) -> Js
     }
 
 
-def listing_json(of: "Portfolio", number: int) -> Json:
+def listing_json(of: Account, number: int) -> Json:
     it = of.listings[number]
     unit = of.units[number]
     house = of.properties[unit.property_id]
@@ -173,7 +220,7 @@ def listing_json(of: "Portfolio", number: int) -> Json:
     }
 
 
-def owner_json(of: "Portfolio", number: int) -> Json:
+def owner_json(of: Account, number: int) -> Json:
     """Return an owner as ``RentalOwnerMessage``."""
     it = of.owners[number]
     return {
@@ -195,7 +242,7 @@ def owner_json(of: "Portfolio", number: int) -> Json:
     }
 
 
-def account_json(of: "Portfolio") -> Json:
+def account_json(of: Account) -> Json:
     """Return the account as ``AccountInfoMessage``."""
     return {
         "Id": of.account,
@@ -222,7 +269,7 @@ def _moment(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-RENDER: Final[dict[EntityKind, Callable[["Portfolio", int], Json]]] = {
+RENDER: Final[dict[EntityKind, Callable[[Account, int], Json]]] = {
     EntityKind.PROPERTY: property_json,
     EntityKind.UNIT: unit_json,
     EntityKind.LEASE: lease_json,

@@ -42,7 +42,13 @@ def test_what_is_given_is_taken() -> None:
 
 @pytest.mark.parametrize(
     ("given", "secrets"),
-    [("one", ["one"]), ("one,two", ["one", "two"]), (" one  two\n", ["one", "two"]), ("one, two,", ["one", "two"])],
+    [
+        ("one", ["one"]),
+        ("one,two", ["one", "two"]),
+        (" one  two\n", ["one", "two"]),
+        ("one, two,", ["one", "two"]),
+        ("one,,two", ["one", "two"]),
+    ],
 )
 def test_several_webhook_secrets_hold_while_they_are_rotated(given: str, secrets: list[str]) -> None:
     settings = BuildiumSettings.read({"BUILDIUM_WEBHOOK_SECRET": given})
@@ -61,6 +67,10 @@ def test_several_webhook_secrets_hold_while_they_are_rotated(given: str, secrets
         ({"BUILDIUM_RETRY_DELAY": "fast"}, "milliseconds"),
         ({"BUILDIUM_TIMEOUT": "30s"}, "milliseconds"),
         ({"BUILDIUM_SYNC_ENABLED": "perhaps"}, "true or false"),
+        ({"BUILDIUM_TIMEZONE": "Middle/Earth"}, "no such time zone"),
+        ({"BUILDIUM_MAKE_READY_DAYS": "366"}, "0-365"),
+        ({"BUILDIUM_WEBHOOK_SECRET": ","}, "it holds no secret"),
+        ({"BUILDIUM_WEBHOOK_SECRET": " , ,"}, "it holds no secret"),
         ({"BUILDIUM_CLIENT_SECRET": "canary\nsecret"}, "a secret, not shown"),
         ({"BUILDIUM_CLIENT_SECRET": "canary sécret"}, "header"),
     ],

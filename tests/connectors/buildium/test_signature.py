@@ -32,6 +32,14 @@ def test_any_of_several_secrets_is_enough_while_they_are_rotated() -> None:
     assert verify(BODY, STAMP, SIGNATURE, [OTHER], SENT)
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\n"])
+def test_nothing_is_believed_that_was_signed_with_an_empty_secret(blank: str) -> None:
+    empty = SecretStr(blank)
+
+    assert "no webhook secret" in (verify(BODY, STAMP, sign(BODY, STAMP, empty), [empty], SENT) or "")
+    assert "does not match" in (verify(BODY, STAMP, sign(BODY, STAMP, empty), [empty, SECRET], SENT) or "")
+
+
 @pytest.mark.parametrize("seconds", [-300, -1, 0, 299, 300])
 def test_five_minutes_either_way_are_tolerated(seconds: int) -> None:
     assert verify(BODY, STAMP, SIGNATURE, [SECRET], SENT + timedelta(seconds=seconds)) is None

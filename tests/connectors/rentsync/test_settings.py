@@ -49,7 +49,7 @@ def test_what_is_not_built_yet_says_so(name: str, value: str) -> None:
     [
         ({"RENTSYNC_SHAPE": "cube"}, "RENTSYNC_SHAPE = 'cube': no such choice; allowed: property"),
         ({"RENTSYNC_URL": ""}, "RENTSYNC_URL is not set: the full address that batches are POSTed to"),
-        ({"RENTSYNC_API_KEY": ""}, "RENTSYNC_API_KEY is not set: the key that RENTSYNC_AUTH=api-key sends"),
+        ({"RENTSYNC_API_KEY": ""}, "RENTSYNC_API_KEY is not set: the key that the way api-key sends"),
         ({"RENTSYNC_API_KEY": "two words"}, "RENTSYNC_API_KEY = a secret, not shown: a key has no spaces"),
         ({"RENTSYNC_URL": "http://api.rentsync.com/x"}, "RENTSYNC_URL = 'http://api.rentsync.com/x': plain http"),
         ({"RENTSYNC_URL": "https://10.0.0.8/x"}, "RENTSYNC_URL = 'https://10.0.0.8/x': a private or local address"),

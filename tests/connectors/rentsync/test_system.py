@@ -1,0 +1,136 @@
+"""RentSync as a system: what a configuration may hold, and what is made of it."""
+
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from connectors.clock import SystemClock
+from connectors.http import open_client
+from connectors.ports import Accepted, Configuration, SinkSystem
+from connectors.rentsync.standin import PATH, RentSyncStandIn
+from connectors.rentsync.system import RentSyncSystem
+from connectors.settings import ProcessSettings, SettingsError
+from schemas.integrations import CheckStatus, IntegrationRole
+from tests.connectors.sink_suite import batch
+
+URL = "https://api.rentsync.test" + PATH
+Secrets = dict[str, tuple[SecretStr, ...]]
+KEY: Secrets = {"apiKey": (SecretStr("canary-key"),)}
+
+
+def system(**env: str) -> RentSyncSystem:
+    return RentSyncSystem(ProcessSettings.read(env), open_client)
+
+
+def errors(settings: dict[str, Any], secrets: Secrets, **env: str) -> dict[str, str]:
+    found = {one.pointer: one.detail for one in system(**env).errors(Configuration(settings, secrets))}
+    assert "canary" not in str(found)
+    return found
+
+
+def test_it_is_a_sink_with_a_name_for_people() -> None:
+    row: SinkSystem = system()
+    assert (row.name, row.title, row.role) == ("rentsync", "RentSync", IntegrationRole.SINK)
+
+
+def test_its_fields_are_the_settings_of_the_environment_in_camel_case() -> None:
+    fields = {one.name: one for one in system().fields}
+    assert {name: one.env for name, one in fields.items()} == {
+        "url": "RENTSYNC_URL",
+        "auth": "RENTSYNC_AUTH",
+        "apiKey": "RENTSYNC_API_KEY",
+        "shape": "RENTSYNC_SHAPE",
+        "batch": "RENTSYNC_BATCH",
+        "updates": "RENTSYNC_UPDATES",
+        "fields": "RENTSYNC_FIELDS",
+        "removed": "RENTSYNC_REMOVED",
+        "timezone": "RENTSYNC_TIMEZONE",
+        "source": "RENTSYNC_SOURCE",
+        "userAgent": "RENTSYNC_USER_AGENT",
+    }
+    assert {name for name, one in fields.items() if one.kind == "secret"} == {"apiKey"}
+    assert {name for name, one in fields.items() if one.required} == {"url"}
+    assert (fields["url"].default, fields["shape"].default, fields["apiKey"].default) == (None, "property", None)
+
+
+def test_address_and_key_suffice() -> None:
+    assert errors({"url": URL}, KEY) == {}
+
+
+def test_every_wrong_field_is_named_at_once() -> None:
+    found = errors(
+        {"shape": "flat", "batch": 1, "removed": "burn", "source": " ", "timezone": "", "schedule": "0 2 * * *"},
+        {"hmacSecret": (SecretStr("canary"),), "wrong": (SecretStr("canary"),)},
+    )
+    assert {pointer: detail.partition(";")[0].partition(":")[0] for pointer, detail in found.items()} == {
+        "/settings/url": "it is required",
+        "/settings/shape": "flat is not built yet",
+        "/settings/batch": "it must be text",
+        "/settings/removed": "no such choice",
+        "/settings/source": "string should match pattern '\\S'",
+        "/settings/timezone": "no such time zone",
+        "/settings/schedule": "it is not built yet",
+        "/secrets/hmacSecret": "it is not built yet",
+        "/secrets/wrong": "no such secret",
+        "/secrets/apiKey": "it is required",
+    }
+
+
+@pytest.mark.parametrize("key", ["", "  ", "two words", "schlüssel"])
+def test_a_key_that_cannot_be_sent_is_refused(key: str) -> None:
+    assert set(errors({"url": URL}, {"apiKey": (SecretStr(key),)})) == {"/secrets/apiKey"}
+
+
+@pytest.mark.parametrize(
+    "env", [{}, {"RENTSYNC_USER_AGENT": "Ours/2", "RENTSTREAM_TIMEZONE": "UTC"}, {"RENTSYNC_URL": ""}]
+)
+def test_an_environment_that_names_no_receiver_describes_none(env: dict[str, str]) -> None:
+    assert system().environment(env) is None
+
+
+def test_an_environment_describes_a_receiver_as_a_configuration_does() -> None:
+    described = system().environment(
+        {"RENTSYNC_URL": URL, "RENTSYNC_API_KEY": "canary-key", "RENTSYNC_SHAPE": "property"}
+    )
+    assert described == Configuration({"url": URL, "shape": "property"}, KEY)
+    assert "canary" not in repr(described)
+
+
+def test_an_environment_that_is_not_complete_is_refused_with_a_line_for_each_setting() -> None:
+    with pytest.raises(SettingsError) as refused:
+        system().environment({"RENTSYNC_SHAPE": "cube"})
+    assert [line.partition(":")[0] for line in refused.value.lines] == [
+        "RENTSYNC_URL is not set",
+        "RENTSYNC_API_KEY is not set",
+        "RENTSYNC_SHAPE = 'cube'",
+    ]
+
+
+async def test_a_sink_has_the_name_of_its_integration_and_the_client_of_the_process() -> None:
+    receiver = RentSyncStandIn("canary-key", SystemClock())
+    asked: list[str] = []
+
+    def near(*, user_agent: str = "", **options: Any) -> httpx.AsyncClient:
+        asked.append(user_agent)
+        return open_client(user_agent=user_agent, transport=httpx.ASGITransport(receiver.app), **options)
+
+    row = RentSyncSystem(ProcessSettings.read({"RENTSYNC_USER_AGENT": "Ours/2"}), near)
+    for settings in ({"url": URL}, {"url": URL, "userAgent": "Theirs/3"}):
+        sink = row.open("vacancies", Configuration(settings, KEY), SystemClock())
+        assert sink.name == "vacancies"
+        assert isinstance(await sink.deliver(batch()), Accepted)
+        await sink.aclose()
+    assert asked == ["Ours/2", "Theirs/3"]
+
+
+def test_a_wrong_configuration_is_not_opened() -> None:
+    with pytest.raises(SettingsError, match="/settings/url: it is required"):
+        system().open("rentsync", Configuration({}, KEY), SystemClock())
+
+
+async def test_the_check_of_a_wrong_configuration_says_what_is_wrong_and_calls_nothing() -> None:
+    (result,) = (await system().check(Configuration({}, KEY), SystemClock())).checks
+    assert (result.name, result.status) == ("settings", CheckStatus.FAILED)
+    assert result.detail.startswith("/settings/url: it is required: the full address")
