@@ -5,11 +5,14 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import click
+from pydantic import SecretStr
 
-from connectors.settings import SettingsError
+from connectors.clock import SystemClock
+from connectors.settings import SettingsError, seconds
 from streams import __version__
 from streams.settings import KafkaSettings, RentStreamSettings, environment
 
@@ -149,6 +152,38 @@ def topics(env: Mapping[str, str], make: bool, as_json: bool) -> None:
         click.echo("\n".join(report.lines))
     if report.problems:
         raise Failed("the topics are not as they have to be:\n  " + "\n  ".join(report.problems))
+
+
+def jwt_secret(env: Mapping[str, str]) -> SecretStr:
+    """Return the secret that signs tokens."""
+    given = env.get("RENTSTREAM_JWT_SECRET", "")
+    if not given.strip():
+        raise WrongUse(
+            "RENTSTREAM_JWT_SECRET is not set: it signs the token, and the web role verifies it with the same"
+        )
+    return SecretStr(given)
+
+
+@cli.command()
+@click.option("--org", default="default", show_default=True, help="The org that the token is for.")
+@click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="What it may do; may be repeated. None: all.")
+@click.option("--expires", default="1h", show_default=True, help="How long it is valid: a number with s, m, h or d.")
+@click.option("--subject", default="rentstream-cli", show_default=True, help="Who uses it; named in the audit trail.")
+@click.pass_obj
+def token(env: Mapping[str, str], org: str, scopes: tuple[str, ...], expires: str, subject: str) -> None:
+    """Print a bearer token (JWT) for local use, signed with RENTSTREAM_JWT_SECRET."""
+    from streams.web.api.tokens import InvalidToken, issue  # noqa: PLC0415
+
+    secret = jwt_secret(env)
+    try:
+        lasts = timedelta(seconds=seconds(expires))
+    except (ValueError, OverflowError):
+        raise WrongUse("--expires takes a number with a unit: s, m, h or d, such as 1h") from None
+    try:
+        text = settled(lambda: issue(secret, subject, org, scopes or None, lasts, SystemClock().now()))
+    except InvalidToken as error:
+        raise WrongUse(f"such a token would be refused: {error}") from None
+    click.echo(text)
 
 
 @cli.command("stand-ins")

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp
 
 from connectors.clock import SystemClock
 from connectors.registry import readers
-from streams import __version__, topology
+from streams import topology
 from streams.backends.clients import client_options
 from streams.backends.producer import Producer, WebhookPublisher
 from streams.observability.lag import LagExporter
@@ -49,9 +49,7 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
         )
         tasks = [asyncio.create_task(heartbeat.run()), asyncio.create_task(lag.run())]
         try:
-            yield build_ingress(
-                known, WebhookPublisher(producer), SystemClock(), count=metrics.webhook, version=__version__
-            )
+            yield build_ingress(known, WebhookPublisher(producer), SystemClock(), count=metrics.webhook)
         finally:
             for task in tasks:
                 task.cancel()

@@ -43,11 +43,19 @@ def received(event: str) -> Answer:
     return ok({"received": True, "event": event}, 202)
 
 
-def problem(status: int, detail: str, headers: Headers = ()) -> Answer:
-    """Say what is wrong; ``detail`` is for a person."""
-    title = HTTPStatus(status).phrase
-    said = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    return Answer(status, json.dumps(said).encode(), (PROBLEM, *headers))
+def problem(
+    status: int, detail: str, headers: Headers = (), *, errors: Iterable[tuple[str, str]] | None = None
+) -> Answer:
+    """Return a problem (RFC 9457); ``detail`` is for a person, ``errors`` pairs a JSON pointer with what is wrong."""
+    content: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if errors is not None:
+        content["errors"] = [{"pointer": pointer, "detail": wrong} for pointer, wrong in errors]
+    return Answer(status, json.dumps(content).encode(), (PROBLEM, *headers))
 
 
 # ----------------------------------------------------------------------------------------------------- X-Request-ID

@@ -14,8 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from connectors.ports import Clock, Refused, WebhookReader
 from schemas.pms import FetchRequest
 from streams.backends.deadlines import Deadlines
-from streams.web.answers import Answer, RequestIds, ok, problem, received
-from streams.web.openapi import ROUTES, document
+from streams.web.answers import Answer, RequestIds, problem, received
 from streams.web.publisher import NotDurable, Publisher
 
 log = logging.getLogger("connectors.ingress")
@@ -25,7 +24,6 @@ WITHIN: Final = 8.0
 """Seconds from the first byte of a request to its answer; Buildium gives up after ten."""
 RETRY_AFTER: Final = (b"retry-after", b"5")
 POST_ONLY: Final = (b"allow", b"POST")
-GET_ONLY: Final = (b"allow", b"GET, HEAD")
 CLOSE: Final = (b"connection", b"close")
 
 PREFIX: Final = "/api/webhooks/"
@@ -56,7 +54,6 @@ class Ingress:
     clock: Clock
     count: Count
     others: ASGIApp
-    openapi: Answer
     within: float = WITHIN
     systems: frozenset[str] = field(init=False)
     deadlines: Deadlines = field(init=False)
@@ -72,11 +69,6 @@ class Ingress:
         path: str = scope["path"]
         if path.startswith(PREFIX):
             await self._webhook(path, scope, receive, send)
-        elif path == "/openapi.json":
-            answer = self.openapi
-            if scope["method"] not in {"GET", "HEAD"}:
-                answer = problem(405, "The document can only be read: GET.", (GET_ONLY,))
-            await answer.send(send)
         else:
             await self.others(scope, receive, send)
 
@@ -195,9 +187,7 @@ def build_ingress(
     *,
     count: Count = _uncounted,
     others: ASGIApp = nothing_else,
-    version: str = "0",
     within: float = WITHIN,
 ) -> ASGIApp:
     """Put the ingress together; every answer, those of ``others`` too, carries its ``X-Request-ID``."""
-    openapi = ok(document(ROUTES, version))
-    return RequestIds(Ingress(readers, publisher, clock, count, others, openapi, within))
+    return RequestIds(Ingress(readers, publisher, clock, count, others, within))

@@ -153,7 +153,9 @@ def config(app: ASGIApp, connection: type[Connection] = Connection) -> uvicorn.C
 def listen(host: str, port: int) -> socket.socket:
     """Take an address at once, so that a taken one is known before anything else starts. Raises `WebError`."""
     bare = host.removeprefix("[").removesuffix("]")
-    sock = socket.socket(socket.AF_INET6 if ":" in bare else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it an answer in two writes takes 40 ms.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((bare, port))

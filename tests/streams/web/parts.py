@@ -171,6 +171,6 @@ async def site(within: float = 8.0, **more: Any) -> AsyncIterator[Site]:
     def count(system: str, result: str) -> None:
         counts.append((system, result))
 
-    app = build_ingress(readers, publisher, StandingClock(), count=count, within=within, version="1.2.3", **more)
+    app = build_ingress(readers, publisher, StandingClock(), count=count, within=within, **more)
     async with served(app) as port:
         yield Site(port, publisher, counts)

@@ -1,0 +1,1 @@
+"""The HTTP API of the web role, apart from webhooks: FastAPI over what stores integrations."""

@@ -1,0 +1,49 @@
+"""What the API needs of the store of integrations."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from pydantic import SecretStr
+
+from schemas.integrations import CheckReport
+from streams.directory.model import IntegrationState, PutIntegration
+
+
+class IntegrationService(Protocol):
+    """Reads and changes the integrations of an org; ``by`` is who asks, for the audit trail.
+
+    Every method may raise `streams.directory.model.IntegrationError`.
+    """
+
+    async def list(self, org: str) -> Sequence[IntegrationState]:
+        """Return the integrations of the org, by name."""
+        ...
+
+    async def get(self, org: str, name: str) -> IntegrationState:
+        """Raise `NotFound` if the org has none of that name."""
+        ...
+
+    async def put(self, org: str, name: str, body: PutIntegration, by: str) -> tuple[IntegrationState, bool]:
+        """Store a configuration; return true if the integration is new. Raise `Invalid` or `Conflict`."""
+        ...
+
+    async def enable(self, org: str, name: str, by: str) -> IntegrationState: ...
+
+    async def disable(self, org: str, name: str, by: str) -> IntegrationState: ...
+
+    async def delete(self, org: str, name: str, by: str) -> None: ...
+
+    async def check(self, org: str, name: str) -> CheckReport:
+        """Test the connection with what is stored, whether it is enabled or not."""
+        ...
+
+    async def rotate_webhook_secret(
+        self, org: str, name: str, secret: SecretStr | None, by: str
+    ) -> tuple[IntegrationState, SecretStr | None]:
+        """Add a webhook secret beside those that are there; return the one that was made if none was given."""
+        ...
+
+    async def remove_webhook_secret(self, org: str, name: str, since: datetime, by: str) -> IntegrationState:
+        """Remove the webhook secret that was added at that moment. Raise `NotFound` if there is none."""
+        ...
