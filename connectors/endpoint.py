@@ -13,8 +13,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from connectors.addresses import check_url
 from connectors.checks import Fail, Finding, Pass
-from connectors.http import check_url
 from connectors.ports import Clock
 
 MOST_SKEW_SECONDS: Final = 120.0
@@ -51,7 +51,7 @@ class SystemNetwork:
 
 
 def origin(url: str) -> tuple[str, int]:
-    """Return host and port of a URL that `connectors.http.check_url` accepted."""
+    """Return host and port of a URL that `connectors.addresses.check_url` accepted."""
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 

@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, SecretBytes, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from connectors.http import check_url
+from connectors.addresses import check_url
 from connectors.settings import ALLOW_PRIVATE_DESCRIPTION, Duration, Settings, SettingsError, Zone
 from streams.core.retry import Rung, ladder
 

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
-from connectors.http import Patience, check_url
+from connectors.addresses import check_url
+from connectors.http import Patience
 from connectors.settings import ConnectionSettings, Stored, Zone
 from schemas.integrations import IntegrationMode
 

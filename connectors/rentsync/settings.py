@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from connectors.http import check_url
+from connectors.addresses import check_url
 from connectors.rentsync.auth import AUTHS
 from connectors.rentsync.payload import SHAPES
 from connectors.settings import USER_AGENT, USER_AGENT_PATTERN, ConnectionSettings, Stored, Zone

@@ -19,7 +19,8 @@ import httpx
 import jwt
 from pydantic import SecretStr
 
-from connectors.http import check_url, exchange
+from connectors.addresses import check_url
+from connectors.http import exchange
 from connectors.ports import Clock, Failure
 from connectors.settings import SettingsError
 
