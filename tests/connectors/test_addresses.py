@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.addresses import check_url
+from tests.connectors import UNHURRIED
 
 
 @pytest.mark.parametrize(
