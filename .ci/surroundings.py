@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from connectors.settings import Settings, SettingsError
-from streams.local.demo import stage_env
+from streams.local.demo import demo_env
 from streams.local.kafka_jars import KAFKA_VERSION
 from streams.topology import FLOWS
 
@@ -97,7 +97,7 @@ def wrong() -> Iterator[str]:
         f"docker-compose.yml names {name}, which nothing reads"
         for name in sorted(ours - known - READ_LATER - (broker - {"KAFKA_BOOTSTRAP_SERVERS"}))
     )
-    if demo != stage_env("http://stand-ins:4010", "http://stand-ins:4020") | COMPOSE:
+    if demo != demo_env("http://stand-ins:4010", "http://stand-ins:4020") | COMPOSE:
         yield "deploy/demo.env does not point at the stand-ins as `rentstream up --demo` does (streams/local/demo.py)"
     if f"image: apache/kafka:{KAFKA_VERSION}\n" not in compose:
         yield f"docker-compose.yml runs another Kafka than the embedded one, which is {KAFKA_VERSION}"

@@ -20,7 +20,7 @@ from connectors.buildium.standin import BuildiumStandIn, Portfolio, RateLimit
 from connectors.clock import SystemClock
 from connectors.rentsync.standin import RentSyncStandIn
 from connectors.serving import running
-from streams.local.demo import API_KEY, stage_env
+from streams.local.demo import API_KEY, demo_env
 
 READY_WITHIN = 120.0
 
@@ -70,7 +70,7 @@ async def system(bootstrap: str, portfolio: Portfolio) -> AsyncIterator[System]:
             http, web_admin, worker_admin = (f"127.0.0.1:{free_port()}" for _ in range(3))
             env = {
                 **os.environ,  # noqa: TID251 -- the roles need PATH and the like
-                **stage_env(buildium_url, rentsync_url),
+                **demo_env(buildium_url, rentsync_url),
                 "KAFKA_BOOTSTRAP_SERVERS": bootstrap,
                 "RENTSTREAM_HTTP": http,
                 "RENTSTREAM_DATA": folder,

@@ -1,1 +1,1 @@
-"""What `rentstream up` adds on one machine: an embedded Kafka, child processes, the demonstration."""
+"""Everything that `rentstream up` needs on one machine: embedded Kafka, child processes, progress report, demo."""

@@ -1,8 +1,8 @@
-"""The watcher between RentStream and its embedded Kafka: the broker never outlives the program, however that ends.
+"""Watcher process of the embedded Kafka: stops the broker when RentStream ends, even after ``kill -9``.
 
-It runs as a plain script in a process of its own (``streams/local/embedded_kafka.py`` starts it), holds the reading end of a pipe to
-the program and the broker as its child. A byte on the pipe is an order; the end of the pipe, or another parent, means
-that the program is gone, kill -9 included. Standard library only: it must start in milliseconds and never fail.
+``streams/local/embedded_kafka.py`` starts it as a plain script. The watcher starts the broker as its child and reads
+commands from a pipe to the program. End of file on the pipe, or a changed parent process, means that the program has
+ended. Uses the standard library only, so that it starts in milliseconds and has no import that could fail.
 """
 
 import ctypes
@@ -15,26 +15,27 @@ from collections.abc import Callable
 from typing import Any
 
 KILL = b"k"
-"""The order to end the broker at once, as a power cut would; the end of the pipe ends it in good order."""
+"""Command byte: kill the broker immediately (SIGKILL). End of file on the pipe stops it gracefully instead."""
 
-_LOOK_EVERY = 0.25
-_PATIENCE = 20.0
+_POLL_SECONDS = 0.25
+_SHUTDOWN_SECONDS = 20.0
 _PR_SET_PDEATHSIG = 1
 
 
 def _die_with_parent() -> Callable[[], None]:
-    """What the broker does before it runs: ask Linux to be killed when the watcher dies (elsewhere nothing)."""
+    """Return the hook that runs in the broker before exec: on Linux it requests SIGKILL when the watcher dies."""
     if not sys.platform.startswith("linux"):
         return lambda: None
     prctl: Any = ctypes.CDLL(None).prctl
     return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _end(broker: "subprocess.Popen[bytes]", *, batch_size: bool) -> None:
-    if not batch_size:
+def _stop(broker: "subprocess.Popen[bytes]", *, graceful: bool) -> None:
+    """Stop the broker: SIGTERM first if ``graceful``, SIGKILL if it is still running after the shutdown timeout."""
+    if graceful:
         broker.terminate()
         try:
-            broker.wait(_PATIENCE)
+            broker.wait(_SHUTDOWN_SECONDS)
         except subprocess.TimeoutExpired:
             pass
         else:
@@ -44,24 +45,28 @@ def _end(broker: "subprocess.Popen[bytes]", *, batch_size: bool) -> None:
 
 
 def main(parent: int, lock: int, command: list[str]) -> int:
-    """Run ``command`` while ``parent`` lives; all hold ``lock``, so that a free lock means: all gone."""
+    """Run ``command`` until process ``parent`` ends, and return its exit code.
+
+    The broker inherits the file descriptor ``lock``, so that the lock is free only after every process has ended.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asked = []
-    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+    terminated = []
+    signal.signal(signal.SIGTERM, lambda *_: terminated.append(True))
     broker = subprocess.Popen(  # noqa: S603 - the command comes from streams/local/embedded_kafka.py
         command,
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
-        env={"LC_ALL": "C.UTF-8"},  # nothing of the user's own Java settings
+        env={"LC_ALL": "C.UTF-8"},  # keep the user's Java settings out
         pass_fds=(lock,),
-        preexec_fn=_die_with_parent(),  # noqa: PLW1509 - no threads here
+        preexec_fn=_die_with_parent(),  # noqa: PLW1509 - this process has no threads
     )
     sys.stdout.write(f"{broker.pid}\n")
     sys.stdout.flush()
     while broker.poll() is None:
-        ready, _, _ = select.select([0], [], [], _LOOK_EVERY)
-        if ready or asked or os.getppid() != parent:
-            _end(broker, batch_size=bool(ready) and os.read(0, 1) == KILL)
+        ready, _, _ = select.select([0], [], [], _POLL_SECONDS)
+        if ready or terminated or os.getppid() != parent:
+            killed = bool(ready) and os.read(0, 1) == KILL
+            _stop(broker, graceful=not killed)
     return broker.returncode
 
 

