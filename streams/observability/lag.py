@@ -1,7 +1,8 @@
-"""How far every consumer group is behind, read from the cluster itself: it is known while every worker is down.
+"""Export the lag of all consumer groups, read from the cluster, so that it is known while every worker is down.
 
-A look asks for the ends of all watched topics, for what their groups committed, and for the one record that each group
-would read next; the age of that record is the lag in time. What cannot be read is not shown: an old figure is a lie.
+A measurement reads the end offsets of all watched topics, the committed offsets of their groups, and the record that
+each group reads next; the age of that record is the lag in seconds. A lag that cannot be read is not exported, because
+an outdated value would be misleading.
 """
 
 import asyncio
@@ -21,19 +22,20 @@ from streams.observability.metrics import Metrics
 
 log = logging.getLogger("streams.observability.lag")
 
-EVERY: Final = 5.0
-HEADS_WITHIN: Final = 2.0
-"""Seconds of a look that may go into reading records; what was not read then keeps its last known age."""
-FAILURES: Final = 2
-"""Looks in a row that may fail before nothing is shown any more."""
+INTERVAL: Final = 5.0
+"""Seconds between two measurements."""
+HEAD_TIMEOUT: Final = 2.0
+"""Seconds of a measurement for reading records; a partition that is not read in time keeps its last known age."""
+MAX_FAILURES: Final = 2
+"""Consecutive failures after which the gauges are removed."""
 
-Home = tuple[str, int]
-"""Topic (without prefix) and partition."""
+Partition = tuple[str, int]
+"""Topic (without prefix) and partition number."""
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """One partition, and what one group committed of it (null: nothing yet)."""
+class Offsets:
+    """Offsets of one partition: begin, end, and what a group has committed (None: nothing yet)."""
 
     begin: int
     end: int
@@ -41,17 +43,18 @@ class Span:
 
     @property
     def next(self) -> int:
-        """The offset that the group would read next; records that retention took away are read by nobody."""
+        """The offset that the group reads next, within what retention has left."""
         return min(max(self.begin if self.committed is None else self.committed, self.begin), self.end)
 
     @property
     def lag(self) -> int:
+        """Number of records that the group has not committed."""
         return self.end - self.next
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The record that a group would read next: its time and, on a rung, when it is due, in ms since the epoch."""
+    """The record that a group reads next: its timestamp and, on a rung, its due time, in ms since the epoch."""
 
     offset: int
     timestamp: int
@@ -60,7 +63,10 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class PartitionLag:
-    """What is behind in one partition; ``seconds`` is null where the record could not be read in time."""
+    """Lag of one partition in records and seconds; ``seconds`` is None if the next record could not be read in time.
+
+    ``overdue`` is how many seconds ago the next record of a rung was due, else 0.
+    """
 
     topic: str
     partition: int
@@ -69,44 +75,44 @@ class PartitionLag:
     overdue: float
 
 
-def slowest(spans: Iterable[tuple[Home, Span]]) -> dict[Home, Span]:
-    """Of several groups that read one partition, take the one that is furthest behind."""
-    found: dict[Home, Span] = {}
-    for home, span in spans:
-        if home not in found or span.lag > found[home].lag:
-            found[home] = span
+def slowest(offsets: Iterable[tuple[Partition, Offsets]]) -> dict[Partition, Offsets]:
+    """Return the offsets of the group with the largest lag for every partition."""
+    found: dict[Partition, Offsets] = {}
+    for partition, candidate in offsets:
+        if partition not in found or candidate.lag > found[partition].lag:
+            found[partition] = candidate
     return found
 
 
-def behind(spans: Mapping[Home, Span], heads: Mapping[Home, Head], now_ms: int) -> list[PartitionLag]:
-    """Work out the lag of every partition."""
+def lags(offsets: Mapping[Partition, Offsets], heads: Mapping[Partition, Head], now_ms: int) -> list[PartitionLag]:
+    """Return the lag of every partition at ``now_ms`` (milliseconds since the epoch)."""
     found = []
-    for (topic, partition), span in spans.items():
+    for (topic, partition), known in offsets.items():
         head = heads.get((topic, partition))
         seconds: float | None = 0.0
         overdue = 0.0
-        if span.lag:
+        if known.lag:
             seconds = None if head is None else max(0.0, (now_ms - head.timestamp) / 1000)
             if head is not None and head.due_at is not None:
                 overdue = max(0.0, (now_ms - head.due_at) / 1000)
-        found.append(PartitionLag(topic, partition, span.lag, seconds, overdue))
+        found.append(PartitionLag(topic, partition, known.lag, seconds, overdue))
     return found
 
 
-def parked(found: Iterable[PartitionLag]) -> dict[str, tuple[int, float]]:
-    """Sum up the rungs: how many records wait on each, and how long the most overdue one has been due."""
+def parked(measured: Iterable[PartitionLag]) -> dict[str, tuple[int, float]]:
+    """Return for every rung how many records wait, and for how many seconds the earliest of them has been due."""
     rungs: dict[str, tuple[int, float]] = {}
     prefix = topics.rung("").name
-    for one in found:
-        if one.topic.startswith(prefix):
-            rung = one.topic.removeprefix(prefix)
+    for lag in measured:
+        if lag.topic.startswith(prefix):
+            rung = lag.topic.removeprefix(prefix)
             records, overdue = rungs.get(rung, (0, 0.0))
-            rungs[rung] = records + one.records, max(overdue, one.overdue)
+            rungs[rung] = records + lag.records, max(overdue, lag.overdue)
     return rungs
 
 
 def due_at(headers: Sequence[tuple[str, bytes]]) -> int | None:
-    """Read from a parked record's headers when it is due."""
+    """Return the due time in a parked record's headers, in ms since the epoch; None if there is no valid one."""
     for name, value in headers:
         if name == header.DUE_AT and value.isdigit():
             return int(value)
@@ -114,7 +120,7 @@ def due_at(headers: Sequence[tuple[str, bytes]]) -> int | None:
 
 
 class LagExporter:
-    """Looks every few seconds, with clients of its own; a cluster that is away is looked for again."""
+    """Measures the lag periodically with its own Kafka clients, and reconnects when the cluster was unreachable."""
 
     def __init__(
         self,
@@ -124,9 +130,13 @@ class LagExporter:
         metrics: Metrics,
         clock: Clock,
         prefix: str = "",
-        every: float = EVERY,
+        every: float = INTERVAL,
     ) -> None:
-        """Prepare; ``client`` is what aiokafka's clients take, ``groups`` are topics by group, without the prefix."""
+        """Store the settings; connect later.
+
+        ``client`` are the options of aiokafka's clients, ``groups`` the topics of each consumer group (both without
+        the prefix), ``every`` the seconds between two measurements.
+        """
         self._client = {"request_timeout_ms": 5000, **client}
         self._groups = groups
         self._partitions = partitions
@@ -136,41 +146,44 @@ class LagExporter:
         self._every = every
         self._consumer: Any = None
         self._admin: Any = None
-        self._heads: dict[Home, Head] = {}
+        self._heads: dict[Partition, Head] = {}
 
     async def run(self) -> None:
-        """Look until cancelled."""
-        failed = 0
+        """Measure periodically until cancelled."""
+        failures = 0
         try:
             while True:
                 try:
                     async with asyncio.timeout(30):
-                        await self.look()
-                    failed = 0
+                        await self.measure()
+                    failures = 0
                 except Exception as error:
-                    failed += 1
-                    if failed == FAILURES:
-                        log.warning("the lag of the groups cannot be read: %s", str(error) or type(error).__name__)
+                    failures += 1
+                    if failures == MAX_FAILURES:
+                        log.warning(
+                            "cannot read consumer lag, its metrics are removed until Kafka answers: %s",
+                            str(error) or type(error).__name__,
+                        )
                         self._metrics.forget_lag()
                     await self.aclose()
                 await asyncio.sleep(self._every)
         finally:
             await self.aclose()
 
-    async def look(self) -> list[PartitionLag]:
-        """Look once, and set the gauges. Raises what aiokafka raises."""
+    async def measure(self) -> list[PartitionLag]:
+        """Measure once, set the gauges, and return the lag of all partitions. Raise the errors of aiokafka."""
         await self._connect()
-        spans = await self._spans()
-        await self._read_heads({home: span.next for home, span in spans.items() if span.lag})
-        found = behind(spans, self._heads, round(self._clock.now().timestamp() * 1000))
-        for one in found:
-            self._metrics.lag(one.topic, one.partition, one.records, one.seconds)
+        offsets = await self._offsets()
+        await self._read_heads({partition: known.next for partition, known in offsets.items() if known.lag})
+        found = lags(offsets, self._heads, round(self._clock.now().timestamp() * 1000))
+        for lag in found:
+            self._metrics.lag(lag.topic, lag.partition, lag.records, lag.seconds)
         for rung, (records, overdue) in parked(found).items():
             self._metrics.parked_now(rung, records, overdue)
         return found
 
     async def aclose(self) -> None:
-        """Close the clients."""
+        """Close the Kafka clients; `measure` opens new ones."""
         admin, consumer, self._admin, self._consumer = self._admin, self._consumer, None, None
         for closing in (admin and admin.close(), consumer and consumer.stop()):
             if closing is not None:
@@ -193,31 +206,39 @@ class LagExporter:
         await admin.start()
         await consumer.start()
 
-    async def _spans(self) -> dict[Home, Span]:
-        homes = [
+    async def _offsets(self) -> dict[Partition, Offsets]:
+        partitions = [
             TopicPartition(self._prefix + topic, partition)
-            for topic in sorted({topic for read in self._groups.values() for topic in read})
+            for topic in sorted({topic for subscribed in self._groups.values() for topic in subscribed})
             for partition in range(self._partitions)
         ]
-        begins, ends = await asyncio.gather(self._consumer.beginning_offsets(homes), self._consumer.end_offsets(homes))
+        begins, ends = await asyncio.gather(
+            self._consumer.beginning_offsets(partitions), self._consumer.end_offsets(partitions)
+        )
         committed = await asyncio.gather(
             *(self._admin.list_consumer_group_offsets(self._prefix + group) for group in self._groups)
         )
         return slowest(
-            ((home.topic.removeprefix(self._prefix), home.partition), self._span(home, begins, ends, offsets))
-            for (group, read), offsets in zip(self._groups.items(), committed, strict=True)
-            for home in homes
-            if home.topic.removeprefix(self._prefix) in read
+            (self._unprefixed(partition), self._offsets_of(partition, begins, ends, offsets))
+            for subscribed, offsets in zip(self._groups.values(), committed, strict=True)
+            for partition in partitions
+            if self._unprefixed(partition)[0] in subscribed
         )
 
-    @staticmethod
-    def _span(home: Any, begins: Mapping[Any, int], ends: Mapping[Any, int], offsets: Mapping[Any, Any]) -> Span:
-        known = offsets.get(home)
-        return Span(begins[home], ends[home], known.offset if known is not None and known.offset >= 0 else None)
+    def _unprefixed(self, partition: Any) -> Partition:
+        return partition.topic.removeprefix(self._prefix), partition.partition
 
-    async def _read_heads(self, wanted: Mapping[Home, int]) -> None:
-        """Read the records at these offsets, but those that are known from the last look."""
-        self._heads = {home: head for home, head in self._heads.items() if home in wanted}
+    @staticmethod
+    def _offsets_of(
+        partition: Any, begins: Mapping[Any, int], ends: Mapping[Any, int], committed: Mapping[Any, Any]
+    ) -> Offsets:
+        known = committed.get(partition)
+        offset = known.offset if known is not None and known.offset >= 0 else None
+        return Offsets(begins[partition], ends[partition], offset)
+
+    async def _read_heads(self, wanted: Mapping[Partition, int]) -> None:
+        """Read the records at these offsets, except those that are known from the last measurement."""
+        self._heads = {partition: head for partition, head in self._heads.items() if partition in wanted}
         missing = {
             TopicPartition(self._prefix + topic, partition): offset
             for (topic, partition), offset in wanted.items()
@@ -227,17 +248,18 @@ class LagExporter:
             return
         consumer = self._consumer
         consumer.assign(list(missing))
-        for home, offset in missing.items():
-            consumer.seek(home, offset)
+        for partition, offset in missing.items():
+            consumer.seek(partition, offset)
         loop = asyncio.get_running_loop()
-        until = loop.time() + HEADS_WITHIN
-        left = set(missing)
-        while left and (remaining := until - loop.time()) > 0:
-            for home, records in (await consumer.getmany(timeout_ms=round(remaining * 1000), max_records=500)).items():
-                if records and home in left:
-                    left.discard(home)
-                    consumer.pause(home)  # one record is enough, and the next fetch serves another partition first
+        deadline = loop.time() + HEAD_TIMEOUT
+        pending = set(missing)
+        while pending and (remaining := deadline - loop.time()) > 0:
+            fetched = await consumer.getmany(timeout_ms=round(remaining * 1000), max_records=500)
+            for partition, records in fetched.items():
+                if records and partition in pending:
+                    pending.discard(partition)
+                    consumer.pause(partition)  # one record is enough; the next fetch serves the other partitions
                     first = records[0]
-                    key = (home.topic.removeprefix(self._prefix), home.partition)
-                    self._heads[key] = Head(missing[home], first.timestamp, due_at(first.headers))
+                    head = Head(missing[partition], first.timestamp, due_at(first.headers))
+                    self._heads[self._unprefixed(partition)] = head
         consumer.unsubscribe()

@@ -1,7 +1,7 @@
-"""THE CATALOGUE of metrics: every one that a process shows, as data; runbooks and dashboards name these.
+"""The catalogue of metrics: every metric that a process exports, as data; dashboards and alerts depend on the names.
 
-Laws: labels are closed sets, never ids (what no set knows is counted as ``other``); a metric is moved by one method
-here and nowhere else; every process (and every test) has a registry of its own.
+Labels are closed sets, never ids (a value outside its set is counted as ``other``). A metric is updated by one method
+of `Metrics` and nowhere else. Every process, and every test, has its own registry.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,16 +16,16 @@ from streams.core.retry import Reason
 
 OTHER: Final = "other"
 
-# ------------------------------------------------------------------------------------------------------ the catalogue
+# ------------------------------------------------------------------------------------------------------ catalogue
 
-FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-CALLS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-FRESHNESS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
-UNITS: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10000)
+STEP_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+CALL_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+FRESHNESS_BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+UNIT_BUCKETS: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10000)
 
 VERDICTS: Final = ("applied", "ignored", "parked", "dead", "duplicate")
 OUTCOMES: Final = ("ok", "gone", "throttled", "unavailable", "unauthorized", "missing", "rejected")
-RESULTS: Final = (
+WEBHOOK_RESULTS: Final = (
     "accepted",
     "ignored",
     "unsigned",
@@ -38,24 +38,24 @@ RESULTS: Final = (
     "error",
 )
 MODES: Final = ("snapshot", "delta")
-DELIVERED: Final = ("acknowledged", "throttled", "unavailable", "unauthorized", "missing", "rejected")
+DELIVERY_OUTCOMES: Final = ("acknowledged", "throttled", "unavailable", "unauthorized", "missing", "rejected")
 STAGES: Final = ("acknowledged",)
 
 CLOSED: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("rentstream_records_total", "verdict"): VERDICTS,
     ("rentstream_calls_total", "outcome"): OUTCOMES,
-    ("rentstream_webhooks_total", "result"): RESULTS,
+    ("rentstream_webhooks_total", "result"): WEBHOOK_RESULTS,
     ("rentstream_dead_letters_total", "reason"): tuple(reason.value for reason in Reason),
     ("rentstream_batches_total", "mode"): MODES,
-    ("rentstream_batches_total", "outcome"): DELIVERED,
+    ("rentstream_batches_total", "outcome"): DELIVERY_OUTCOMES,
     ("rentstream_freshness_seconds", "stage"): STAGES,
 }
-"""The labels whose values are known here. All others are names of the topology or of the list of connectors."""
+"""Labels with a fixed set of values. The values of all others come from the topology and the connector registry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One metric."""
+    """Declaration of one metric."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -65,59 +65,59 @@ class Spec:
 
 
 CATALOGUE: Final = (
-    Spec("rentstream_records_total", "counter", "Records dealt with, by how they ended", ("flow", "verdict")),
-    Spec("rentstream_record_seconds", "histogram", "Time from taking a record to its end", ("flow",), FAST),
-    Spec("rentstream_calls_total", "counter", "Calls of the outside, by what it answered", ("port", "outcome")),
-    Spec("rentstream_call_seconds", "histogram", "Time that a call of the outside took", ("port",), CALLS),
-    Spec("rentstream_webhooks_total", "counter", "Webhooks that came in, by their answer", ("system", "result")),
-    Spec("rentstream_consumer_lag", "gauge", "Records not yet committed by the topic's group", ("topic", "partition")),
+    Spec("rentstream_records_total", "counter", "Records processed, by verdict", ("flow", "verdict")),
+    Spec("rentstream_record_seconds", "histogram", "Processing time of a record", ("flow",), STEP_BUCKETS),
+    Spec("rentstream_calls_total", "counter", "Calls of external systems, by outcome", ("port", "outcome")),
+    Spec("rentstream_call_seconds", "histogram", "Duration of a call of an external system", ("port",), CALL_BUCKETS),
+    Spec("rentstream_webhooks_total", "counter", "Webhooks received, by result", ("system", "result")),
+    Spec("rentstream_consumer_lag", "gauge", "Records not yet committed by the consumer group", ("topic", "partition")),
     Spec(
         "rentstream_consumer_lag_seconds",
         "gauge",
-        "Age of the oldest record not yet committed; 0 where all are",
+        "Age of the oldest record not yet committed, 0 if there is none",
         ("topic", "partition"),
     ),
-    Spec("rentstream_parked", "gauge", "Records that wait on a rung of the retry ladder", ("rung",)),
+    Spec("rentstream_parked", "gauge", "Records waiting on a rung of the retry ladder", ("rung",)),
     Spec(
         "rentstream_retry_overdue_seconds",
         "gauge",
-        "How long the head of a rung has been due and was not brought back; 0 where none is",
+        "Time since the next record of a rung was due, 0 if none is overdue",
         ("rung",),
     ),
     Spec(
         "rentstream_dead_letters_total",
         "counter",
-        "Records given up, by the topic they came from",
+        "Dead letters, by original topic and reason",
         ("origin", "reason"),
     ),
     Spec(
         "rentstream_batches_total",
         "counter",
-        "Batches POSTed, by what the receiver answered",
+        "Batches sent to a receiver, by outcome",
         ("sink", "mode", "outcome"),
     ),
-    Spec("rentstream_batch_units", "histogram", "Units in a batch that was POSTed", ("sink",), UNITS),
+    Spec("rentstream_batch_units", "histogram", "Units per batch sent to a receiver", ("sink",), UNIT_BUCKETS),
     Spec(
         "rentstream_freshness_seconds",
         "histogram",
-        "Time from hearing of a change to a stage of its way (acknowledged: the receiver has it)",
+        "Time from the detection of a change to a stage of its delivery (acknowledged: by the receiver)",
         ("stage",),
-        FRESHNESS,
+        FRESHNESS_BUCKETS,
     ),
     Spec(
         "rentstream_oldest_undelivered_seconds",
         "gauge",
-        "Age of the oldest change that a receiver does not have, waiting and parked ones included",
+        "Age of the oldest change that a receiver has not acknowledged, parked ones included",
         ("sink",),
     ),
     Spec("rentstream_receiver_hold", "gauge", "1 while a receiver is on hold, else 0", ("sink",)),
     Spec(
-        "rentstream_webhook_misses_total", "counter", "Changes that a sweep found and no webhook told of", ("system",)
+        "rentstream_webhook_misses_total", "counter", "Changes found by a sweep that no webhook announced", ("system",)
     ),
-    Spec("rentstream_api_budget_used_ratio", "gauge", "Used part of a system's API budget, 0 to 1", ("system",)),
+    Spec("rentstream_api_budget_used_ratio", "gauge", "Used share of the API budget of a system, 0 to 1", ("system",)),
 )
 
-FROM_THE_CLUSTER: Final = (
+LAG_METRICS: Final = (
     "rentstream_consumer_lag",
     "rentstream_consumer_lag_seconds",
     "rentstream_parked",
@@ -125,143 +125,143 @@ FROM_THE_CLUSTER: Final = (
 )
 """The gauges that the web role reads from the cluster."""
 
-Counted = Counter | Gauge | Histogram
+Instrument = Counter | Gauge | Histogram
 
 
 class Metrics:
-    """The metrics of one process. A test reads them back with `value`."""
+    """The metrics of one process; a test reads them with `value`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         self._specs = {spec.name: spec for spec in CATALOGUE}
-        self._made: dict[str, Counted] = {spec.name: self._make(spec) for spec in CATALOGUE}
-        self._children: dict[tuple[str, ...], Counted] = {}
+        self._instruments: dict[str, Instrument] = {spec.name: self._create(spec) for spec in CATALOGUE}
+        self._children: dict[tuple[str, ...], Instrument] = {}
 
-    def _make(self, spec: Spec) -> Counted:
+    def _create(self, spec: Spec) -> Instrument:
         if spec.kind == "counter":
             return Counter(spec.name, spec.help, spec.labels, registry=self.registry)
         if spec.kind == "gauge":
             return Gauge(spec.name, spec.help, spec.labels, registry=self.registry)
         return Histogram(spec.name, spec.help, spec.labels, buckets=spec.buckets, registry=self.registry)
 
-    def _child(self, name: str, *labels: str) -> Counted:
+    def _child(self, name: str, *labels: str) -> Instrument:
         key = (name, *labels)
         child = self._children.get(key)
         if child is None:
             spec = self._specs[name]
-            known = (
+            values = (
                 value if value in CLOSED.get((name, label), (value,)) else OTHER
                 for label, value in zip(spec.labels, labels, strict=True)
             )
-            child = self._made[name].labels(*known)
+            child = self._instruments[name].labels(*values)
             if len(self._children) < 10_000:
                 self._children[key] = child
         return child
 
-    def _count(self, name: str, *labels: str, by: float = 1) -> None:
+    def _increment(self, name: str, *labels: str, by: float = 1) -> None:
         child = self._child(name, *labels)
         assert isinstance(child, Counter)
         child.inc(by)
 
-    def _set(self, name: str, *labels: str, to: float) -> None:
+    def _set(self, name: str, *labels: str, value: float) -> None:
         child = self._child(name, *labels)
         assert isinstance(child, Gauge)
-        child.set(to)
+        child.set(value)
 
-    def _observe(self, name: str, *labels: str, seen: float) -> None:
+    def _observe(self, name: str, *labels: str, value: float) -> None:
         child = self._child(name, *labels)
         assert isinstance(child, Histogram)
-        child.observe(seen)
+        child.observe(value)
 
-    # ------------------------------------------------------------------------------------------------------ what moves
+    # --------------------------------------------------------------------------------------------------------- updates
 
     def record(self, flow: str, verdict: str, seconds: float, records: int = 1) -> None:
-        """Count a record (or some that ended alike) and the time that it took."""
-        self._count("rentstream_records_total", flow, verdict, by=records)
-        self._observe("rentstream_record_seconds", flow, seen=seconds)
+        """Count records that ended with the same verdict, and observe the seconds that they took."""
+        self._increment("rentstream_records_total", flow, verdict, by=records)
+        self._observe("rentstream_record_seconds", flow, value=seconds)
 
     def dead(self, origin: str, reason: str) -> None:
-        """Count a record that was given up; ``origin`` is its topic without the prefix."""
-        self._count("rentstream_dead_letters_total", origin, reason)
+        """Count a dead letter; ``origin`` is the topic of the record, without the prefix."""
+        self._increment("rentstream_dead_letters_total", origin, reason)
 
     def call(self, port: str, outcome: str, seconds: float) -> None:
-        """Count a call of the outside."""
-        self._count("rentstream_calls_total", port, outcome)
-        self._observe("rentstream_call_seconds", port, seen=seconds)
+        """Count a call of an external system, and observe its duration."""
+        self._increment("rentstream_calls_total", port, outcome)
+        self._observe("rentstream_call_seconds", port, value=seconds)
 
     def webhook(self, system: str, result: str) -> None:
-        """Count a webhook by its answer."""
-        self._count("rentstream_webhooks_total", system, result)
+        """Count a webhook by its result."""
+        self._increment("rentstream_webhooks_total", system, result)
 
     def batch(self, sink: str, mode: str, outcome: str, units: int) -> None:
-        """Count a batch that was POSTed."""
-        self._count("rentstream_batches_total", sink, mode, outcome)
-        self._observe("rentstream_batch_units", sink, seen=units)
+        """Count a batch that was sent, and observe its number of units."""
+        self._increment("rentstream_batches_total", sink, mode, outcome)
+        self._observe("rentstream_batch_units", sink, value=units)
 
     def fresh(self, stage: str, seconds: float) -> None:
-        """Note how long a change took to reach a stage."""
-        self._observe("rentstream_freshness_seconds", stage, seen=max(seconds, 0.0))
+        """Observe the seconds that a change took to reach a stage."""
+        self._observe("rentstream_freshness_seconds", stage, value=max(seconds, 0.0))
 
     def missed(self, system: str, changes: int) -> None:
-        """Count changes that a sweep found and no webhook told of."""
-        self._count("rentstream_webhook_misses_total", system, by=changes)
+        """Count changes that a sweep found and that no webhook announced."""
+        self._increment("rentstream_webhook_misses_total", system, by=changes)
 
     def budget(self, system: str, used: float) -> None:
-        """Set the used part of an API budget."""
-        self._set("rentstream_api_budget_used_ratio", system, to=used)
+        """Set the used share of an API budget, 0 to 1."""
+        self._set("rentstream_api_budget_used_ratio", system, value=used)
 
     def hold(self, sink: str, held: bool) -> None:
-        """Say whether a receiver is on hold."""
-        self._set("rentstream_receiver_hold", sink, to=float(held))
+        """Set whether a receiver is on hold."""
+        self._set("rentstream_receiver_hold", sink, value=float(held))
 
     def undelivered(self, sink: str, oldest_seconds: float) -> None:
-        """Set the age of the oldest change that a receiver does not have."""
-        self._set("rentstream_oldest_undelivered_seconds", sink, to=oldest_seconds)
+        """Set the age of the oldest change that a receiver has not acknowledged."""
+        self._set("rentstream_oldest_undelivered_seconds", sink, value=oldest_seconds)
 
     def lag(self, topic: str, partition: int, records: int, seconds: float | None) -> None:
-        """Set what a topic's group has still to commit; ``seconds`` null leaves the age as it is."""
-        self._set("rentstream_consumer_lag", topic, str(partition), to=records)
+        """Set the lag of a partition; None for ``seconds`` keeps the last value."""
+        self._set("rentstream_consumer_lag", topic, str(partition), value=records)
         if seconds is not None:
-            self._set("rentstream_consumer_lag_seconds", topic, str(partition), to=seconds)
+            self._set("rentstream_consumer_lag_seconds", topic, str(partition), value=seconds)
 
     def forget_lag(self) -> None:
-        """Show no lag rather than an old one: while the cluster cannot be read, nobody knows it."""
-        for name in FROM_THE_CLUSTER:
-            self._made[name].clear()
+        """Remove the lag gauges while the cluster cannot be read: an outdated value would be misleading."""
+        for name in LAG_METRICS:
+            self._instruments[name].clear()
             self._children = {key: child for key, child in self._children.items() if key[0] != name}
 
     def parked_now(self, rung: str, records: int, overdue_seconds: float) -> None:
-        """Set how many records wait on a rung, and how long its head has been due."""
-        self._set("rentstream_parked", rung, to=records)
-        self._set("rentstream_retry_overdue_seconds", rung, to=overdue_seconds)
+        """Set how many records wait on a rung, and for how many seconds the next one has been due."""
+        self._set("rentstream_parked", rung, value=records)
+        self._set("rentstream_retry_overdue_seconds", rung, value=overdue_seconds)
 
     def parked(self, rung: str) -> None:
-        """Hear that a record was parked; the gauge of the rung is read from the cluster, where it outlives a worker."""
+        """Do nothing: the gauge of parked records is read from the cluster, where it survives a restart."""
         del rung
 
-    # --------------------------------------------------------------------------------------------------- what is shown
+    # ---------------------------------------------------------------------------------------------------------- export
 
     def watch(self, name: str, read: Callable[[], Iterable[tuple[tuple[str, ...], float]]]) -> None:
-        """Let a gauge be read when it is asked for, instead of being set: ``read`` gives values by labels.
+        """Read a gauge from a callback at every scrape; ``read`` returns pairs of label values and value.
 
-        It is called on the thread of the metrics' server.
+        The callback runs on the thread of the metrics server.
         """
         spec = self._specs[name]
         assert spec.kind == "gauge"
-        self.registry.unregister(self._made[name])
-        self.registry.register(_Watched(spec, read))
+        self.registry.unregister(self._instruments[name])
+        self.registry.register(_CallbackGauge(spec, read))
 
     def text(self) -> bytes:
-        """Everything, as Prometheus reads it."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self.registry)
 
     def value(self, name: str, **labels: str) -> float | None:
-        """Read one sample back; null if there is none yet."""
+        """Return the value of one sample, or None if it does not exist yet."""
         return self.registry.get_sample_value(name, labels)
 
 
-class _Watched(Collector):
-    """A gauge that is read when it is asked for."""
+class _CallbackGauge(Collector):
+    """A gauge whose values are read from a callback at every scrape."""
 
     def __init__(self, spec: Spec, read: Callable[[], Iterable[tuple[tuple[str, ...], float]]]) -> None:
         self._spec = spec

@@ -1,7 +1,7 @@
-"""``/metrics``, ``/healthz`` and ``/readyz`` of a process, from a thread of their own.
+"""Serve ``/metrics``, ``/healthz`` and ``/readyz`` of a process from a separate thread.
 
-A thread, because these have to answer while the event loop is busy, stuck, or waits for tables to recover: that is when
-they are asked. Hence everything that they call must be safe to call from another thread.
+A thread, because the endpoints must answer while the event loop is busy, blocked, or waits for tables to recover.
+Therefore every callback that they use must be thread-safe.
 """
 
 import asyncio
@@ -22,15 +22,15 @@ from streams.observability.metrics import Metrics
 log = logging.getLogger("streams.observability.probes")
 
 Check = Callable[[], tuple[bool, str]]
-"""Whether all is well, and a sentence that says why (not). Called on a thread of the pages."""
+"""Returns whether the process is healthy (or ready), and one sentence with the reason. Called on another thread."""
 
 
 class ProbesError(RuntimeError):
-    """The pages cannot be served; the sentence says why and what to do."""
+    """The endpoints cannot be served; the message is one sentence with the cause and what to do."""
 
 
 class Heartbeat:
-    """Shows that an event loop still runs: a task of it notes the time, and `check` looks how long ago that was."""
+    """Detects a blocked event loop: a task of the loop records the time, and `check` compares its age with a limit."""
 
     def __init__(self, within: float = 10.0, every: float = 0.5) -> None:
         self._within = within
@@ -43,18 +43,18 @@ class Heartbeat:
         return time.monotonic() - self._beat
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Record the time every few hundred milliseconds until cancelled."""
         while True:
             self._beat = time.monotonic()
             await asyncio.sleep(self._every)
 
     def check(self) -> tuple[bool, str]:
-        """A `Check` of the loop."""
-        return self.age < self._within, f"the event loop ran {self.age:.1f} s ago"
+        """Return whether the event loop ran within the limit (a `Check`)."""
+        return self.age < self._within, f"the event loop last ran {self.age:.1f} s ago"
 
 
 class Probes:
-    """The pages; `start` once, `stop` at the end."""
+    """HTTP server of the endpoints; a context manager."""
 
     def __init__(self, host: str, port: int, metrics: Metrics, alive: Check, ready: Check) -> None:
         self._host = host.removeprefix("[").removesuffix("]")
@@ -65,26 +65,26 @@ class Probes:
 
     @property
     def port(self) -> int:
-        """The port that is served; useful where 0 was asked for."""
+        """The port of the server, also if it was configured as 0."""
         assert self._server is not None, "not started"
         return int(self._server.server_address[1])
 
     def start(self) -> None:
-        """Serve from now on. Raises `ProbesError`."""
+        """Start to serve. Raise `ProbesError` if the address cannot be used."""
         try:
             self._server = _Server(self)
         except OSError as error:
             address = f"{self._host}:{self._port}"
             raise ProbesError(
                 f"metrics and health cannot be served on {address}: {error.strerror or error}; "
-                "give RENTSTREAM_ADMIN an address that is free, host:port"
+                "set RENTSTREAM_ADMIN to a free address, host:port"
             ) from None
         except OverflowError:
-            raise ProbesError(f"RENTSTREAM_ADMIN: {self._port} is no port, 0 to 65535 is") from None
-        threading.Thread(target=self._server.serve_forever, args=(0.1,), name="admin-pages", daemon=True).start()
+            raise ProbesError(f"RENTSTREAM_ADMIN: {self._port} is not a port; use 0 to 65535") from None
+        threading.Thread(target=self._server.serve_forever, args=(0.1,), name="probes", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop serving."""
+        """Stop the server."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -97,42 +97,42 @@ class Probes:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def page(self, path: str) -> tuple[int, str, bytes]:
-        """Status, content type and body of a page."""
+    def respond(self, path: str) -> tuple[int, str, bytes]:
+        """Return status, content type and body for a path."""
         if path == "/metrics":
             return 200, CONTENT_TYPE_LATEST, self._metrics.text()
         check = self._checks.get(path)
         if check is None:
-            detail = f"{path[:100]} is not here; /metrics, /healthz and /readyz are"
+            detail = f"{path[:100]} does not exist; use /metrics, /healthz or /readyz"
             problem = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": detail}
             return 404, "application/problem+json", json.dumps(problem).encode()
         try:
-            well, detail = check()
+            ok, detail = check()
         except Exception as error:
-            log.exception("a check of %s raised", path)
-            well, detail = False, f"the check itself failed ({type(error).__name__})"
-        return 200 if well else 503, "application/json", json.dumps({"ok": well, "detail": detail}).encode()
+            log.exception("the check of %s raised", path)
+            ok, detail = False, f"the check itself failed ({type(error).__name__})"
+        return 200 if ok else 503, "application/json", json.dumps({"ok": ok, "detail": detail}).encode()
 
 
 class _Server(ThreadingHTTPServer):
-    """Binds at once, so that a taken port is known before anything else starts."""
+    """Binds in its constructor, so that a port in use is detected before anything else starts."""
 
     daemon_threads = True
 
-    def __init__(self, pages: Probes) -> None:
-        self.pages = pages
-        self.address_family = socket.AF_INET6 if ":" in pages._host else socket.AF_INET  # noqa: SLF001
-        super().__init__((pages._host, pages._port), _Handler)  # noqa: SLF001
+    def __init__(self, probes: Probes) -> None:
+        self.probes = probes
+        self.address_family = socket.AF_INET6 if ":" in probes._host else socket.AF_INET  # noqa: SLF001
+        super().__init__((probes._host, probes._port), _Handler)  # noqa: SLF001
 
     def server_bind(self) -> None:
-        """Bind without asking a name server for our own name, as the base class does."""
+        """Bind without the reverse DNS lookup of the base class, which can block."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Whoever asks may go away in the middle; that is no news."""
+        """Log at debug level only: a client may disconnect at any time."""
         del request, client_address
-        log.debug("a request of the pages broke off")
+        log.debug("a client disconnected")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -144,9 +144,9 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        status, kind, body = self.server.pages.page(self.path.partition("?")[0])
+        status, content_type, body = self.server.probes.respond(self.path.partition("?")[0])
         self.send_response(status)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
@@ -156,4 +156,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the signature of http.server
-        """Requests are not logged: a scrape every few seconds says nothing."""
+        """Do nothing: a scrape every few seconds is not worth a log line."""

@@ -1,4 +1,4 @@
-"""The catalogue of metrics, and the pages that show it."""
+"""The catalogue of metrics, and the HTTP endpoints of a process."""
 
 import asyncio
 import json
@@ -15,9 +15,9 @@ from streams.observability.metrics import CATALOGUE, CLOSED, OTHER, Metrics
 from streams.observability.probes import Heartbeat, Probes, ProbesError
 
 
-def test_the_catalogue_is_what_dashboards_hold_on_to() -> None:
-    """Every name and its labels are a promise."""
-    promised = {
+def test_names_and_labels_of_metrics_are_a_contract() -> None:
+    """Dashboards and alerts depend on every name and its labels."""
+    expected = {
         "rentstream_records_total": ("flow", "verdict"),
         "rentstream_record_seconds": ("flow",),
         "rentstream_calls_total": ("port", "outcome"),
@@ -37,11 +37,12 @@ def test_the_catalogue_is_what_dashboards_hold_on_to() -> None:
         "rentstream_api_budget_used_ratio": ("system",),
     }
 
-    assert {spec.name: spec.labels for spec in CATALOGUE} == promised
-    assert {(name, label) for name, label in CLOSED if label not in promised[name]} == set()
+    assert {spec.name: spec.labels for spec in CATALOGUE} == expected
+    assert {(name, label) for name, label in CLOSED if label not in expected[name]} == set()
 
 
-def moved() -> Metrics:
+def updated_metrics() -> Metrics:
+    """Return metrics of which every one was updated once."""
     metrics = Metrics()
     metrics.record("maintain_rent_roll", "applied", 0.002, records=3)
     metrics.dead("pms.webhooks", "malformed")
@@ -59,9 +60,9 @@ def moved() -> Metrics:
     return metrics
 
 
-def test_every_metric_can_be_moved_and_is_shown() -> None:
-    """One method moves each metric; all of them stand on the page, in the form that Prometheus reads."""
-    metrics = moved()
+def test_every_metric_can_be_updated_and_is_exported() -> None:
+    """A method updates each metric; the export is valid Prometheus text and contains all of them."""
+    metrics = updated_metrics()
     families = {family.name: family for family in text_string_to_metric_families(metrics.text().decode())}
 
     for spec in CATALOGUE:
@@ -75,7 +76,7 @@ def test_every_metric_can_be_moved_and_is_shown() -> None:
 
 
 def test_labels_are_closed_sets() -> None:
-    """A value that no set knows is counted as other: no id ever makes a series."""
+    """A value outside its set is counted as other, so that an id cannot create a time series."""
     metrics = Metrics()
     for number in range(50):
         metrics.webhook("buildium", f"made-up-{number}")
@@ -86,17 +87,17 @@ def test_labels_are_closed_sets() -> None:
     assert b"made-up" not in metrics.text()
 
 
-def test_two_processes_in_one_test_do_not_meet() -> None:
-    """Every `Metrics` has a registry of its own."""
+def test_metrics_share_no_state() -> None:
+    """Every `Metrics` has its own registry."""
     one, other = Metrics(), Metrics()
     one.webhook("buildium", "accepted")
 
     assert other.value("rentstream_webhooks_total", system="buildium", result="accepted") is None
 
 
-def test_a_lag_that_nobody_knows_is_not_shown() -> None:
-    """After `forget_lag` the gauges are gone, and can be set anew."""
-    metrics = moved()
+def test_an_unknown_lag_is_not_exported() -> None:
+    """`forget_lag` removes the gauges; they can be set again."""
+    metrics = updated_metrics()
     metrics.forget_lag()
     forgotten = metrics.value("rentstream_consumer_lag", topic="pms.webhooks", partition="3")
     metrics.lag("pms.webhooks", 3, 1, 1.0)
@@ -106,8 +107,8 @@ def test_a_lag_that_nobody_knows_is_not_shown() -> None:
     assert metrics.value("rentstream_consumer_lag", topic="pms.webhooks", partition="3") == 1
 
 
-def test_a_gauge_can_be_read_when_it_is_asked_for() -> None:
-    """A watched gauge shows what its owner says at that moment."""
+def test_a_gauge_can_be_read_at_the_scrape() -> None:
+    """A watched gauge exports the value that its callback returns at that moment."""
     metrics = Metrics()
     used = {("buildium",): 0.5}
     metrics.watch("rentstream_api_budget_used_ratio", used.items)
@@ -116,14 +117,14 @@ def test_a_gauge_can_be_read_when_it_is_asked_for() -> None:
     assert metrics.value("rentstream_api_budget_used_ratio", system="buildium") == 0.75
 
 
-# ------------------------------------------------------------------------------------------------------------ the pages
+# ------------------------------------------------------------------------------------------------------- the endpoints
 
 
 class Process:
-    """What a process says of itself."""
+    """The results of the checks of a process."""
 
-    alive = (True, "the loop runs")
-    ready = (False, "tables recover")
+    alive = (True, "the event loop runs")
+    ready = (False, "tables are recovering")
 
 
 @pytest.fixture
@@ -132,86 +133,86 @@ def process() -> Process:
 
 
 @pytest.fixture
-def pages(process: Process) -> Iterator[Probes]:
-    with Probes("127.0.0.1", 0, moved(), alive=lambda: process.alive, ready=lambda: process.ready) as pages:
-        yield pages
+def probes(process: Process) -> Iterator[Probes]:
+    with Probes("127.0.0.1", 0, updated_metrics(), alive=lambda: process.alive, ready=lambda: process.ready) as probes:
+        yield probes
 
 
-def get(pages: Probes, path: str) -> tuple[int, str, bytes]:
-    request = urllib.request.Request(f"http://127.0.0.1:{pages.port}{path}")
+def get(probes: Probes, path: str) -> tuple[int, str, bytes]:
+    request = urllib.request.Request(f"http://127.0.0.1:{probes.port}{path}")
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return answer.status, answer.headers["content-type"], answer.read()
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return response.status, response.headers["content-type"], response.read()
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.headers["content-type"], error.read()
 
 
-def test_metrics_are_served(pages: Probes) -> None:
-    """Prometheus finds its text."""
-    status, kind, body = get(pages, "/metrics?name=x")
+def test_metrics_are_served(probes: Probes) -> None:
+    """The response has the content type and the text that Prometheus expects."""
+    status, content_type, body = get(probes, "/metrics?name=x")
 
     assert status == 200
-    assert kind.startswith("text/plain; version=")
+    assert content_type.startswith("text/plain; version=")
     assert b'rentstream_webhooks_total{result="accepted",system="buildium"} 1.0' in body
 
 
-def test_health_and_readiness_are_said_in_a_sentence(pages: Probes, process: Process) -> None:
-    """Alive but not ready is 200 and 503, each with why; then it is ready."""
-    alive, waiting = get(pages, "/healthz"), get(pages, "/readyz")
-    process.ready = (True, "it works on 12 partitions")
-    ready = get(pages, "/readyz")
+def test_health_and_readiness_have_a_reason(probes: Probes, process: Process) -> None:
+    """A process that is alive but not ready answers 200 and 503, each with a sentence; later it is ready."""
+    alive, waiting = get(probes, "/healthz"), get(probes, "/readyz")
+    process.ready = (True, "12 partitions are assigned")
+    ready = get(probes, "/readyz")
 
-    assert (alive[0], json.loads(alive[2])) == (200, {"ok": True, "detail": "the loop runs"})
-    assert (waiting[0], json.loads(waiting[2])) == (503, {"ok": False, "detail": "tables recover"})
-    assert (ready[0], json.loads(ready[2])) == (200, {"ok": True, "detail": "it works on 12 partitions"})
+    assert (alive[0], json.loads(alive[2])) == (200, {"ok": True, "detail": "the event loop runs"})
+    assert (waiting[0], json.loads(waiting[2])) == (503, {"ok": False, "detail": "tables are recovering"})
+    assert (ready[0], json.loads(ready[2])) == (200, {"ok": True, "detail": "12 partitions are assigned"})
 
 
-def test_another_path_is_a_problem(pages: Probes) -> None:
-    """What is not here says what is."""
-    status, kind, body = get(pages, "/admin")
+def test_an_unknown_path_is_a_problem_document(probes: Probes) -> None:
+    """The 404 names the paths that exist."""
+    status, content_type, body = get(probes, "/admin")
 
-    assert (status, kind) == (404, "application/problem+json")
+    assert (status, content_type) == (404, "application/problem+json")
     assert "/metrics" in json.loads(body)["detail"]
 
 
-def test_a_check_that_raises_is_not_well() -> None:
-    """A bug in a check is 503, not a broken connection."""
+def test_a_check_that_raises_is_unhealthy() -> None:
+    """An exception of a check is a 503, not a broken connection."""
 
     def broken() -> tuple[bool, str]:
         raise KeyError("secret")
 
-    with Probes("127.0.0.1", 0, Metrics(), alive=broken, ready=broken) as pages:
-        status, _, body = get(pages, "/healthz")
+    with Probes("127.0.0.1", 0, Metrics(), alive=broken, ready=broken) as probes:
+        status, _, body = get(probes, "/healthz")
 
     assert status == 503
     assert json.loads(body) == {"ok": False, "detail": "the check itself failed (KeyError)"}
 
 
-def test_a_taken_port_is_one_clear_sentence() -> None:
-    """Whoever starts a second process learns what to set."""
+def test_a_port_in_use_is_one_sentence() -> None:
+    """The error names the setting to change."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        pages = Probes("127.0.0.1", port, Metrics(), alive=lambda: (True, ""), ready=lambda: (True, ""))
+        probes = Probes("127.0.0.1", port, Metrics(), alive=lambda: (True, ""), ready=lambda: (True, ""))
         with pytest.raises(ProbesError, match=f"cannot be served on 127.0.0.1:{port}: .* RENTSTREAM_ADMIN") as error:
-            pages.start()
+            probes.start()
 
     assert "\n" not in str(error.value)
 
 
-async def test_the_pages_answer_while_the_loop_is_stuck() -> None:
-    """A blocked loop is seen from outside: health says so, from another thread."""
+async def test_a_blocked_event_loop_is_unhealthy() -> None:
+    """The endpoints run on another thread, so that they can report a blocked event loop."""
     heartbeat = Heartbeat(within=0.2, every=0.01)
     beating = asyncio.create_task(heartbeat.run())
     await asyncio.sleep(0.05)
-    well = heartbeat.check()[0]
-    with Probes("127.0.0.1", 0, Metrics(), alive=heartbeat.check, ready=heartbeat.check) as pages:
-        time.sleep(0.4)  # the loop is stuck in here
-        status, _, body = get(pages, "/healthz")
+    healthy = heartbeat.check()[0]
+    with Probes("127.0.0.1", 0, Metrics(), alive=heartbeat.check, ready=heartbeat.check) as probes:
+        time.sleep(0.4)  # blocks the event loop
+        status, _, body = get(probes, "/healthz")
     beating.cancel()
 
-    assert well
+    assert healthy
     assert status == 503
-    assert "the event loop ran 0." in json.loads(body)["detail"]
+    assert "the event loop last ran 0." in json.loads(body)["detail"]
