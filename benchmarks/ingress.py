@@ -12,6 +12,7 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -21,21 +22,26 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import uvloop
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from pydantic import SecretStr
+from pydantic import SecretBytes, SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from connectors.buildium.webhook import BuildiumWebhooks
 from connectors.clock import SystemClock
-from connectors.ports import WebhookReader
+from connectors.registry import systems
 from schemas import topics
+from schemas.codec import encode
+from schemas.integrations import Integration, IntegrationMode, IntegrationRole
 from streams.backends.producer import Producer, WebhookPublisher
+from streams.directory.directory import Directory
+from streams.directory.keyring import KeyRing
 from streams.local.embedded_kafka import EmbeddedKafka
 from streams.observability.metrics import Metrics
+from streams.settings import EncryptionKey
 from streams.web.ingress import build_ingress
 from streams.web.server import run_http
 
@@ -61,18 +67,46 @@ async def bare_parts() -> AsyncIterator[ASGIApp]:
     yield bare
 
 
+def directory() -> Directory:
+    """Return a directory with one stored Buildium integration for each org, its webhook token ``c<number>``."""
+    keyring = KeyRing([EncryptionKey("bench", SecretBytes(b"k" * 32))])
+    made = Directory(systems({}), {}, environment_enabled=False, keyring=keyring)
+    now = datetime.now(UTC)
+    for number in range(ORGS):
+        org = f"org-{number}"
+        secrets = tuple(
+            keyring.seal(
+                SecretStr(value), org=org, integration="buildium", name=name, added_at=now, nonce=os.urandom(12)
+            )
+            for name, value in (("clientId", "id"), ("clientSecret", "secret"), ("webhookSecret", SECRET))
+        )
+        record = Integration(
+            org=org,
+            name="buildium",
+            system="buildium",
+            role=IntegrationRole.SOURCE,
+            mode=IntegrationMode.SANDBOX,
+            enabled=True,
+            secrets=secrets,
+            webhook_token=f"c{number}",
+            created_at=now,
+            changed_at=now,
+            changed_by="benchmark",
+            enabled_at=now,
+        )
+        made.apply(topics.INTEGRATIONS.name, f"{org}/buildium".encode(), encode(record))
+    made.caught_up = True
+    return made
+
+
 def ingress_parts(kafka: str) -> Callable[[], "AsyncIterator[ASGIApp]"]:
     @asynccontextmanager
     async def parts() -> AsyncIterator[ASGIApp]:
         producer = Producer({"bootstrap_servers": kafka, "client_id": "bench"}, PARTITIONS, PREFIX)
         await producer.start()
-        readers: dict[tuple[str, str | None], WebhookReader] = {
-            ("buildium", f"c{org}"): BuildiumWebhooks(f"org-{org}", f"c{org}", (SecretStr(SECRET),))
-            for org in range(ORGS)
-        }
         metrics = Metrics()
         try:
-            yield build_ingress(readers, WebhookPublisher(producer), SystemClock(), count=metrics.webhook)
+            yield build_ingress(directory(), WebhookPublisher(producer), SystemClock(), count=metrics.webhook)
         finally:
             await producer.stop()
 

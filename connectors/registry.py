@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from connectors import http
+from connectors.buildium.settings import BuildiumSettings
 from connectors.buildium.system import BuildiumSystem
 from connectors.ports import (
     Clock,
@@ -61,6 +62,11 @@ def systems(
 def environment_enabled(env: Mapping[str, str], system: str) -> bool:
     """Return whether the connection of the environment to a system takes part. Raise `SettingsError`."""
     return system != BUILDIUM or rows(ProcessSettings.read(env)).buildium.enabled(env)
+
+
+def webhook_url(env: Mapping[str, str]) -> str | None:
+    """Return where the environment says that Buildium sends webhooks to. Raise `SettingsError`."""
+    return BuildiumSettings.read(env).webhook_url
 
 
 # --------------------------------------------------------------------------------------- what an environment connects

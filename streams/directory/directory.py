@@ -78,6 +78,9 @@ class Directory:
         """
         self._caught_up = False
         self.systems = systems
+        self._webhook_systems = frozenset(
+            name for name, system in systems.items() if system.role is IntegrationRole.SOURCE
+        )
         self._keyring = keyring
         self._revision = 0
         self._configured = 0
@@ -233,6 +236,11 @@ class Directory:
         return entry.switches if entry else Switches()
 
     # ------------------------------------------------------------------------------------------------------- webhooks
+
+    @property
+    def webhook_systems(self) -> frozenset[str]:
+        """Return the names of the systems that send webhooks."""
+        return self._webhook_systems
 
     def readers(self, system: str, token: str | None, body: bytes) -> tuple[WebhookReader, ...]:
         """Return the readers to try in this order: the first that verifies a webhook has it. Empty: no such address.

@@ -5,27 +5,18 @@ another place does not open there.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NoReturn
 from urllib.parse import quote
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from pydantic import SecretBytes, SecretStr
+from pydantic import SecretStr
 
 from schemas.integrations import StoredSecret
+from streams.settings import KEY_BYTES, EncryptionKey
 
-KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
-
-
-@dataclass(frozen=True, slots=True)
-class EncryptionKey:
-    """One of `RENTSTREAM_ENCRYPTION_KEYS`: an id, and 32 bytes that nothing shows."""
-
-    id: str
-    key: SecretBytes
 
 
 class Unreadable(Exception):  # noqa: N818 -- the word for a secret that does not open

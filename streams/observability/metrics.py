@@ -35,6 +35,7 @@ WEBHOOK_RESULTS: Final = (
     "refused",
     "unknown",
     "not_durable",
+    "held",
     "error",
 )
 MODES: Final = ("snapshot", "delta")

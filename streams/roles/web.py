@@ -1,63 +1,109 @@
-"""The web role, put together: webhooks come in, and the lag of all groups goes out."""
+"""The web role: webhooks and the API on one port, and the consumer lag of all groups in its metrics."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp
 
 from connectors.clock import SystemClock
-from connectors.registry import readers
-from streams import topology
+from connectors.http import open_client
+from connectors.registry import webhook_url
+from streams import __version__, topology
 from streams.backends.clients import client_options
-from streams.backends.producer import Producer, WebhookPublisher
+from streams.backends.producer import OrgWriter, Producer, WebhookPublisher
+from streams.local.kept_secrets import jwt_secret
 from streams.observability.lag import LagExporter
 from streams.observability.metrics import Metrics
 from streams.observability.probes import Heartbeat, Probes, ProbesError
+from streams.roles.integrations import kafka_backend, known
 from streams.settings import KafkaSettings, RentStreamSettings
+from streams.web.api.app import build_api
+from streams.web.api.openapi import webhook_routes
+from streams.web.api.tokens import Keys, SharedSecret, TokenVerifier, jwks
 from streams.web.ingress import build_ingress
 from streams.web.server import WebError, run_http
 
 
 class WebFailed(RuntimeError):  # noqa: N818
-    """The web role cannot start; the sentence says why and what to do."""
+    """The web role cannot start; the text is a sentence with the reason and what to do."""
 
 
 def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings) -> None:
-    """Run until told to stop. Raises `WebFailed` and `connectors.settings.SettingsError`."""
-    known, security = readers(env), client_options(kafka)
+    """Run until stopped by a signal. Raise `WebFailed` and `connectors.settings.SettingsError`."""
+    clock = SystemClock()
+    integrations = known(env, settings, kafka_backend(settings, kafka, "web-directory"), clock)
+    client = {
+        "bootstrap_servers": kafka.bootstrap_servers,
+        "client_id": f"{settings.prefix}web",
+        **client_options(kafka),
+    }
     metrics, heartbeat = Metrics(), Heartbeat()
-    host, port = settings.http.rsplit(":", 1)
-    admin_host, admin_port = settings.web_admin.rsplit(":", 1)
+    signing = SharedSecret(jwt_secret(settings)) if settings.jwt_jwks is None else None
     producer: Producer | None = None
 
     def ready() -> tuple[bool, str]:
+        if not integrations.directory.caught_up:
+            return False, integrations.follower.trouble or "the stored integrations are being read"
         return producer.ready() if producer is not None else (False, "it is starting")
 
     @contextlib.asynccontextmanager
     async def parts() -> AsyncIterator[ASGIApp]:
         nonlocal producer
-        client = {
-            "bootstrap_servers": kafka.bootstrap_servers,
-            "client_id": f"{settings.prefix}web",
-            **security,
-        }
         producer = Producer(client, settings.partitions, settings.prefix)
         await producer.start()
         lag = LagExporter(
-            client, topology.groups(settings.delays), settings.partitions, metrics, SystemClock(), settings.prefix
+            client, topology.groups(settings.delays), settings.partitions, metrics, clock, settings.prefix
         )
-        tasks = [asyncio.create_task(heartbeat.run()), asyncio.create_task(lag.run())]
+        tasks = [asyncio.create_task(run) for run in (heartbeat.run(), lag.run(), integrations.follower.run())]
         try:
-            yield build_ingress(known, WebhookPublisher(producer), SystemClock(), count=metrics.webhook)
+            async with _keys(settings, signing, clock) as keys:
+                api = build_api(
+                    integrations.service(OrgWriter(producer), clock),
+                    TokenVerifier(keys, clock),
+                    version=__version__,
+                    documented=webhook_routes(),
+                    health=ready,
+                    public_url=_public_url(env),
+                )
+                yield build_ingress(
+                    integrations.directory, WebhookPublisher(producer), clock, count=metrics.webhook, others=api
+                )
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await producer.stop()
 
+    host, port = settings.http.rsplit(":", 1)
+    admin_host, admin_port = settings.web_admin.rsplit(":", 1)
     try:
         with Probes(admin_host, int(admin_port), metrics, alive=heartbeat.check, ready=ready):
             run_http(parts, host, int(port))
     except (ProbesError, WebError) as error:
         raise WebFailed(str(error)) from None
+
+
+@contextlib.asynccontextmanager
+async def _keys(settings: RentStreamSettings, signing: SharedSecret | None, clock: SystemClock) -> AsyncIterator[Keys]:
+    """Yield the keys that verify tokens: the shared secret, else those of the JWKS."""
+    if signing is not None:
+        yield signing
+        return
+    assert settings.jwt_jwks is not None
+    async with open_client(allow_private=settings.allow_private) as client:
+        keys = jwks(settings.jwt_jwks, client, clock, allow_private=settings.allow_private)
+        try:
+            yield keys
+        finally:
+            await keys.aclose()
+
+
+def _public_url(env: Mapping[str, str]) -> str | None:
+    """Return the address at which this role is reached from outside, where the environment names it."""
+    url = webhook_url(env)
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

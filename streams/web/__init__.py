@@ -1,1 +1,1 @@
-"""The web role: the server, the webhook ingress, the API."""
+"""The HTTP side of the web role: server, webhook ingress, API."""

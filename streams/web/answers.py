@@ -1,4 +1,4 @@
-"""The answers of the ingress, as values: a status, a body, headers. Errors are problem details (RFC 9457)."""
+"""HTTP answers as values: status, body and headers. Errors are problem details (RFC 9457)."""
 
 import itertools
 import json
@@ -20,33 +20,37 @@ PROBLEM: Final = (b"content-type", b"application/problem+json")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer, whole."""
+    """A complete HTTP response."""
 
     status: int
     body: bytes
     headers: Headers = ()
 
     async def send(self, send: Send) -> None:
+        """Send the response over ASGI."""
         length = (b"content-length", str(len(self.body)).encode())
         await send({"type": "http.response.start", "status": self.status, "headers": [*self.headers, length]})
         await send({"type": "http.response.body", "body": self.body})
 
 
-def ok(said: Mapping[str, Any], status: int = 200) -> Answer:
-    """Answer with a JSON object."""
-    return Answer(status, json.dumps(said).encode(), (JSON,))
+def ok(content: Mapping[str, Any], status: int = 200) -> Answer:
+    """Return a JSON object as a successful answer."""
+    return Answer(status, json.dumps(content).encode(), (JSON,))
 
 
 @lru_cache(maxsize=512)
 def received(event: str) -> Answer:
-    """Say that a webhook is durable; there are few events, so each is written once."""
+    """Return the 202 of a durable webhook; cached, because there are few event names."""
     return ok({"received": True, "event": event}, 202)
 
 
 def problem(
     status: int, detail: str, headers: Headers = (), *, errors: Iterable[tuple[str, str]] | None = None
 ) -> Answer:
-    """Return a problem (RFC 9457); ``detail`` is for a person, ``errors`` pairs a JSON pointer with what is wrong."""
+    """Return a problem document; ``detail`` is a sentence for a person.
+
+    ``errors`` pairs a JSON pointer with what is wrong there.
+    """
     content: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -60,23 +64,23 @@ def problem(
 
 # ----------------------------------------------------------------------------------------------------- X-Request-ID
 
-_SANE: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
+_ACCEPTED_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
 
-_ONES_OWN: Final = secrets.token_hex(10).encode()
-"""Of this process: an id has to be unique, nobody has to be unable to guess it."""
+_PROCESS: Final = secrets.token_hex(10).encode()
+"""Random prefix of the ids of this process; ids must be unique, but need not be unguessable."""
 _COUNTER: Final = itertools.count(1)
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Take over the id that came with the request, if it is fit to be logged and sent back; else make one."""
+    """Return the ``X-Request-ID`` of the request if it is safe to log and to send back, else a new id."""
     for name, value in headers:
-        if name == b"x-request-id" and _SANE.fullmatch(value):
+        if name == b"x-request-id" and _ACCEPTED_ID.fullmatch(value):
             return value
-    return b"%b%012x" % (_ONES_OWN, next(_COUNTER))
+    return b"%b%012x" % (_PROCESS, next(_COUNTER))
 
 
 class RequestIds:
-    """Gives every answer of an ASGI app its ``X-Request-ID``; the app finds it in ``scope["request_id"]``."""
+    """ASGI middleware that adds an ``X-Request-ID`` to every response; the app finds it in ``scope["request_id"]``."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,13 +1,14 @@
-"""The ingress as an ASGI app: webhooks are verified, written down, and only then answered.
+"""The webhook ingress, an ASGI app: verify a webhook, write it to Kafka, and answer once it is durable.
 
-Written on ASGI itself, since every request of a PMS comes through here: no routing table, no middleware stack, one
-function for each decision. What it does not know goes to ``others``, the rest of the web role.
+Plain ASGI without a router or middleware, because every webhook of every PMS passes through it. Requests for other
+paths go to ``others``, the rest of the web role.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from datetime import datetime
+from typing import Final, Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,136 +18,176 @@ from streams.backends.deadlines import Deadlines
 from streams.web.answers import Answer, RequestIds, problem, received
 from streams.web.publisher import NotDurable, Publisher
 
-log = logging.getLogger("connectors.ingress")
+log = logging.getLogger("streams.web.ingress")
 
-MOST_BYTES: Final = 256 * 1024
-WITHIN: Final = 8.0
-"""Seconds from the first byte of a request to its answer; Buildium gives up after ten."""
+MAX_BODY_BYTES: Final = 256 * 1024
+TIMEOUT: Final = 8.0
+"""Seconds from the start of a request to its answer; Buildium gives up after ten."""
 RETRY_AFTER: Final = (b"retry-after", b"5")
 POST_ONLY: Final = (b"allow", b"POST")
 CLOSE: Final = (b"connection", b"close")
 
 PREFIX: Final = "/api/webhooks/"
 
-Readers = Mapping[tuple[str, str | None], WebhookReader]
-"""By system and connection; null stands for the system's first connection."""
-
 Count = Callable[[str, str], None]
-"""Counts a webhook: its system (``other`` if there is none of that name) and how it was answered."""
+"""Counts a webhook by its system (``other`` if unknown) and its result."""
 
-RESULT_OF_REFUSAL: Final[Mapping[int, str]] = {400: "malformed", 401: "unsigned", 413: "too_large"}
+RESULT_OF_REFUSAL: Final[Mapping[int, str]] = {400: "malformed", 401: "unsigned", 413: "too_large", 503: "held"}
 
 
-class Gone(Exception):  # noqa: N818
-    """The client went away before its request was whole: there is nobody to answer."""
+class WebhookDirectory(Protocol):
+    """Knows the integrations that receive webhooks (`streams.directory.Directory`)."""
+
+    @property
+    def caught_up(self) -> bool:
+        """Return whether all stored integrations are known."""
+        ...
+
+    @property
+    def webhook_systems(self) -> frozenset[str]:
+        """Return the names of the systems that send webhooks."""
+        ...
+
+    def readers(self, system: str, token: str | None, body: bytes) -> Sequence[WebhookReader]:
+        """Return the readers to try, best first; none if there is no such address.
+
+        ``token`` is the last part of the path; null for the path that all integrations of a system share.
+        """
+        ...
+
+
+class ClientDisconnected(Exception):  # noqa: N818
+    """The client closed the connection before its request was complete, so that no answer is possible."""
 
 
 class TooLarge(Exception):  # noqa: N818
-    """The body is over the limit."""
+    """The body exceeds the limit."""
 
 
 @dataclass(slots=True)
 class Ingress:
-    """The app. Use `build_ingress`."""
+    """The ASGI app; create it with `build_ingress`."""
 
-    readers: Readers
+    directory: WebhookDirectory
     publisher: Publisher
     clock: Clock
     count: Count
     others: ASGIApp
-    within: float = WITHIN
-    systems: frozenset[str] = field(init=False)
+    within: float = TIMEOUT
     deadlines: Deadlines = field(init=False)
 
     def __post_init__(self) -> None:
         self.deadlines = Deadlines(self.within)
-        self.systems = frozenset(system for system, _ in self.readers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.others(scope, receive, send)
-            return
-        path: str = scope["path"]
-        if path.startswith(PREFIX):
-            await self._webhook(path, scope, receive, send)
+        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+            await self._webhook(scope["path"], scope, receive, send)
         else:
             await self.others(scope, receive, send)
 
     async def _webhook(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        system, _, connection = path[len(PREFIX) :].removesuffix("/").partition("/")
-        name = system if system in self.systems else "other"
+        system, _, token = path[len(PREFIX) :].removesuffix("/").partition("/")
+        systems = self.directory.webhook_systems
+        name = system if system in systems else "other"
         try:
-            if not system or "/" in connection:
-                result, answer = "unknown", nowhere(path)
+            if not system or "/" in token:
+                result, answer = "unknown", not_found(path)
             elif scope["method"] != "POST":
-                result, answer = "refused", problem(405, "Webhooks are sent with POST.", (POST_ONLY,))
+                result, answer = "refused", problem(405, "Send webhooks with POST.", (POST_ONLY,))
+            elif system not in systems:
+                known = ", ".join(sorted(systems)) or "none"
+                detail = f"Unknown system {system[:50]!r}; webhooks are accepted from: {known}."
+                result, answer = "unknown", problem(404, detail)
+            elif not self.directory.caught_up:
+                detail = "The stored integrations are still being read: send the webhook again."
+                result, answer = "not_durable", problem(503, detail, (RETRY_AFTER,))
             else:
-                reader = self.readers.get((system, connection or None))
-                if reader is None:
-                    result, answer = "unknown", self._stranger(system, connection)
-                else:
-                    result, answer = await self._take(reader, scope, receive)
-        except Gone:
+                result, answer = await self._accept(system, token or None, scope, receive)
+        except ClientDisconnected:
             self.count(name, "too_slow")
             return
-        except Exception as error:  # a bug of ours must not look like silence to whoever sent it
-            log.exception("request %s: the ingress failed (%s)", _shown(scope), type(error).__name__)
-            result, answer = "error", problem(500, "The request met a mistake of ours; send it again later.")
+        except Exception as error:  # a bug must not become a closed connection without an answer
+            log.exception("request %s: the ingress failed (%s)", _request_id(scope), type(error).__name__)
+            result, answer = "error", problem(500, "Internal error of the server; send the webhook again later.")
         self.count(name, result)
         await answer.send(send)
 
-    async def _take(self, reader: WebhookReader, scope: Scope, receive: Receive) -> tuple[str, Answer]:
-        """Read, verify, write down: the result for the metrics, and the answer."""
-        whole = False
+    async def _accept(self, system: str, token: str | None, scope: Scope, receive: Receive) -> tuple[str, Answer]:
+        """Read, verify and publish a webhook; return the result for the metrics, and the answer."""
+        body_received = False
         try:
             with self.deadlines.one():
                 body = await read_body(scope, receive)
-                whole = True
-                notice = reader.read(scope["headers"], body, self.clock.now())
-                if isinstance(notice, FetchRequest):
-                    await self.publisher.publish(notice)
-                    return "ignored" if notice.ignored else "accepted", received(notice.event)
-                return self._refused(scope, notice)
+                body_received = True
+                readers = self.directory.readers(system, token, body)
+                if not readers:
+                    return "unknown", _no_integration(system, token)
+                webhook = first_verified(readers, scope["headers"], body, self.clock.now())
+                if isinstance(webhook, FetchRequest):
+                    await self.publisher.publish(webhook)
+                    return "ignored" if webhook.ignored else "accepted", received(webhook.event)
+                return self._refused(scope, webhook)
         except TooLarge:
-            return "too_large", problem(413, f"A webhook has at most {MOST_BYTES // 1024} KiB.")
+            return "too_large", problem(413, f"The body of a webhook must not exceed {MAX_BODY_BYTES // 1024} KiB.")
         except NotDurable as error:
-            log.warning("request %s: not durable: %s", _shown(scope), error)
+            log.warning("request %s: webhook not confirmed by Kafka: %s", _request_id(scope), error)
         except TimeoutError:
-            if not whole:
+            if not body_received:
                 return "too_slow", problem(408, f"The body did not arrive within {self.within:g} s.", (CLOSE,))
-            log.warning("request %s: not durable within %g s", _shown(scope), self.within)
-        detail = "The event could not be written down in time. Nothing of it is promised: send it again."
+            log.warning("request %s: webhook not confirmed by Kafka within %g s", _request_id(scope), self.within)
+        detail = "Kafka did not confirm the event in time, so it may be lost: send it again."
         return "not_durable", problem(503, detail, (RETRY_AFTER,))
 
     def _refused(self, scope: Scope, refused: Refused) -> tuple[str, Answer]:
-        log.info("request %s: refused with %d: %s", _shown(scope), refused.status, refused.detail)
-        return RESULT_OF_REFUSAL.get(refused.status, "refused"), problem(refused.status, refused.detail)
-
-    def _stranger(self, system: str, connection: str) -> Answer:
-        if system not in self.systems:
-            known = ", ".join(sorted(self.systems)) or "no system yet"
-            return problem(404, f"No system is called {system[:50]!r}; webhooks are taken from: {known}.")
-        return problem(404, f"{system} has no connection that is called {connection[:50]!r}.")
+        log.info("request %s: refused with %d: %s", _request_id(scope), refused.status, refused.detail)
+        headers = (RETRY_AFTER,) if refused.status == 503 else ()
+        return RESULT_OF_REFUSAL.get(refused.status, "refused"), problem(refused.status, refused.detail, headers)
 
 
-def _shown(scope: Scope) -> str:
+def first_verified(
+    readers: Sequence[WebhookReader], headers: Sequence[tuple[bytes, bytes]], body: bytes, now: datetime
+) -> FetchRequest | Refused:
+    """Return the answer of the first reader whose secret verifies the webhook.
+
+    If none does: that of a reader that could not try (503), so that the webhook is sent again; else the first refusal.
+    ``readers`` must not be empty.
+    """
+    refused: list[Refused] = []
+    for reader in readers:
+        answer = reader.read(headers, body, now)
+        if isinstance(answer, FetchRequest) or answer.status not in {401, 503}:
+            return answer
+        refused.append(answer)
+    return next((one for one in refused if one.status == 503), refused[0])
+
+
+def _no_integration(system: str, token: str | None) -> Answer:
+    if token is None:
+        return problem(404, f"No integration of {system} is configured.")
+    return problem(404, f"{system} has no integration at this address.")
+
+
+def _request_id(scope: Scope) -> str:
     return str(scope.get("request_id", b"?"), "ascii", "replace")
 
 
-def nowhere(path: str) -> Answer:
-    """Answer for a path where nothing is."""
-    return problem(404, f"There is nothing at {path[:100]!r}.")
+def not_found(path: str) -> Answer:
+    """Return the 404 of an unknown path."""
+    return problem(404, f"{path[:100]!r} does not exist.")
 
 
-async def read_body(scope: Scope, receive: Receive, most: int = MOST_BYTES) -> bytes:
-    """Read the body, but never more than ``most``, whatever its length claims to be. Raises `TooLarge` and `Gone`."""
+async def read_body(scope: Scope, receive: Receive, limit: int = MAX_BODY_BYTES) -> bytes:
+    """Return the body of a request.
+
+    Raise `TooLarge` if its declared or actual length exceeds ``limit`` bytes, `ClientDisconnected` if it is incomplete.
+    """
     for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and (len(value) > 19 or int(value) > most):
+        if name == b"content-length" and value.isdigit() and (len(value) > 19 or int(value) > limit):
             raise TooLarge
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
         body: bytes = message.get("body", b"")
-        if len(body) > most:
+        if len(body) > limit:
             raise TooLarge
         return body
     chunks: list[bytes] = []
@@ -154,19 +195,19 @@ async def read_body(scope: Scope, receive: Receive, most: int = MOST_BYTES) -> b
     while message["type"] == "http.request":
         chunk = message.get("body", b"")
         size += len(chunk)
-        if size > most:
+        if size > limit:
             raise TooLarge
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)
         message = await receive()
-    raise Gone
+    raise ClientDisconnected
 
 
-async def nothing_else(scope: Scope, receive: Receive, send: Send) -> None:
-    """Be the rest of the web role where there is none: 404 in words; no websockets; the lifespan is acknowledged."""
+async def no_other_routes(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer every path with 404, close websockets, and acknowledge lifespan events."""
     if scope["type"] == "http":
-        await nowhere(scope["path"]).send(send)
+        await not_found(scope["path"]).send(send)
     elif scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close", "code": 1000})
@@ -181,13 +222,16 @@ def _uncounted(system: str, result: str) -> None:
 
 
 def build_ingress(
-    readers: Readers,
+    directory: WebhookDirectory,
     publisher: Publisher,
     clock: Clock,
     *,
     count: Count = _uncounted,
-    others: ASGIApp = nothing_else,
-    within: float = WITHIN,
+    others: ASGIApp = no_other_routes,
+    within: float = TIMEOUT,
 ) -> ASGIApp:
-    """Put the ingress together; every answer, those of ``others`` too, carries its ``X-Request-ID``."""
-    return RequestIds(Ingress(readers, publisher, clock, count, others, within))
+    """Return the ingress in front of ``others``; every answer of both has an ``X-Request-ID``.
+
+    ``within`` is the timeout of a webhook in seconds.
+    """
+    return RequestIds(Ingress(directory, publisher, clock, count, others, within))

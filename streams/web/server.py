@@ -1,7 +1,8 @@
-"""Serves an ASGI app to the outside: uvicorn on uvloop, made patient for so long and no longer.
+"""Serve an ASGI app with uvicorn on uvloop, with limits on the time and the size of a request.
 
-uvicorn waits for ever for the rest of a request's head, and answers what is no HTTP in plain text. `Connection` bounds
-how long and how large a request may come in, and lets every answer be a problem with an ``X-Request-ID``.
+uvicorn waits without a timeout for the rest of a request head, and answers invalid HTTP in plain text. `Connection`
+limits how long a request may take to arrive and how large its head may be, and makes every error a problem document
+with an ``X-Request-ID``.
 """
 
 import asyncio
@@ -22,56 +23,60 @@ from streams.web.answers import Answer, problem, request_id
 
 log = logging.getLogger("streams.web.server")
 
-WHOLE_WITHIN: Final = 15.0
-"""Seconds from the first byte of a request to its last; the app's own limit on bodies is shorter."""
-MOST_HEAD_BYTES: Final = 64 * 1024
+REQUEST_TIMEOUT: Final = 15.0
+"""Seconds from the first byte of a request to its last; the ingress has a shorter timeout for bodies."""
+MAX_HEAD_BYTES: Final = 64 * 1024
 KEEP_ALIVE: Final = 75
-STOP_WITHIN: Final = 10
-"""Seconds that answers under way have when the process is to stop."""
+"""Seconds until an idle connection is closed."""
+SHUTDOWN_TIMEOUT: Final = 10
+"""Seconds that requests in progress have to finish when the process stops."""
 
 
 Started = Callable[[], Awaitable[None]]
-"""Is called once requests are answered."""
+"""Called when the server accepts requests."""
 
 
 class WebError(RuntimeError):
-    """The app cannot be served; the sentence says why and what to do."""
+    """The app cannot be served; the message is one sentence with the cause and what to do."""
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. A timer runs only while a request is under way, so the usual request costs none."""
+    """One connection; closes it if a request does not arrive in time.
 
-    within = WHOLE_WITHIN
+    The timer starts only if a request does not arrive in one piece, so that most requests need none.
+    """
+
+    timeout = REQUEST_TIMEOUT
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._timer: TimerHandle | None = None
-        self._begun = False
+        self._in_request = False
         self._in_head = False
-        self._head = 0
+        self._head_bytes = 0
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._timer = self.loop.call_later(self.within, self._too_slow)
+        self._timer = self.loop.call_later(self.timeout, self._timed_out)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
+        self._cancel_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if not self._begun:
-            self._disarm()
+        if not self._in_request:
+            self._cancel_timer()
             return
         if self._timer is None:
-            self._timer = self.loop.call_later(self.within, self._too_slow)
+            self._timer = self.loop.call_later(self.timeout, self._timed_out)
         if self._in_head:
-            self._head += len(data)
-            if self._head > MOST_HEAD_BYTES:
-                self._refuse(problem(431, f"The head of a request has at most {MOST_HEAD_BYTES // 1024} KiB."))
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._reject(problem(431, f"The head of a request must not exceed {MAX_HEAD_BYTES // 1024} KiB."))
 
     def on_message_begin(self) -> None:
-        self._begun, self._in_head, self._head = True, True, 0
+        self._in_request, self._in_head, self._head_bytes = True, True, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -79,28 +84,29 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._begun = False
+        self._in_request = False
         super().on_message_complete()
 
-    def _disarm(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _too_slow(self) -> None:
+    def _timed_out(self) -> None:
         self._timer = None
-        under_way = bool(self.cycle) and not self.cycle.response_complete
-        if self._in_head and not under_way:
-            self._refuse(problem(408, f"The request did not arrive within {self.within:g} s."))
+        responding = bool(self.cycle) and not self.cycle.response_complete
+        if self._in_head and not responding:
+            self._reject(problem(408, f"The request did not arrive within {self.timeout:g} s."))
         elif not self.transport.is_closing():
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP."""
+        """Answer invalid HTTP with a problem document."""
         del msg
-        self._refuse(problem(400, "This is no HTTP request."))
+        self._reject(problem(400, "This is not a valid HTTP request."))
 
-    def _refuse(self, answer: Answer) -> None:
+    def _reject(self, answer: Answer) -> None:
+        """Send an answer that does not come from the app, and close the connection."""
         if self.transport.is_closing():
             return
         headers = [
@@ -109,14 +115,14 @@ class Connection(HttpToolsProtocol):
             (b"connection", b"close"),
             (b"x-request-id", request_id(())),
         ]
-        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-        reason = b"HTTP/1.1 %d \r\n" % answer.status
-        self.transport.write(reason + lines + b"\r\n" + answer.body)
+        status_line = b"HTTP/1.1 %d \r\n" % answer.status
+        header_lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        self.transport.write(status_line + header_lines + b"\r\n" + answer.body)
         self.transport.close()
 
 
 class Server(uvicorn.Server):
-    """Leaves the signals to `serve`: uvicorn would raise them again before the parts are closed."""
+    """A uvicorn server without signal handlers: uvicorn would raise the signal again before resources are closed."""
 
     def __init__(self, config: uvicorn.Config, on_started: Started | None) -> None:
         super().__init__(config)
@@ -133,7 +139,7 @@ class Server(uvicorn.Server):
 
 
 def config(app: ASGIApp, connection: type[Connection] = Connection) -> uvicorn.Config:
-    """Give the settings with which every app is served here (the benchmark's reference too)."""
+    """Return the uvicorn configuration of every server (also of the reference in the benchmark)."""
     return uvicorn.Config(
         app,
         http=connection,
@@ -146,12 +152,12 @@ def config(app: ASGIApp, connection: type[Connection] = Connection) -> uvicorn.C
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=STOP_WITHIN,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
     )
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take an address at once, so that a taken one is known before anything else starts. Raises `WebError`."""
+    """Bind and listen, so that an address in use is detected before anything else starts. Raise `WebError` if it is."""
     bare = host.removeprefix("[").removesuffix("]")
     family = socket.AF_INET6 if ":" in bare else socket.AF_INET
     # asyncio sets TCP_NODELAY only where the protocol is named; without it an answer in two writes takes 40 ms.
@@ -162,49 +168,48 @@ def listen(host: str, port: int) -> socket.socket:
         sock.listen(2048)
     except (OSError, OverflowError) as error:
         sock.close()
-        why = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
         raise WebError(
-            f"the web role cannot listen on {host}:{port}: {why}; "
-            "give RENTSTREAM_HTTP an address that is free, host:port"
+            f"the web role cannot listen on {host}:{port}: {reason}; set RENTSTREAM_HTTP to a free address, host:port"
         ) from None
     return sock
 
 
 async def serve(app: ASGIApp, sock: socket.socket, started: Started | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then let the answers under way go out."""
+    """Serve until SIGTERM or SIGINT, then finish the requests in progress."""
     server = Server(config(app), started)
     loop = asyncio.get_running_loop()
-    heard = [signal.SIGTERM, signal.SIGINT]
-    for number in heard:
+    signals = [signal.SIGTERM, signal.SIGINT]
+    for number in signals:
         loop.add_signal_handler(number, _stop, server)
     try:
         await server.serve(sockets=[sock])
     finally:
-        for number in heard:
+        for number in signals:
             loop.remove_signal_handler(number)
 
 
 def _stop(server: uvicorn.Server) -> None:
-    """The first signal asks, the second insists."""
+    """Stop gracefully at the first signal, at once at the second."""
     server.force_exit = server.should_exit
     server.should_exit = True
 
 
 def run_http(
-    parts: Callable[[], AbstractAsyncContextManager[ASGIApp]],
+    open_app: Callable[[], AbstractAsyncContextManager[ASGIApp]],
     host: str,
     port: int,
     started: Started | None = None,
 ) -> None:
-    """Run the web role until it is told to stop.
+    """Run an app until SIGTERM or SIGINT.
 
-    ``parts`` opens what the app needs on the loop and gives the app; it is left after the last answer went out. Raises
-    `WebError`.
+    ``open_app`` is an async context manager that opens the resources of the app and returns the app; it exits after
+    the last response was sent. Raise `WebError` if the address cannot be used.
     """
     sock = listen(host, port)
 
     async def run() -> None:
-        async with parts() as app:
+        async with open_app() as app:
             await serve(app, sock, started)
 
     try:

@@ -20,7 +20,7 @@ from streams.web.api.models import (
 from streams.web.api.openapi import headers, problems
 from streams.web.api.problems import parse
 from streams.web.api.service import IntegrationService
-from streams.web.ingress import Gone, TooLarge, read_body
+from streams.web.ingress import ClientDisconnected, TooLarge, read_body
 
 MAX_BYTES: Final = 64 * 1024
 
@@ -38,7 +38,7 @@ class JsonRequest(Request):
                 self._body = await read_body(self.scope, self.receive, MAX_BYTES)
             except TooLarge:
                 raise HTTPException(413, f"A body has at most {MAX_BYTES // 1024} KiB.") from None
-            except Gone:
+            except ClientDisconnected:
                 raise HTTPException(400, "The body did not arrive.") from None
         return self._body
 

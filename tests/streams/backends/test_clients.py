@@ -12,7 +12,7 @@ from connectors.settings import SettingsError
 from streams.backends.clients import client_options
 from streams.settings import KafkaSettings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SASL = {"KAFKA_SASL_MECHANISM": "SCRAM-SHA-512", "KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD": "hunter2"}
 
 
@@ -74,14 +74,14 @@ def test_an_authority_that_cannot_be_used_is_named(tmp_path: Path, name: str, wo
     + [("topics", b"KAFKA_SASL_PASSWORD=canary-\xe9\n", ".env is not UTF-8 text")],
 )
 def test_a_role_that_cannot_use_its_settings_ends_with_2(tmp_path: Path, role: str, dot_env: bytes, words: str) -> None:
-    from streams.local.demo import stage_env
+    from streams.local.demo import demo_env
 
     (tmp_path / ".env").write_bytes(dot_env)
     env = {
         "PATH": os.defpath,
         "PYTHONPATH": str(ROOT),
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
-        **stage_env("http://127.0.0.1:9", "http://127.0.0.1:9"),
+        **demo_env("http://127.0.0.1:9", "http://127.0.0.1:9"),
     }
     ended = subprocess.run(
         [sys.executable, "-m", "streams.cli", role], cwd=tmp_path, env=env, capture_output=True, text=True, check=False

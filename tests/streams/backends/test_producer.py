@@ -11,14 +11,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from connectors.clock import SystemClock
-from connectors.ports import WebhookReader
 from schemas.codec import decode_as
 from schemas.pms import FetchRequest
 from streams.backends.producer import Producer, WebhookPublisher
 from streams.local.embedded_kafka import EmbeddedKafka
 from streams.web.ingress import build_ingress
 from streams.web.publisher import NotDurable
-from tests.streams.web.parts import Kept, Reader, Reply, Site, post, served
+from tests.streams.web.parts import Kept, Reader, Readers, Reply, Site, post, served
 
 PARTITIONS = 3
 
@@ -63,9 +62,7 @@ async def producing(kafka: str, prefix: str = "", patience: float = 7.0) -> Asyn
 @asynccontextmanager
 async def ingress(kafka: str, prefix: str = "") -> AsyncIterator[Site]:
     async with producing(kafka, prefix) as producer:
-        readers: dict[tuple[str, str | None], WebhookReader] = {
-            ("buildium", f"c{number}"): Reader(org=f"org-{number}") for number in range(6)
-        }
+        readers = Readers({f"c{number}": (Reader(org=f"org-{number}"),) for number in range(6)})
         app = build_ingress(readers, WebhookPublisher(producer), SystemClock())
         async with served(app) as port:
             yield Site(port, Kept(), [])

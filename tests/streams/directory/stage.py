@@ -14,11 +14,12 @@ from schemas.integrations import IntegrationMode
 from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock, settle
 from streams.directory.clients import Clients
 from streams.directory.directory import TOPICS, Directory
-from streams.directory.keyring import EncryptionKey, KeyRing
+from streams.directory.keyring import KeyRing
 from streams.directory.model import PutIntegration
 from streams.directory.service import Integrations
 from streams.directory.writer import LogWriter
 from streams.runners.global_ import Follow
+from streams.settings import EncryptionKey
 from tests.streams.directory.systems import FakePms, FakePortal
 
 PARTITIONS = 4

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import SecretBytes, SecretStr
 
 from schemas.integrations import StoredSecret
-from streams.directory.keyring import EncryptionKey, KeyRing, Undecryptable, UnknownKey
+from streams.directory.keyring import KeyRing, Undecryptable, UnknownKey
+from streams.settings import EncryptionKey
 from tests.streams.directory.stage import ring
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)

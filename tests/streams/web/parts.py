@@ -1,8 +1,8 @@
-"""What the tests of the ingress share: a clock that stands, a reader, a publisher, and a client of raw bytes."""
+"""Fakes and a raw HTTP client for the tests of the ingress."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from connectors.ports import Refused
+from connectors.ports import Refused, WebhookReader
 from schemas.base import EntityKind
 from schemas.pms import FetchOrigin, FetchRequest
 from streams.web.ingress import build_ingress
@@ -21,7 +21,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class StandingClock:
-    """It is noon."""
+    """A clock that always shows noon."""
 
     def now(self) -> datetime:
         return NOON
@@ -35,7 +35,7 @@ class StandingClock:
 
 @dataclass
 class Reader:
-    """Takes what is signed with `yes`."""
+    """A webhook reader that accepts the signature `yes`."""
 
     org: str = "default"
     ignored: str | None = None
@@ -63,8 +63,21 @@ class Reader:
 
 
 @dataclass
+class Readers:
+    """A directory of webhook readers by the last part of the path, all of the system ``buildium``."""
+
+    by_token: Mapping[str | None, Sequence[WebhookReader]] = field(default_factory=lambda: {None: (Reader(),)})
+    caught_up: bool = True
+    webhook_systems: frozenset[str] = frozenset({"buildium"})
+
+    def readers(self, system: str, token: str | None, body: bytes) -> Sequence[WebhookReader]:
+        del body
+        return self.by_token.get(token, ()) if system in self.webhook_systems else ()
+
+
+@dataclass
 class Kept:
-    """A publisher in memory; `hold` keeps confirmations back, `away` refuses."""
+    """A publisher in memory; `hold` delays its confirmations, `away` makes it raise `NotDurable`."""
 
     notices: list[FetchRequest] = field(default_factory=list)
     away: bool = False
@@ -72,7 +85,7 @@ class Kept:
 
     async def publish(self, notice: FetchRequest) -> None:
         if self.away:
-            raise NotDurable("away")
+            raise NotDurable("Kafka is unreachable")
         if self.hold is not None:
             await self.hold.wait()
         self.notices.append(notice)
@@ -80,13 +93,14 @@ class Kept:
 
 @dataclass
 class Site:
-    """A running ingress."""
+    """A running ingress, its publisher, and the results that it counted."""
 
     port: int
     publisher: Kept
     counts: list[tuple[str, str]]
 
     async def ask(self, request: bytes, patience: float = 5.0) -> "Reply":
+        """Send a raw request on a new connection and return the reply."""
         async with connected(self.port) as (reader, writer):
             writer.write(request)
             return await read_reply(reader, patience)
@@ -94,6 +108,8 @@ class Site:
 
 @dataclass
 class Reply:
+    """A parsed HTTP response."""
+
     status: int
     headers: dict[str, str]
     body: bytes
@@ -103,14 +119,14 @@ class Reply:
         return json.loads(self.body)
 
     def is_problem(self, status: int) -> bool:
-        """A whole problem: its media type, its members, its request's id."""
-        said = self.json
+        """Whether this is a complete problem document with this status and a request id."""
+        problem = self.json
         return (
-            self.status == status == said["status"]
+            self.status == status == problem["status"]
             and self.headers["content-type"] == "application/problem+json"
-            and said["type"] == "about:blank"
-            and bool(said["title"])
-            and bool(said["detail"])
+            and problem["type"] == "about:blank"
+            and bool(problem["title"])
+            and bool(problem["detail"])
             and bool(self.headers["x-request-id"])
         )
 
@@ -141,7 +157,7 @@ def post(path: str = "/api/webhooks/buildium", body: bytes = b'{"EventName":"Ren
 
 @asynccontextmanager
 async def served(app: ASGIApp, connection: type[Connection] = Connection) -> AsyncIterator[int]:
-    """Serve an app as the web role does, and give its port."""
+    """Serve an app as the web role does; yield its port."""
     sock = listen("127.0.0.1", 0)
     started = asyncio.Event()
 
@@ -160,13 +176,11 @@ async def served(app: ASGIApp, connection: type[Connection] = Connection) -> Asy
 
 
 @asynccontextmanager
-async def site(within: float = 8.0, **more: Any) -> AsyncIterator[Site]:
+async def site(
+    within: float = 8.0, tokens: Mapping[str | None, Sequence[WebhookReader]] | None = None, **more: Any
+) -> AsyncIterator[Site]:
     publisher, counts = Kept(), []
-    readers = {
-        ("buildium", None): Reader(),
-        ("buildium", "main"): Reader(),
-        ("buildium", "off"): Reader(ignored="disabled"),
-    }
+    readers = Readers({None: (Reader(),), "main": (Reader(),), "off": (Reader(ignored="disabled"),), **(tokens or {})})
 
     def count(system: str, result: str) -> None:
         counts.append((system, result))

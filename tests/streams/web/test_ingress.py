@@ -1,55 +1,71 @@
-"""The ingress over a real server: what is answered, and when."""
+"""The ingress behind a real HTTP server: its answers and their order relative to durability."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from streams.web.ingress import MOST_BYTES
-from tests.streams.web.parts import NOON, connected, post, read_reply, site
+from connectors.ports import Refused
+from schemas.pms import FetchRequest
+from streams.web.ingress import MAX_BODY_BYTES, build_ingress
+from tests.streams.web.parts import (
+    NOON,
+    Kept,
+    Reader,
+    Readers,
+    StandingClock,
+    connected,
+    post,
+    read_reply,
+    served,
+    site,
+)
 
 EVENT = b'{"EventName":"Rental.Updated"}'
 
 
-async def test_a_webhook_is_answered_once_it_is_durable() -> None:
-    """No 202 leaves before the publisher has confirmed."""
+async def test_a_webhook_is_answered_after_it_is_durable() -> None:
+    """No 202 is sent before the publisher has confirmed."""
     async with site() as here:
         here.publisher.hold = asyncio.Event()
-        asking = asyncio.create_task(here.ask(post()))
+        request = asyncio.create_task(here.ask(post()))
         await asyncio.sleep(0.1)
-        early = asking.done()
+        answered_early = request.done()
         here.publisher.hold.set()
-        reply = await asking
+        reply = await request
 
-    assert not early
+    assert not answered_early
     assert reply.status == 202
     assert reply.json == {"received": True, "event": "Rental.Updated"}
     assert reply.headers["content-type"] == "application/json"
-    assert [(one.body, one.received_at) for one in here.publisher.notices] == [(EVENT, NOON)]
+    assert [(webhook.body, webhook.received_at) for webhook in here.publisher.notices] == [(EVENT, NOON)]
     assert here.counts == [("buildium", "accepted")]
 
 
-async def test_a_duplicate_is_answered_like_the_first() -> None:
-    """The same bytes twice are the same answer twice."""
+async def test_a_duplicate_is_answered_like_the_original() -> None:
+    """The same bytes get the same answer."""
     async with site() as here:
-        first, again = await here.ask(post()), await here.ask(post())
+        first, second = await here.ask(post()), await here.ask(post())
 
-    assert (first.status, first.body) == (again.status, again.body)
+    assert (first.status, first.body) == (second.status, second.body)
 
 
 @pytest.mark.parametrize("path", ["/api/webhooks/buildium/main", "/api/webhooks/buildium/", "/api/webhooks/%62uildium"])
-async def test_a_connection_has_a_route_of_its_own(path: str) -> None:
-    """The system alone stands for its first connection; a blank end of the path changes nothing."""
+async def test_a_connection_has_its_own_route(path: str) -> None:
+    """A trailing slash and percent-encoding make no difference."""
     async with site() as here:
         reply = await here.ask(post(path))
 
     assert reply.status == 202
 
 
-async def test_a_disabled_connection_is_answered_too() -> None:
-    """It is written down and counted as ignored."""
+async def test_a_webhook_of_a_disabled_connection_is_accepted_and_ignored() -> None:
+    """It is published as ignored, and counted as ignored."""
     async with site() as here:
         reply = await here.ask(post("/api/webhooks/buildium/off"))
 
@@ -62,42 +78,42 @@ REFUSALS = [
     (post().replace(b"signature: yes", b"signature: no"), 401, "unsigned", "not signed"),
     (post(body=b"not json"), 400, "malformed", "not an event"),
     (post(body=b""), 400, "malformed", "not an event"),
-    (post(body=b"bug"), 500, "error", "mistake of ours"),
-    (post("/api/webhooks/yardi"), 404, "unknown", "No system is called 'yardi'; webhooks are taken from: buildium."),
-    (post("/api/webhooks/buildium/other"), 404, "unknown", "buildium has no connection that is called 'other'"),
-    (post("/api/webhooks/buildium/a/b"), 404, "unknown", "nothing at"),
-    (post("/api/webhooks/"), 404, "unknown", "nothing at"),
+    (post(body=b"bug"), 500, "error", "Internal error"),
+    (post("/api/webhooks/yardi"), 404, "unknown", "Unknown system 'yardi'; webhooks are accepted from: buildium."),
+    (post("/api/webhooks/buildium/other"), 404, "unknown", "buildium has no integration at this address"),
+    (post("/api/webhooks/buildium/a/b"), 404, "unknown", "does not exist"),
+    (post("/api/webhooks/"), 404, "unknown", "does not exist"),
     (post().replace(b"POST", b"PUT"), 405, "refused", "POST"),
     (post().replace(b"POST", b"GET"), 405, "refused", "POST"),
     (post().replace(b"POST", b"DELETE"), 405, "refused", "POST"),
-    (post(body=b"x" * (MOST_BYTES + 1)), 413, "too_large", "256 KiB"),
+    (post(body=b"x" * (MAX_BODY_BYTES + 1)), 413, "too_large", "256 KiB"),
 ]
 
 
-@pytest.mark.parametrize(("request_bytes", "status", "result", "words"), REFUSALS)
-async def test_a_refusal_says_why(request_bytes: bytes, status: int, result: str, words: str) -> None:
-    """What is not taken is a problem in words, counted, and never written down."""
+@pytest.mark.parametrize(("request_bytes", "status", "result", "detail"), REFUSALS)
+async def test_a_refused_request_gets_a_reason(request_bytes: bytes, status: int, result: str, detail: str) -> None:
+    """It is a problem document, is counted, and is not published."""
     async with site() as here:
         reply = await here.ask(request_bytes)
 
     assert reply.is_problem(status)
-    assert words in reply.json["detail"]
+    assert detail in reply.json["detail"]
     assert here.counts[0][1] == result
     assert here.publisher.notices == []
     if status == 405:
         assert reply.headers["allow"] == "POST"
 
 
-async def test_an_unknown_system_is_no_label() -> None:
-    """A made-up system is counted as other."""
+async def test_an_unknown_system_is_counted_as_other() -> None:
+    """The name of an unknown system never becomes a label."""
     async with site() as here:
         await here.ask(post("/api/webhooks/made-up"))
 
     assert here.counts == [("other", "unknown")]
 
 
-async def test_other_paths_are_not_found_in_words() -> None:
-    """There is nothing else here, whatever is in its name."""
+async def test_other_paths_are_not_found() -> None:
+    """Unknown and malformed paths get a problem document and are not counted."""
     async with site() as here:
         replies = [await here.ask(post(path)) for path in ("/", "/api/webhooks", "/api/%0d%0ax", "/%ff")]
 
@@ -105,21 +121,21 @@ async def test_other_paths_are_not_found_in_words() -> None:
     assert here.counts == []
 
 
-async def test_exactly_the_limit_is_taken() -> None:
-    """256 KiB are not too much, whether their length is announced or not."""
-    body = b'{"EventName":"x","more":"' + b"." * (MOST_BYTES - 27) + b'"}'
-    assert len(body) == MOST_BYTES
+async def test_a_body_of_exactly_the_limit_is_accepted() -> None:
+    """256 KiB are accepted with a Content-Length and chunked."""
+    body = b'{"EventName":"x","more":"' + b"." * (MAX_BODY_BYTES - 27) + b'"}'
+    assert len(body) == MAX_BODY_BYTES
     chunked = post(body=b"").replace(b"content-length: 0", b"transfer-encoding: chunked")
     async with site() as here:
         plain = await here.ask(post(body=body))
         in_chunks = await here.ask(chunked + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
 
     assert (plain.status, in_chunks.status) == (202, 202)
-    assert [one.body for one in here.publisher.notices] == [body, body]
+    assert [webhook.body for webhook in here.publisher.notices] == [body, body]
 
 
-async def test_a_body_without_a_length_is_limited_as_well() -> None:
-    """Chunks are counted as they come: the answer does not wait for their end."""
+async def test_a_chunked_body_is_limited() -> None:
+    """Chunks are counted as they arrive; the answer does not wait for the last one."""
     head = post(body=b"").replace(b"content-length: 0", b"transfer-encoding: chunked")
     chunk = b"1000\r\n" + b"x" * 4096 + b"\r\n"
     async with site() as here, connected(here.port) as (reader, writer):
@@ -130,8 +146,8 @@ async def test_a_body_without_a_length_is_limited_as_well() -> None:
     assert here.counts == [("buildium", "too_large")]
 
 
-async def test_an_announced_length_is_refused_before_the_body_comes() -> None:
-    """Who announces too much need not send it."""
+async def test_a_declared_length_over_the_limit_is_refused_before_the_body_arrives() -> None:
+    """The answer does not wait for the body."""
     head = post(body=b"").replace(b"content-length: 0", b"content-length: 99999999999")
     async with site() as here:
         reply = await here.ask(head)
@@ -139,12 +155,12 @@ async def test_an_announced_length_is_refused_before_the_body_comes() -> None:
     assert reply.is_problem(413)
 
 
-async def test_a_body_in_many_pieces_is_put_together() -> None:
-    """However slowly a body comes, if in time, its bytes stay what they are."""
+async def test_a_fragmented_body_is_reassembled() -> None:
+    """A body that arrives in small pieces is published unchanged."""
     request = post()
     async with site() as here, connected(here.port) as (reader, writer):
-        for at in range(0, len(request), 7):
-            writer.write(request[at : at + 7])
+        for start in range(0, len(request), 7):
+            writer.write(request[start : start + 7])
             await asyncio.sleep(0.001)
         reply = await read_reply(reader)
 
@@ -152,8 +168,8 @@ async def test_a_body_in_many_pieces_is_put_together() -> None:
     assert here.publisher.notices[0].body == EVENT
 
 
-async def test_a_body_that_does_not_arrive_is_not_waited_for() -> None:
-    """A drip-fed body ends with 408 and a closed connection."""
+async def test_an_incomplete_body_times_out() -> None:
+    """It gets a 408, and the connection is closed."""
     async with site(within=0.2) as here, connected(here.port) as (reader, writer):
         writer.write(post()[:-5])
         reply = await read_reply(reader)
@@ -164,8 +180,8 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for() -> None:
     assert here.counts == [("buildium", "too_slow")]
 
 
-async def test_who_goes_away_is_not_answered() -> None:
-    """A client that breaks off leaves nothing behind."""
+async def test_a_client_that_disconnects_publishes_nothing() -> None:
+    """An incomplete request is counted and dropped."""
     async with site() as here:
         async with connected(here.port) as (_, writer):
             writer.write(post()[:-5])
@@ -177,23 +193,23 @@ async def test_who_goes_away_is_not_answered() -> None:
         assert here.publisher.notices == []
 
 
-async def test_not_durable_is_unavailable() -> None:
-    """While the log does not confirm, the sender is told to come again; then all is well."""
+async def test_a_webhook_that_is_not_durable_gets_503() -> None:
+    """While Kafka is unreachable the sender must retry, and a retry succeeds afterwards."""
     async with site() as here:
         here.publisher.away = True
         refused = await here.ask(post())
         here.publisher.away = False
-        taken = await here.ask(post())
+        accepted = await here.ask(post())
 
     assert refused.is_problem(503)
     assert int(refused.headers["retry-after"]) > 0
     assert "send it again" in refused.json["detail"]
-    assert taken.status == 202
+    assert accepted.status == 202
     assert here.counts == [("buildium", "not_durable"), ("buildium", "accepted")]
 
 
-async def test_a_silent_log_is_unavailable_in_time() -> None:
-    """A confirmation that does not come is not waited for longer than the sender waits."""
+async def test_a_missing_confirmation_times_out_with_503() -> None:
+    """The ingress answers before the sender gives up."""
     async with site(within=0.2) as here:
         here.publisher.hold = asyncio.Event()
         reply = await here.ask(post())
@@ -202,11 +218,13 @@ async def test_a_silent_log_is_unavailable_in_time() -> None:
     assert "retry-after" in reply.headers
 
 
-async def test_many_at_once_are_all_answered() -> None:
-    """Two hundred connections, each with its own id back."""
+async def test_concurrent_requests_are_all_answered() -> None:
+    """Two hundred connections each get their own request id back."""
     async with site() as here:
-        asked = (here.ask(post("/api/webhooks/buildium", EVENT, f"x-request-id: r{number}")) for number in range(200))
-        replies = await asyncio.gather(*asked)
+        requests = (
+            here.ask(post("/api/webhooks/buildium", EVENT, f"x-request-id: r{number}")) for number in range(200)
+        )
+        replies = await asyncio.gather(*requests)
 
     assert {reply.status for reply in replies} == {202}
     assert [reply.headers["x-request-id"] for reply in replies] == [f"r{number}" for number in range(200)]
@@ -214,8 +232,8 @@ async def test_many_at_once_are_all_answered() -> None:
 
 
 @pytest.mark.parametrize("given", ["", "two words", "x" * 200, "<script>", "-dash", "\t"])
-async def test_an_unfit_request_id_is_replaced(given: str) -> None:
-    """Only what is fit to be logged is taken over; every request gets an id of its own."""
+async def test_an_unsafe_request_id_is_replaced(given: str) -> None:
+    """An id that is not safe to log is replaced by a unique one."""
     async with site() as here:
         ids = [
             (await here.ask(post("/api/webhooks/buildium", EVENT, f"x-request-id: {given}"))).headers["x-request-id"]
@@ -227,8 +245,8 @@ async def test_an_unfit_request_id_is_replaced(given: str) -> None:
     assert all(len(one) == 32 for one in ids)
 
 
-async def test_requests_of_one_connection_follow_each_other() -> None:
-    """A refusal leaves the connection usable, pipelined requests are answered in order."""
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    """A refused request leaves the connection usable."""
     async with site() as here, connected(here.port) as (reader, writer):
         writer.write(post(body=b"no") + post() + post("/api/webhooks/yardi") + post())
         statuses = [(await read_reply(reader)).status for _ in range(4)]
@@ -236,20 +254,89 @@ async def test_requests_of_one_connection_follow_each_other() -> None:
     assert statuses == [400, 202, 404, 202]
 
 
-async def test_after_a_body_that_was_too_large_the_connection_goes_on() -> None:
-    """The rest of the body is read and dropped, so that its sender can read the answer."""
+async def test_a_connection_survives_a_body_that_is_too_large() -> None:
+    """The rest of the body is read and discarded, so that the sender can read the answer."""
     async with site() as here, connected(here.port) as (reader, writer):
-        writer.write(post(body=b"x" * (MOST_BYTES * 3)) + post())
+        writer.write(post(body=b"x" * (MAX_BODY_BYTES * 3)) + post())
         statuses = [(await read_reply(reader)).status for _ in range(2)]
 
     assert statuses == [413, 202]
 
 
-# ------------------------------------------------------------------------------------------------------------- the rest
+# ------------------------------------------------------------------------------------------- several integrations
 
 
-async def test_the_rest_of_the_web_role_is_reached() -> None:
-    """What the ingress does not know goes to the other parts, with an id as well."""
+@dataclass(frozen=True)
+class Answering:
+    """A reader that answers every webhook alike."""
+
+    answer: Refused
+
+    def read(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, now: datetime) -> FetchRequest | Refused:
+        del headers, body, now
+        return self.answer
+
+
+NOT_SIGNED, HELD, MALFORMED = Refused(401, "not signed"), Refused(503, "held"), Refused(400, "not an event")
+
+
+async def test_the_shared_path_is_of_the_first_integration_whose_secret_verifies() -> None:
+    """The others refuse the signature."""
+    candidates = (Answering(NOT_SIGNED), Reader(org="second"), Reader(org="third"))
+    async with site(tokens={None: candidates}) as here:
+        reply = await here.ask(post())
+
+    assert reply.status == 202
+    assert [one.org for one in here.publisher.notices] == ["second"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "status", "result"),
+    [
+        ((NOT_SIGNED, NOT_SIGNED), 401, "unsigned"),
+        ((NOT_SIGNED, HELD), 503, "held"),
+        ((NOT_SIGNED, MALFORMED, NOT_SIGNED), 400, "malformed"),
+        ((HELD, MALFORMED), 400, "malformed"),
+    ],
+)
+async def test_a_webhook_that_no_integration_takes_is_refused_with_the_best_reason(
+    answers: Sequence[Refused], status: int, result: str
+) -> None:
+    """One whose secrets cannot be read at the moment is answered with 503, so that it is sent again."""
+    async with site(tokens={None: [Answering(one) for one in answers]}) as here:
+        reply = await here.ask(post())
+
+    assert reply.is_problem(status)
+    assert ("retry-after" in reply.headers) is (status == 503)
+    assert here.counts == [("buildium", result)]
+
+
+async def test_without_any_integration_the_shared_path_is_not_found() -> None:
+    async with site(tokens={None: ()}) as here:
+        reply = await here.ask(post())
+
+    assert reply.is_problem(404)
+    assert here.counts == [("buildium", "unknown")]
+
+
+async def test_before_all_integrations_are_read_every_webhook_is_to_be_sent_again() -> None:
+    """A stored integration may replace the one that is known already."""
+    publisher = Kept()
+    app = build_ingress(Readers(caught_up=False), publisher, StandingClock())
+    async with served(app) as port, connected(port) as (reader, writer):
+        writer.write(post())
+        reply = await read_reply(reader)
+
+    assert reply.is_problem(503)
+    assert reply.headers["retry-after"] == "5"
+    assert publisher.notices == []
+
+
+# ---------------------------------------------------------------------------------------------------------- other routes
+
+
+async def test_other_paths_reach_the_rest_of_the_web_role() -> None:
+    """Their responses have a request id too."""
     console = Starlette(routes=[Route("/units", lambda _: PlainTextResponse("page"))])
     async with site(others=console) as here:
         page = await here.ask(b"GET /units HTTP/1.1\r\nhost: x\r\nx-request-id: mine\r\n\r\n")

@@ -1,4 +1,4 @@
-"""The server under the ingress: patient for so long, and it ends as it should."""
+"""The HTTP server of the ingress: its limits and its shutdown."""
 
 import asyncio
 import os
@@ -12,23 +12,23 @@ import pytest
 from starlette.types import ASGIApp
 
 from streams.web.ingress import build_ingress
-from streams.web.server import MOST_HEAD_BYTES, Connection, WebError, listen
-from tests.streams.web.parts import Kept, Reader, StandingClock, connected, post, read_reply, served
+from streams.web.server import MAX_HEAD_BYTES, Connection, WebError, listen
+from tests.streams.web.parts import Kept, Readers, StandingClock, connected, post, read_reply, served
 
 
-class Hasty(Connection):
-    """Waits a fifth of a second for a request."""
+class ImpatientConnection(Connection):
+    """A connection with a short request timeout."""
 
-    within = 0.2
+    timeout = 0.2
 
 
 def app() -> ASGIApp:
-    return build_ingress({("buildium", None): Reader()}, Kept(), StandingClock())
+    return build_ingress(Readers(), Kept(), StandingClock())
 
 
-async def test_a_head_that_does_not_arrive_is_not_waited_for() -> None:
-    """A drip-fed head ends with 408; a connection that says nothing just ends."""
-    async with served(app(), Hasty) as port:
+async def test_an_incomplete_head_times_out() -> None:
+    """It gets a 408; a connection without any bytes is closed."""
+    async with served(app(), ImpatientConnection) as port:
         async with connected(port) as (reader, writer):
             writer.write(post()[:30])
             reply = await read_reply(reader)
@@ -40,9 +40,9 @@ async def test_a_head_that_does_not_arrive_is_not_waited_for() -> None:
     assert rest == silent == b""
 
 
-async def test_a_second_request_is_not_waited_for_either() -> None:
-    """The limit holds for every request of a connection, and pauses between them are none."""
-    async with served(app(), Hasty) as port, connected(port) as (reader, writer):
+async def test_the_timeout_applies_to_every_request_of_a_connection() -> None:
+    """The pause between two requests does not count."""
+    async with served(app(), ImpatientConnection) as port, connected(port) as (reader, writer):
         writer.write(post())
         first = await read_reply(reader)
         await asyncio.sleep(0.4)
@@ -55,36 +55,36 @@ async def test_a_second_request_is_not_waited_for_either() -> None:
     assert third.is_problem(408)
 
 
-async def test_a_body_drip_fed_after_its_refusal_ends() -> None:
-    """Who was refused cannot hold the connection with a body without end."""
+async def test_an_endless_body_after_a_refusal_is_cut_off() -> None:
+    """A refused client cannot keep the connection open by sending more bytes."""
     head = post(body=b"").replace(b"content-length: 0", b"content-length: 99999999")
-    async with served(app(), Hasty) as port, connected(port) as (reader, writer):
+    async with served(app(), ImpatientConnection) as port, connected(port) as (reader, writer):
         writer.write(head)
         reply = await read_reply(reader)
-        began = time.monotonic()
-        while time.monotonic() - began < 3 and not reader.at_eof():
+        started = time.monotonic()
+        while time.monotonic() - started < 3 and not reader.at_eof():
             writer.write(b"x")
             await asyncio.sleep(0.05)
             if reader.at_eof() or writer.transport.is_closing():
                 break
-        took = time.monotonic() - began
+        elapsed = time.monotonic() - started
 
     assert reply.is_problem(413)
-    assert took < 1.5
+    assert elapsed < 1.5
 
 
-async def test_a_head_without_end_is_refused() -> None:
-    """Headers are limited."""
+async def test_a_head_over_the_limit_is_refused() -> None:
+    """It gets a 431."""
     async with served(app()) as port, connected(port) as (reader, writer):
-        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nx-long: " + b"x" * (MOST_HEAD_BYTES + 10))
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nx-long: " + b"x" * (MAX_HEAD_BYTES + 10))
         reply = await read_reply(reader)
 
     assert reply.is_problem(431)
 
 
 @pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\x01\x00", b"hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"])
-async def test_what_is_no_http_is_a_problem(garbage: bytes) -> None:
-    """Even garbage is answered in the form of all errors."""
+async def test_invalid_http_gets_a_problem_document(garbage: bytes) -> None:
+    """It gets a 400 in the form of all errors."""
     async with served(app()) as port, connected(port) as (reader, writer):
         writer.write(garbage)
         reply = await read_reply(reader)
@@ -92,8 +92,8 @@ async def test_what_is_no_http_is_a_problem(garbage: bytes) -> None:
     assert reply.is_problem(400)
 
 
-def test_a_taken_port_is_one_clear_sentence() -> None:
-    """Whoever starts a second web role learns what to set."""
+def test_a_port_in_use_is_one_sentence() -> None:
+    """The error names the setting to change."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -113,20 +113,20 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": b"ok"})
 
 @asynccontextmanager
-async def parts():
+async def open_app():
     yield app
     print("closed", flush=True)
 
 async def started():
     print("started", flush=True)
 
-run_http(parts, "127.0.0.1", int(sys.argv[1]), started)
+run_http(open_app, "127.0.0.1", int(sys.argv[1]), started)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_lets_answers_out_and_closes_the_parts(number: signal.Signals) -> None:
-    """A request under way when the signal comes is answered; then the parts are closed, and the exit is clean."""
+def test_a_signal_stops_the_server_gracefully(number: signal.Signals) -> None:
+    """A request in progress is answered, then the resources are closed, and the exit code is 0."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -140,9 +140,9 @@ def test_a_stop_lets_answers_out_and_closes_the_parts(number: signal.Signals) ->
             answer = client.recv(1000)
             while b"ok" not in answer:
                 answer += client.recv(1000)
-        said = process.stdout.read()
+        output = process.stdout.read()
         code = process.wait(10)
 
     assert answer.startswith(b"HTTP/1.1 200")
-    assert said == b"closed\n"
+    assert output == b"closed\n"
     assert code == 0

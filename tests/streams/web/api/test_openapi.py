@@ -20,7 +20,7 @@ from streams.web.api.openapi import webhook_routes
 from streams.web.api.tokens import SharedSecret, TokenVerifier
 from streams.web.ingress import build_ingress
 from tests.streams.web.api.parts import BODY, SIGNING, MemoryIntegrations, MovableClock, bearer, site
-from tests.streams.web.parts import Kept, Reader
+from tests.streams.web.parts import Kept, Readers
 
 
 async def read() -> dict[str, Any]:
@@ -196,7 +196,7 @@ def app() -> Any:
     clock = MovableClock()
     service = MemoryIntegrations(clock)
     api = build_api(service, TokenVerifier(SharedSecret(SIGNING), clock), version="1", documented=webhook_routes())
-    return build_ingress({("buildium", None): Reader()}, Kept(), clock, others=api)
+    return build_ingress(Readers(), Kept(), clock, others=api)
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
