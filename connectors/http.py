@@ -1,8 +1,8 @@
 """HTTP as every connector speaks it: what an answer's status means, how long to be patient, whom not to call.
 
 The laws: a status means the same everywhere (`meaning`); the same request is repeated at once only where that may help
-(`Patience`); nothing goes out in clear text or to a private address unless a person allowed it (`connectors.addresses`); and no
-sentence made here carries a header or a body, because those may hold secrets.
+(`Patience`); and no sentence made here carries a header or a body, because those may hold secrets. Which addresses may
+be called is in `connectors.addresses`.
 """
 
 import asyncio

@@ -4,9 +4,10 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from pydantic import SecretStr
@@ -15,6 +16,12 @@ from connectors.clock import SystemClock
 from connectors.settings import SettingsError, seconds
 from streams import __version__
 from streams.settings import KafkaSettings, RentStreamSettings, environment
+
+if TYPE_CHECKING:
+    from streams.directory.model import IntegrationState
+    from streams.directory.service import Integrations
+
+T = TypeVar("T")
 
 
 class Failed(click.ClickException):
@@ -67,11 +74,27 @@ def need_kafka(env: Mapping[str, str]) -> KafkaSettings:
     """Read the Kafka settings of a role that does not start one itself."""
     kafka: KafkaSettings = settled(lambda: KafkaSettings.read(env))
     if kafka.bootstrap_servers is None:
-        raise WrongUse(
-            "KAFKA_BOOTSTRAP_SERVERS is not set: name a cluster (host:port), "
-            "or use `rentstream up`, which starts a Kafka of its own"
-        )
+        raise WrongUse(NO_KAFKA)
     return kafka
+
+
+NO_KAFKA = (
+    "KAFKA_BOOTSTRAP_SERVERS is not set: name a cluster (host:port), "
+    "or use `rentstream up`, which starts a Kafka of its own"
+)
+
+
+def find_kafka(env: Mapping[str, str], settings: RentStreamSettings) -> KafkaSettings:
+    """Read the Kafka settings of a command; without any, those of a `rentstream up` that runs on this machine."""
+    from streams.local.discovery import embedded_servers  # noqa: PLC0415
+
+    kafka: KafkaSettings = settled(lambda: KafkaSettings.read(env))
+    if kafka.bootstrap_servers is not None:
+        return kafka
+    servers = embedded_servers(settings.data)
+    if servers is None:
+        raise WrongUse(f"{NO_KAFKA}; none runs under {settings.data} at the moment")
+    return kafka.model_copy(update={"bootstrap_servers": servers})
 
 
 @cli.command()
@@ -154,16 +177,6 @@ def topics(env: Mapping[str, str], make: bool, as_json: bool) -> None:
         raise Failed("the topics are not as they have to be:\n  " + "\n  ".join(report.problems))
 
 
-def jwt_secret(env: Mapping[str, str]) -> SecretStr:
-    """Return the secret that signs tokens."""
-    given = env.get("RENTSTREAM_JWT_SECRET", "")
-    if not given.strip():
-        raise WrongUse(
-            "RENTSTREAM_JWT_SECRET is not set: it signs the token, and the web role verifies it with the same"
-        )
-    return SecretStr(given)
-
-
 @cli.command()
 @click.option("--org", default="default", show_default=True, help="The org that the token is for.")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="What it may do; may be repeated. None: all.")
@@ -172,9 +185,10 @@ def jwt_secret(env: Mapping[str, str]) -> SecretStr:
 @click.pass_obj
 def token(env: Mapping[str, str], org: str, scopes: tuple[str, ...], expires: str, subject: str) -> None:
     """Print a bearer token (JWT) for local use, signed with RENTSTREAM_JWT_SECRET."""
+    from streams.local.kept_secrets import jwt_secret  # noqa: PLC0415
     from streams.web.api.tokens import InvalidToken, issue  # noqa: PLC0415
 
-    secret = jwt_secret(env)
+    secret = settled(lambda: jwt_secret(RentStreamSettings.read(env)))
     try:
         lasts = timedelta(seconds=seconds(expires))
     except (ValueError, OverflowError):
@@ -184,6 +198,230 @@ def token(env: Mapping[str, str], org: str, scopes: tuple[str, ...], expires: st
     except InvalidToken as error:
         raise WrongUse(f"such a token would be refused: {error}") from None
     click.echo(text)
+
+
+@cli.group()
+@click.option("--org", default="default", show_default=True, help="The org whose integrations are meant.")
+@click.pass_context
+def integrations(context: click.Context, org: str) -> None:
+    """List, change and test the stored integrations. Secrets go in, never out."""
+    context.obj = ManagedOrg(context.obj, org)
+
+
+@dataclass(frozen=True)
+class ManagedOrg:
+    """What the commands of `integrations` work on."""
+
+    env: Mapping[str, str]
+    org: str
+
+    def run(self, action: Callable[["Integrations"], Awaitable[T]]) -> T:
+        """Run an action on the service and return its result, or end with a sentence."""
+        from streams.roles import manage  # noqa: PLC0415
+
+        settings = settled(lambda: RentStreamSettings.read(self.env))
+        kafka = find_kafka(self.env, settings)
+        try:
+            return manage.run(self.env, settings, kafka, action)
+        except SettingsError as error:
+            raise WrongUse("these settings cannot be used:\n  " + "\n  ".join(error.lines)) from None
+        except manage.ManageRefused as error:
+            raise WrongUse(str(error)) from None
+        except manage.ManageFailed as error:
+            raise Failed(str(error)) from None
+
+    def show(self, state: "IntegrationState", *, as_json: bool) -> None:
+        """Print an integration."""
+        from streams.roles import manage  # noqa: PLC0415
+
+        url = manage.base_url(self.env, settled(lambda: RentStreamSettings.read(self.env)))
+        if as_json:
+            click.echo(json.dumps(manage.as_json(state, url), indent=2))
+        else:
+            click.echo("\n".join(manage.details(state, url)))
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print data, as the API returns it.")
+
+
+@integrations.command("list")
+@json_option
+@click.pass_obj
+def list_integrations(managed: ManagedOrg, as_json: bool) -> None:
+    """List the integrations of the org."""
+    from streams.roles import manage  # noqa: PLC0415
+
+    states = managed.run(lambda service: service.list(managed.org))
+    if as_json:
+        url = manage.base_url(managed.env, settled(lambda: RentStreamSettings.read(managed.env)))
+        click.echo(json.dumps([manage.as_json(one, url) for one in states], indent=2))
+    else:
+        click.echo("\n".join(manage.table(states)) if states else f"{managed.org} has no integrations")
+
+
+@integrations.command()
+@click.argument("name")
+@json_option
+@click.pass_obj
+def show(managed: ManagedOrg, name: str, as_json: bool) -> None:
+    """Show one integration."""
+    managed.show(managed.run(lambda service: service.get(managed.org, name)), as_json=as_json)
+
+
+@integrations.command()
+@click.argument("name")
+@click.option("--system", default=None, help="Kind of system (buildium, rentsync); needed for a new integration.")
+@click.option("--mode", type=click.Choice(["sandbox", "production"]), default=None, help="Kind of the credentials.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting in camelCase; may be repeated.")
+@click.option("--unset", multiple=True, metavar="NAME", help="A setting that gets its default again; may be repeated.")
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A secret; the value - is read from a line of stdin.",
+)
+@click.option("--remove-secret", "removed", multiple=True, metavar="NAME", help="A secret to remove; may be repeated.")
+@click.option("--properties", type=click.Choice(["on", "off"]), default=None, help="Default of properties.")
+@click.option("--property-on", "on", multiple=True, type=int, help="A property that takes part; replaces the list.")
+@click.option("--property-off", "off", multiple=True, type=int, help="A property that does not; replaces the list.")
+@json_option
+@click.pass_obj
+def put(
+    managed: ManagedOrg,
+    name: str,
+    system: str | None,
+    mode: str | None,
+    settings: tuple[str, ...],
+    unset: tuple[str, ...],
+    secrets: tuple[str, ...],
+    removed: tuple[str, ...],
+    properties: str | None,
+    on: tuple[int, ...],
+    off: tuple[int, ...],
+    as_json: bool,
+) -> None:
+    """Create an integration, or change what is named of one. New ones are disabled."""
+    from streams.roles import manage  # noqa: PLC0415
+
+    try:
+        changes = {key: manage.json_value(value) for key, value in manage.assignments(settings, "--set").items()}
+        given = manage.assignments(secrets, "--secret")
+    except manage.ManageRefused as error:
+        raise WrongUse(str(error)) from None
+    values: dict[str, SecretStr | tuple[SecretStr, ...] | None] = dict.fromkeys(removed)
+    for key, value in given.items():
+        values[key] = SecretStr(sys.stdin.readline().rstrip("\r\n") if value == "-" else value)
+    state, created = managed.run(
+        lambda service: manage.put(
+            service,
+            managed.org,
+            name,
+            system=system,
+            mode=mode,
+            changes=changes,
+            unset=unset,
+            secrets=values,
+            properties_default=None if properties is None else properties == "on",
+            properties_on=on,
+            properties_off=off,
+        )
+    )
+    managed.show(state, as_json=as_json)
+    if created and not as_json:
+        click.echo(f"created, disabled: test it with `integrations check {name}`, then `integrations enable {name}`")
+
+
+@integrations.command()
+@click.argument("name")
+@json_option
+@click.pass_obj
+def enable(managed: ManagedOrg, name: str, as_json: bool) -> None:
+    """Let an integration work."""
+    from streams.roles import manage  # noqa: PLC0415
+
+    managed.show(managed.run(lambda service: service.enable(managed.org, name, manage.author())), as_json=as_json)
+
+
+@integrations.command()
+@click.argument("name")
+@json_option
+@click.pass_obj
+def disable(managed: ManagedOrg, name: str, as_json: bool) -> None:
+    """Stop an integration; its settings and secrets stay."""
+    from streams.roles import manage  # noqa: PLC0415
+
+    managed.show(managed.run(lambda service: service.disable(managed.org, name, manage.author())), as_json=as_json)
+
+
+@integrations.command()
+@click.argument("name")
+@json_option
+@click.pass_obj
+def check(managed: ManagedOrg, name: str, as_json: bool) -> None:
+    """Test the connection of an integration; nothing is changed on the other side."""
+    from streams.roles import manage  # noqa: PLC0415
+
+    report = managed.run(lambda service: service.check(managed.org, name))
+    if as_json:
+        click.echo(json.dumps(manage.check_as_json(report), indent=2))
+    else:
+        click.echo("\n".join(manage.check_lines(report)))
+    if not report.passed:
+        sys.exit(1)
+
+
+@integrations.command("rotate-webhook-secret")
+@click.argument("name")
+@click.option("--secret", default=None, metavar="VALUE", help="The new secret; - reads it from stdin. None: a new one.")
+@click.option("--remove", default=None, metavar="TIME", help="Remove the secret that is set since this time instead.")
+@json_option
+@click.pass_obj
+def rotate_webhook_secret(
+    managed: ManagedOrg, name: str, secret: str | None, remove: str | None, as_json: bool
+) -> None:
+    """Add a webhook secret beside the present ones, or remove one that is no longer used."""
+    from streams.roles import manage  # noqa: PLC0415
+
+    if remove is not None:
+        since = manage.moment(remove)
+        if since is None or secret is not None:
+            raise WrongUse(
+                "--remove takes the time of a secret, as `integrations show --json` prints it, and no --secret"
+            )
+        state = managed.run(lambda service: service.remove_webhook_secret(managed.org, name, since, manage.author()))
+        managed.show(state, as_json=as_json)
+        return
+    value = sys.stdin.readline().rstrip("\r\n") if secret == "-" else secret  # noqa: S105 -- a dash
+    given = None if value is None else SecretStr(value)
+    state, made = managed.run(lambda service: service.rotate_webhook_secret(managed.org, name, given, manage.author()))
+    managed.show(state, as_json=as_json)
+    if made is not None:
+        click.echo(f"new webhook secret, shown this once: {made.get_secret_value()}", err=as_json)
+
+
+@integrations.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def delete(managed: ManagedOrg, name: str, yes: bool) -> None:
+    """Delete an integration with its secrets."""
+    from streams.roles import manage  # noqa: PLC0415
+
+    if not yes:
+        click.confirm(f"Delete integration {name} of {managed.org} with its secrets?", abort=True)
+    managed.run(lambda service: service.delete(managed.org, name, manage.author()))
+    click.echo(f"deleted {managed.org}/{name}")
+
+
+@integrations.command()
+@click.pass_obj
+def reencrypt(managed: ManagedOrg) -> None:
+    """Encrypt the secrets of all orgs with the first of RENTSTREAM_ENCRYPTION_KEYS."""
+    from streams.roles import manage  # noqa: PLC0415
+
+    count = managed.run(lambda service: service.reencrypt(manage.author()))
+    click.echo(f"{count} integrations encrypted with the first key; the older keys are no longer needed for them")
 
 
 @cli.command("stand-ins")

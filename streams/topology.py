@@ -263,7 +263,11 @@ def markdown(delays: tuple[str, ...]) -> str:
         "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| `{one.name}` | {one.kind} | {one.description} | {_names(one.reads)} | {one.table or ''} | {_names(one.writes)} |"
+        "| "
+        + " | ".join(
+            (f"`{one.name}`", one.kind, one.description, _names(one.reads), one.table or "", _names(one.writes))
+        )
+        + " |"
         for one in flows
     ]
     lines += [

@@ -332,7 +332,7 @@ async def test_before_all_integrations_are_read_every_webhook_is_to_be_sent_agai
     assert publisher.notices == []
 
 
-# ---------------------------------------------------------------------------------------------------------- other routes
+# --------------------------------------------------------------------------------------------------------- other routes
 
 
 async def test_other_paths_reach_the_rest_of_the_web_role() -> None:
