@@ -307,7 +307,7 @@ def run_stock(options: argparse.Namespace) -> None:
             for key, value in rows.encoded().items():
                 table[key] = value
             for one in applied.emits:
-                await told[one.topic].send(key=one.org.encode(), value=encode(one.record))
+                await told[one.topic.name].send(key=one.org.encode(), value=encode(one.record))
             if event.message.offset == options.first + options.records - 1:
                 await app.producer.flush()  # the others, too, are done only when all is written
             if course.after(event.message.offset):

@@ -186,7 +186,7 @@ class _Delivery:
             property=offer.property,
             units=units,
         )
-        return FoldResult(verdict, [Emit(topics.BATCHES.name, self.org, batch)])
+        return FoldResult(verdict, [Emit(topics.BATCHES, self.org, batch)])
 
     def _rest(self) -> FoldResult:
         """Nothing is owed (any more): a retry whose reason is gone ends here too."""

@@ -14,7 +14,7 @@ from enum import StrEnum
 from connectors.ports import Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
 from schemas import retry as header
 from schemas import topics
-from streams.core.flows import Disposition, Headers, ProducerRecord, Record
+from streams.core.flows import Disposition, Emit, Headers, ProducerRecord, Record, encoded
 
 # ------------------------------------------------------------------------------------------------------ the ladder
 
@@ -84,7 +84,7 @@ class Reason(StrEnum):
 class Done:
     """It is dealt with; ``effects`` are what follows."""
 
-    effects: tuple[ProducerRecord, ...] = ()
+    effects: tuple[Emit, ...] = ()
     ending: Disposition = Disposition.APPLIED
 
 
@@ -102,8 +102,8 @@ class Parked:
     """The number of the attempt that failed."""
     reason: Reason
     detail: str
-    effects: tuple[ProducerRecord, ...] = ()
-    instead: ProducerRecord | None = None
+    effects: tuple[Emit, ...] = ()
+    instead: Emit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Dead:
     detail: str
     attempt: int | None = None
     """The number of the attempt that failed; what the record's headers say, if not given."""
-    effects: tuple[ProducerRecord, ...] = ()
+    effects: tuple[Emit, ...] = ()
 
 
 Outcome = Done | Parked | Dead
@@ -170,8 +170,11 @@ _LONGEST_DETAIL = 2000
 
 
 def park(record: Record, parked: Parked, flow: str, now: datetime) -> ProducerRecord:
-    """Make the record that waits on the rung."""
-    back = parked.instead or ProducerRecord(record.topic, record.key or b"", record.value, _others(record))
+    """Return the record that waits on the rung."""
+    if parked.instead is None:
+        back = ProducerRecord(record.topic, record.key or b"", record.value, _others(record))
+    else:
+        back = encoded(parked.instead)
     headers = back.headers + _history(
         record,
         now,
@@ -188,7 +191,7 @@ def park(record: Record, parked: Parked, flow: str, now: datetime) -> ProducerRe
 
 
 def to_dead_letter(record: Record, dead: Dead, flow: str, now: datetime) -> ProducerRecord:
-    """Make the dead letter, which says what a person needs to judge it and a replay needs to bring it back."""
+    """Return the dead letter, which holds what a person needs to judge it and a replay needs to bring it back."""
     attempt = attempt_of(record) if dead.attempt is None else dead.attempt
     headers = _others(record) + _history(
         record,

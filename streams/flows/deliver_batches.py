@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from connectors.ports import Accepted, Clock, Failure, ListingSink
 from schemas import topics
-from schemas.codec import decode_as, encode
+from schemas.codec import decode_as
 from schemas.delivery import Batch, DeliveryDue, DeliveryOutcome, DeliveryResult, DueReason
-from streams.core.flows import ProducerRecord, Record
+from streams.core.flows import Emit, Record
 from streams.core.retry import Dead, Done, Ladder, Outcome, Parked, Reason, outcome_of
 
 
@@ -45,7 +45,7 @@ class DeliverBatches:
         assert isinstance(follows, Dead)
         return replace(follows, effects=(outcome,))
 
-    def _outcome(self, batch: Batch, result: DeliveryResult, status: int | None, detail: str | None) -> ProducerRecord:
+    def _outcome(self, batch: Batch, result: DeliveryResult, status: int | None, detail: str | None) -> Emit:
         outcome = DeliveryOutcome(
             org=batch.org,
             connection=batch.connection,
@@ -58,9 +58,9 @@ class DeliverBatches:
             status=status,
             detail=detail,
         )
-        return ProducerRecord(topics.OUTCOMES.name, batch.org.encode(), encode(outcome))
+        return Emit(topics.OUTCOMES, batch.org, outcome)
 
-    def _again(self, batch: Batch) -> ProducerRecord:
+    def _again(self, batch: Batch) -> Emit:
         due = DeliveryDue(
             org=batch.org,
             connection=batch.connection,
@@ -71,4 +71,4 @@ class DeliverBatches:
             version=batch.version,
             attempt=batch.attempt,
         )
-        return ProducerRecord(topics.DUE.name, batch.org.encode(), encode(due))
+        return Emit(topics.DUE, batch.org, due)

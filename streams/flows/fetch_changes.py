@@ -8,10 +8,10 @@ from connectors.ports import Clock, Connection, Failure, Fetched, Found, Priorit
 from schemas import retry as header
 from schemas import topics
 from schemas.base import EntityKind
-from schemas.codec import decode_as, encode
+from schemas.codec import decode_as
 from schemas.pms import FetchRequest
 from schemas.rent_roll import Page, PageItem
-from streams.core.flows import Disposition, ProducerRecord, Record
+from streams.core.flows import Disposition, Emit, Record
 from streams.core.rent_roll import item_of
 from streams.core.retry import Done
 from streams.core.sequence import FetchSequence
@@ -51,7 +51,7 @@ class FetchChanges:
         return Done(tuple(pages(notice, answer, seq, min(one.received_at for one in notices), self.clock)))
 
 
-def pages(notice: FetchRequest, answer: Fetched, seq: int, seen_at: datetime, clock: Clock) -> list[ProducerRecord]:
+def pages(notice: FetchRequest, answer: Fetched, seq: int, seen_at: datetime, clock: Clock) -> list[Emit]:
     """Make one page for each kind of entity that the answer brought."""
     by_kind: dict[EntityKind, list[PageItem]] = {}
     for one in answer.items:
@@ -72,6 +72,6 @@ def pages(notice: FetchRequest, answer: Fetched, seq: int, seen_at: datetime, cl
     return made
 
 
-def page_out(page: Page) -> ProducerRecord:
-    """Write a page, with its sequence where a new owner finds it without decoding."""
-    return ProducerRecord(topics.CHANGES.name, page.org.encode(), encode(page), ((header.SEQ, str(page.seq).encode()),))
+def page_out(page: Page) -> Emit:
+    """Return a page to be written, with its sequence in a header, where a new owner finds it without decoding."""
+    return Emit(topics.CHANGES, page.org, page, headers=((header.SEQ, str(page.seq).encode()),))

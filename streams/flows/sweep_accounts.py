@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from connectors.ports import Clock, Connection, Failure, PageOf, Priority
 from schemas import topics
-from schemas.codec import decode_as, encode
+from schemas.codec import decode_as
 from schemas.pms import SweepStep
 from schemas.rent_roll import SweepEnd
-from streams.core.flows import Disposition, ProducerRecord, Record
+from streams.core.flows import Disposition, Emit, Record
 from streams.core.retry import Done
 from streams.core.sequence import FetchSequence
 from streams.core.sweep import Read, Running, after, offsets, pages, sequences
@@ -56,7 +56,7 @@ class SweepAccounts:
         following = after(step, brought, made, at)
         if isinstance(following, SweepEnd):
             self.running.ended(following)
-            last = ProducerRecord(topics.CHANGES.name, step.org.encode(), encode(following))
+            last = Emit(topics.CHANGES, step.org, following)
         else:
-            last = ProducerRecord(topics.SWEEPS.name, step.org.encode(), encode(following))
+            last = Emit(topics.SWEEPS, step.org, following)
         return Done((*(page_out(page) for page in made), last))

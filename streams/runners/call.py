@@ -16,14 +16,14 @@ The laws:
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from connectors.ports import Clock, Failure
 from schemas.codec import DecodeError
 from streams.backends.ports import Backend, Producer, TooLarge
-from streams.core.flows import ProducerRecord, Record
+from streams.core.flows import ProducerRecord, Record, encoded
 from streams.core.retry import (
     Dead,
     DeadLetterLimit,
@@ -95,6 +95,15 @@ class _Waiting:
     flow: CallFlow
     rank: int
     joins: Hashable | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Records that were settled together, their verdicts, and what has to be written before they are finished."""
+
+    items: Sequence[_Waiting]
+    verdicts: Sequence[Outcome]
+    outgoing: Sequence[ProducerRecord]
 
 
 @dataclass(slots=True)
@@ -215,14 +224,12 @@ class Call:
     async def _work(self, items: Sequence[_Waiting]) -> None:
         flow = items[0].flow
         began = self._clock.monotonic()
-        for together, judged in await self._judge(flow, items):
-            await self._settle(flow, together, judged, began)
+        for judged in await self._judge(flow, items):
+            await self._settle(flow, judged, began)
 
-    async def _judge(
-        self, flow: CallFlow, items: Sequence[_Waiting]
-    ) -> list[tuple[Sequence[_Waiting], Outcome | Failure]]:
+    async def _judge(self, flow: CallFlow, items: Sequence[_Waiting]) -> list[_Judged]:
         try:
-            return [(items, await flow.perform([item.record for item in items]))]
+            return [self._judged(flow, items, await flow.perform([item.record for item in items]))]
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -233,50 +240,43 @@ class Call:
         if len(items) > 1:
             # One of them must not take the others along.
             return [one for item in items for one in await self._judge(flow, [item])]
-        return [(items, _blame(flow, items[0].record, failed))]
+        return [self._judged(flow, items, _blame(flow, items[0].record, failed))]
 
-    async def _settle(self, flow: CallFlow, items: Sequence[_Waiting], answer: Outcome | Failure, began: float) -> None:
-        """Make durable what follows, then let the records count as finished."""
+    def _judged(self, flow: CallFlow, items: Sequence[_Waiting], answer: Outcome | Failure) -> _Judged:
+        """Encode what follows from an answer: effects once, then the records that are parked or given up."""
         now = self._clock.now()
-        records = [item.record for item in items]
-        verdicts = [
-            answer
-            if isinstance(answer, Done | Parked | Dead)
-            else outcome_of(answer, attempt_of(one), now, self._ladder)
-            for one in records
-        ]
-        number = items[0].window.partition.partition
-        try:
-            await self._write(flow, records, verdicts, number)
-        except TooLarge as error:
-            verdicts = [Dead(Reason.TOO_LARGE, str(error))] * len(records)
-            await self._write(flow, records, verdicts, number)
-        seconds = self._clock.monotonic() - began
+        verdicts: Sequence[Outcome]
+        if isinstance(answer, Done | Parked | Dead):
+            verdicts = [answer] * len(items)
+            outgoing = [encoded(effect) for effect in answer.effects]
+        else:
+            verdicts = [outcome_of(answer, attempt_of(item.record), now, self._ladder) for item in items]
+            outgoing = []
         for item, one in zip(items, verdicts, strict=True):
+            if isinstance(one, Dead):
+                outgoing.append(to_dead_letter(item.record, one, flow.name, now))
+            elif isinstance(one, Parked):
+                outgoing.append(park(item.record, one, flow.name, now))
+                if one.instead is not None:
+                    break  # it comes back once, in the place of all of them
+        return _Judged(items, verdicts, outgoing)
+
+    async def _settle(self, flow: CallFlow, judged: _Judged, began: float) -> None:
+        """Make durable what follows, then let the records count as finished."""
+        try:
+            await self._write(judged)
+        except TooLarge as error:
+            judged = self._judged(flow, judged.items, Dead(Reason.TOO_LARGE, str(error)))
+            await self._write(judged)
+        seconds = self._clock.monotonic() - began
+        for item, one in zip(judged.items, judged.verdicts, strict=True):
             self._count(flow, item.record, one, seconds)
             self._intake.finished(item.window, (item.record.offset,))
 
-    async def _write(
-        self, flow: CallFlow, records: Sequence[Record], verdicts: Sequence[Outcome], partition: int
-    ) -> None:
-        self._limit.ended(verdicts)
-        if outgoing := self._outgoing(flow, records, verdicts):
-            await self._producer.send(outgoing, partition)
-
-    def _outgoing(self, flow: CallFlow, records: Sequence[Record], verdicts: Sequence[Outcome]) -> list[ProducerRecord]:
-        """Effects first, and once for each answer; then the records that are parked or given up."""
-        answers = _each_once(verdicts)
-        outgoing = [effect for one in answers for effect in one.effects]
-        now = self._clock.now()
-        replaced: set[int] = set()
-        for record, one in zip(records, verdicts, strict=True):
-            if isinstance(one, Dead):
-                outgoing.append(to_dead_letter(record, one, flow.name, now))
-            elif isinstance(one, Parked) and id(one) not in replaced:
-                outgoing.append(park(record, one, flow.name, now))
-                if one.instead is not None:
-                    replaced.add(id(one))
-        return outgoing
+    async def _write(self, judged: _Judged) -> None:
+        self._limit.ended(judged.verdicts)
+        if judged.outgoing:
+            await self._producer.send(judged.outgoing, judged.items[0].window.partition.partition)
 
     def _count(self, flow: CallFlow, record: Record, one: Outcome, seconds: float) -> None:
         match one:
@@ -290,10 +290,6 @@ class Call:
                 self._metrics.record(flow.name, "dead", seconds)
                 self._metrics.dead(record.topic, reason.value)
                 log.warning("%s: %s given up, %s: %s", flow.name, _name(record), reason, detail)
-
-
-def _each_once(verdicts: Iterable[Outcome]) -> list[Outcome]:
-    return list({id(one): one for one in verdicts}.values())
 
 
 def _name(record: Record) -> str:

@@ -6,15 +6,15 @@ and the reason, and leaves no row behind; its neighbours go on. Only a run of su
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from connectors.ports import Clock
 from schemas.base import Model
-from schemas.codec import DecodeError, decode, encode
-from streams.core.flows import Emit, FoldResult, Headers, ProducerRecord, Record, RecordBatch, Step, View
+from schemas.codec import DecodeError, decode
+from streams.core.flows import Emit, FoldResult, Headers, ProducerRecord, Record, RecordBatch, Step, View, encoded
 from streams.core.retry import Dead, DeadLetterLimit, Reason, to_dead_letter
 from streams.core.rows import Rows
 
@@ -86,18 +86,14 @@ class Fold:
             try:
                 said = decode(record.value)
                 applied = self._step(rows, views, said, record, self._clock.now())
-                news = {
-                    (record.offset, at) if one.once is None else one.once: self._out(one)
-                    for at, one in enumerate(applied.emits)
-                    if one.once is None or one.once not in effects
-                }
+                added = self._effects(applied.emits, record.offset, effects)
             except Exception as error:
                 rows.drop()
-                self._bury(record, error, effects)
+                self._give_up(record, error, effects)
                 continue
             rows.keep()
             self._limit.run = 0
-            effects |= news
+            effects |= added
             for one in applied.emits:
                 self._hooks.said(self.name, one.record)
             if applied.counts:
@@ -105,10 +101,18 @@ class Fold:
             self._hooks.record(self.name, applied.verdict, time.perf_counter() - began)
         return Step(rows.encoded(), tuple(effects.values()))
 
-    def _out(self, one: Emit) -> ProducerRecord:
-        return ProducerRecord(self._prefix + one.topic, one.org.encode(), encode(one.record))
+    def _effects(
+        self, emits: Sequence[Emit], offset: int, before: Mapping[Hashable, ProducerRecord]
+    ) -> dict[Hashable, ProducerRecord]:
+        """Return what a record adds to the effects of its batch, by what makes each of them unique."""
+        added: dict[Hashable, ProducerRecord] = {}
+        for at, one in enumerate(emits):
+            key = (offset, at) if one.once is None else (one.org, one.once)
+            if key not in before and key not in added:
+                added[key] = encoded(one, self._prefix)
+        return added
 
-    def _bury(self, record: Record, error: Exception, effects: dict[Hashable, ProducerRecord]) -> None:
+    def _give_up(self, record: Record, error: Exception, effects: dict[Hashable, ProducerRecord]) -> None:
         if isinstance(error, DecodeError):
             dead = Dead(Reason.MALFORMED, str(error))
         else:
@@ -128,7 +132,7 @@ class Fold:
             tuple(record.headers),
         )
         letter = to_dead_letter(plain, dead, self.name, self._clock.now())
-        effects[record.topic, record.offset] = ProducerRecord(
+        effects[record.offset, -1] = ProducerRecord(
             self._prefix + letter.topic, letter.key, letter.value, letter.headers
         )
         self._hooks.record(self.name, "dead", 0.0)

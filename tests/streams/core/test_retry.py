@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from connectors.ports import Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
 from schemas import retry as header
-from streams.core.flows import ProducerRecord
+from schemas import topics
+from schemas.codec import encode
+from schemas.delivery import DeliveryDue, DueReason
+from streams.core.flows import Emit, ProducerRecord
 from streams.core.retry import (
     Dead,
     DeadLetterLimit,
@@ -33,6 +36,7 @@ from streams.core.retry import (
 NOW = datetime(2026, 3, 1, 12, 0, 0, 1500, tzinfo=UTC)
 NOW_MS = 1772366400001
 SEED = ladder("1m,2m,5m,10m")
+RECORD = DeliveryDue(org="org", connection="c", property_id=1, reason=DueReason.RETRY, seen_at=NOW)
 
 
 @dataclass(frozen=True)
@@ -193,11 +197,11 @@ def test_parked_again_it_still_knows_when_it_first_failed() -> None:
 
 
 def test_another_record_may_come_back_in_its_place() -> None:
-    due = ProducerRecord("deliveries.due", b"org", b"look again", (("trace", b"y"),))
+    due = Emit(topics.DUE, "org", RECORD, headers=(("trace", b"y"),))
     given = Parked(SEED[1], 5, 2, Reason.THROTTLED, "slow", instead=due)
     sent = park(Found(topic="deliveries.batches"), given, "deliver_batches", NOW)
 
-    assert (sent.topic, sent.key, sent.value) == ("retry.2m", b"org", b"look again")
+    assert (sent.topic, sent.key, sent.value) == ("retry.2m", b"org", encode(RECORD))
     assert dict(sent.headers)[header.ORIGIN] == b"deliveries.due"
     assert dict(sent.headers)["trace"] == b"y"
     assert dict(sent.headers)[header.ATTEMPT] == b"2"

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from connectors.ports import Rejected, Throttled, Unavailable
 from schemas import retry as header
 from schemas.codec import DecodeError
+from schemas.pms import FetchRequest
+from schemas.topics import TopicSpec
 from streams.backends.memory import MemoryBackend, settle
 from streams.backends.ports import Backend, BackendError
-from streams.core.flows import ProducerRecord, Record
+from streams.core.flows import Emit, Record
 from streams.core.retry import Dead, DeadLetterLimit, Done, Outcome, Parked, Reason, TooManyDead, ladder
 from streams.runners.call import Call, CallFlow
 from streams.runners.intake import Bounds
-from tests.streams.runners.stage import Outside, Shell, Stage, echo, key, stage, text
+from tests.streams.runners.stage import OUT, Outside, Shell, Stage, echo, emit_of, key, stage, text
 
 LADDER = ladder("1m,2m")
 
@@ -273,21 +275,21 @@ async def test_a_failure_that_may_pass_is_parked_with_its_history() -> None:
 
 
 async def test_effects_come_along_with_any_verdict_and_once_for_all_records() -> None:
-    said = ProducerRecord("outcomes", b"a", b"failed")
-    again = ProducerRecord("due", b"a", b"look again")
+    failed = emit_of("a:failed", TopicSpec("outcomes", ""))
+    again = emit_of("a:look again", TopicSpec("due", ""))
 
     async def fails(records: Sequence[Record]) -> Outcome:
         if text(records[0]) == "a:dead":
-            return Dead(Reason.REJECTED, "no", effects=(said,))
-        return Parked(LADDER[0], 1, 1, Reason.THROTTLED, "", (said,), instead=again)
+            return Dead(Reason.REJECTED, "no", effects=(failed,))
+        return Parked(LADDER[0], 1, 1, Reason.THROTTLED, "", (failed,), instead=again)
 
     async with stage() as world:
         world.say("in", "a:dead")
         world.say("in", "b:1", "b:2")
         await world.start(calling(CallFlow("f", ("in",), key, fails, joins=key), world))
 
-        assert world.said("outcomes") == ["failed", "failed"]
-        assert world.said("retry.1m") == ["look again"]
+        assert world.said("outcomes") == ["a:failed", "a:failed"]
+        assert world.said("retry.1m") == ["a:look again"]
         assert world.said("dead-letters") == ["a:dead"]
 
 
@@ -340,12 +342,27 @@ async def test_what_follows_but_does_not_fit_is_given_up() -> None:
     async with stage() as world:
         world.say("in", "a:1", "a:2")
         await world.start(calling(outside, world))
-        await outside.end("a:1", Done((ProducerRecord("out", b"a", bytes(9 << 20)),)))
+        await outside.end("a:1", Done((emit_of("a:", body=bytes(9 << 20)),)))
         await outside.end("a:2")
 
         assert world.said("dead-letters") == ["a:1"]
         assert world.said("out") == ["a:2"]
         assert world.broker.lag("g") == 0
+
+
+async def test_what_follows_but_cannot_be_encoded_is_a_bug_and_takes_no_other_record_along() -> None:
+    damaged: dict[str, Any] = {"org": "b", "connection": "c", "event": None}
+    broken = Emit(OUT, "b", FetchRequest.model_construct(**damaged))
+
+    async def odd(records: Sequence[Record]) -> Outcome:
+        return Done((broken,)) if any("bad" in text(one) for one in records) else echo(records)
+
+    async with stage() as world:
+        world.say("in", "b:1", "b:bad", "b:2")
+        await world.start(calling(CallFlow("f", ("in",), key, odd, joins=key), world))
+
+        assert world.said("out") == ["b:1", "b:2"]
+        assert world.said("dead-letters") == ["b:bad"]
 
 
 async def test_a_run_of_bugs_stops_the_flow_instead_of_draining_the_topic() -> None:

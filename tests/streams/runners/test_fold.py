@@ -9,6 +9,7 @@ from schemas import retry as header
 from schemas import topics
 from schemas.base import Model
 from schemas.codec import encode
+from schemas.delivery import DeliveryDue, DueReason
 from schemas.rent_roll import SweptRow
 from streams.backends.memory import MovableClock
 from streams.core.flows import Disposition, Emit, FoldResult, Record, RecordBatch, View
@@ -23,14 +24,20 @@ KEY = b"default"
 def keep_the_largest(rows: Rows, views: Mapping[str, View], said: Model, record: Record, now: datetime) -> FoldResult:
     """Raises at 13, after it wrote."""
     assert isinstance(said, SweptRow)
-    del views, record, now
+    del views, now
     last = rows.find(SweptRow, KEY) or SweptRow(seq=0)
     if said.seq > last.seq:
         rows.put(KEY, said)
     if said.seq == 13:
         raise RuntimeError("a secret of somebody")
-    emits = [Emit(topics.DUE.name, "default", said, once="one"), Emit(topics.DUE.name, "default", said)]
+    due = due_of((record.key or b"").decode(), said.seq)
+    emits = [Emit(topics.DUE, due.org, due, once="one"), Emit(topics.DUE, due.org, due)]
     return FoldResult(Disposition.APPLIED, emits, {"seen": 1})
+
+
+def due_of(org: str, number: int) -> DeliveryDue:
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    return DeliveryDue(org=org, connection="c", property_id=number, reason=DueReason.CHANGED, seen_at=at)
 
 
 class Heard:
@@ -77,10 +84,19 @@ def test_rows_and_effects_of_a_batch_come_together() -> None:
 
     assert step.rows == {KEY: seq(2)}
     assert [(out.topic, out.key, out.value) for out in step.effects] == [
-        ("p.deliveries.due", b"default", value) for value in (seq(1), seq(1), seq(2))
+        ("p.deliveries.due", b"default", encode(due_of("default", number))) for number in (1, 1, 2)
     ]
     assert heard.records == [("f", "applied")] * 2
     assert heard.facts == [{"seen": 1}] * 2
+
+
+def test_what_is_emitted_once_is_emitted_once_for_each_org() -> None:
+    """Two orgs of one batch may have equal names and ids."""
+    records = [Named("p.rent-roll.changes", 3, at, 0, org, seq(1), ()) for at, org in enumerate((b"a", b"b", b"a"))]
+
+    step = fold(Heard())(RecordBatch("p.rent-roll.changes", 3, records), {"t": MemoryView()})
+
+    assert [out.key for out in step.effects] == [b"a", b"a", b"b", b"b", b"a"]
 
 
 def test_a_poison_record_is_buried_with_its_bytes_and_its_neighbours_go_on() -> None:
