@@ -39,12 +39,13 @@ from schemas.rent_roll import (
     UnitSnapshot,
 )
 from streams.core.flows import RecordBatch, Step, View
+from streams.core.observer import NullObserver
 from streams.core.rent_roll import STAGES, apply, item_of, scope, unit_key
 from streams.core.rows import Rows
 from streams.core.sweep import ITEMS_A_RECORD
-from streams.engine import Engine, EngineHooks, EngineSettings, run_worker
+from streams.engine import Engine, EngineSettings, run_worker
 from streams.flows import maintain_rent_roll
-from streams.observability.instruments import PrometheusHooks
+from streams.observability.instruments import PrometheusObserver
 from streams.observability.metrics import Metrics
 from streams.runners.fold import Fold
 from streams.topology import RENT_ROLL
@@ -226,7 +227,7 @@ def run_ours(options: argparse.Namespace) -> None:
         maintain_rent_roll.step,
         clock,
         prefix=options.prefix,
-        hooks=PrometheusHooks(Metrics(), clock),
+        observer=PrometheusObserver(Metrics(), clock),
     )
     at = 0
 
@@ -236,9 +237,12 @@ def run_ours(options: argparse.Namespace) -> None:
         at = batch.records[-1].offset
         return fold(batch, views)
 
-    def done(*_: Any) -> None:
-        if course.after(at):
-            engine.stop()
+    class Folded(NullObserver):
+        """Stops the engine after the last record."""
+
+        def batch_folded(self, flow: str, topic: str, records: int, seconds: float) -> None:
+            if course.after(at):
+                engine.stop()
 
     engine = Engine(
         EngineSettings(
@@ -248,7 +252,7 @@ def run_ours(options: argparse.Namespace) -> None:
             data_dir=Path(options.data),
             partitions=1,
         ),
-        EngineHooks(batch=done),
+        Folded(),
     )
     engine.fold("maintain_rent_roll", [options.prefix + topics.CHANGES.name], engine.table(RENT_ROLL), step)
     run_worker(engine)

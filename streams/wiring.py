@@ -3,17 +3,16 @@
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Protocol
 from zoneinfo import ZoneInfo
 
-from connectors.ports import Accepted, Clock, Connection, Failure, ListingSink
+from connectors.ports import Clock, Connection, ListingSink
 from schemas import retry as header
 from schemas import topics
-from schemas.delivery import Batch
 from schemas.partitions import partition_of
 from streams import topology
 from streams.backends.ports import Backend
 from streams.core.flows import Record
+from streams.core.observer import Observer
 from streams.core.retry import Ladder
 from streams.core.sequence import FetchSequence
 from streams.core.sweep import Running
@@ -25,8 +24,8 @@ from streams.flows.mark_date_changes import MarkDateChanges
 from streams.flows.schedule_sweeps import ScheduleSweeps
 from streams.flows.sweep_accounts import SweepAccounts
 from streams.flows.watch_deliveries import WatchDeliveries
-from streams.runners.call import Call, CallFlow, CallMetrics, Perform
-from streams.runners.fold import Fold, FoldHooks, FoldStep
+from streams.runners.call import Call, CallFlow, Perform
+from streams.runners.fold import Fold, FoldStep
 from streams.runners.redeliver import Redeliver, Wait
 from streams.runners.scan import Scan, ScanStep
 
@@ -46,18 +45,6 @@ WATCH_EVERY = 15.0
 """Seconds between two looks for the oldest undelivered change."""
 
 
-class Hooks(CallMetrics, FoldHooks, Protocol):
-    """What the parts tell whoever measures them."""
-
-    def told(self, batch: Batch, answer: Accepted | Failure) -> None:
-        """Hear of a receiver's answer."""
-        ...
-
-    def oldest(self, sink: str, partition: int, seconds: float) -> None:
-        """Hear of the age of the oldest change that a receiver has not acknowledged."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """What the parts need of the outside and of the settings."""
@@ -66,7 +53,7 @@ class Dependencies:
     sources: Sources
     sinks: Sequence[ListingSink]
     clock: Clock
-    hooks: Hooks
+    observer: Observer
     rungs: Ladder
     partitions: int
     sweep_every: float
@@ -95,7 +82,12 @@ class FoldPart:
         """Wrap the step for whoever runs it."""
         assert self.flow.table is not None
         return Fold(
-            self.flow.name, self.flow.table, self.step, dependencies.clock, prefix=prefix, hooks=dependencies.hooks
+            self.flow.name,
+            self.flow.table,
+            self.step,
+            dependencies.clock,
+            prefix=prefix,
+            observer=dependencies.observer,
         )
 
 
@@ -126,9 +118,7 @@ def scans(dependencies: Dependencies) -> tuple[ScanPart, ...]:
     """Put the scans together."""
     sweeps = ScheduleSweeps(dependencies.connections, dependencies.sweep_every, dependencies.home, dependencies.clock)
     turns = MarkDateChanges(dependencies.connections, dependencies.day, dependencies.home, dependencies.clock)
-    watch = WatchDeliveries(
-        tuple(sink.name for sink in dependencies.sinks), dependencies.clock, dependencies.hooks.oldest
-    )
+    watch = WatchDeliveries(tuple(sink.name for sink in dependencies.sinks), dependencies.clock, dependencies.observer)
     return (
         ScanPart(topology.flow("schedule_sweeps"), SCHEDULE_EVERY, sweeps.step),
         ScanPart(topology.flow("mark_date_changes"), DATE_CHANGES_EVERY, turns.step),
@@ -146,7 +136,7 @@ def calls(dependencies: Dependencies, log: Backend) -> tuple[Call, ...]:
         {sink.name: sink for sink in dependencies.sinks},
         dependencies.rungs,
         dependencies.clock,
-        dependencies.hooks.told,
+        dependencies.observer,
     )
 
     async def go_on(partitions: Collection[int]) -> None:
@@ -164,7 +154,7 @@ def calls(dependencies: Dependencies, log: Backend) -> tuple[Call, ...]:
         dependencies.clock,
         dependencies.rungs,
         max_in_flight=CALLS_AT_ONCE,
-        metrics=dependencies.hooks,
+        observer=dependencies.observer,
         on_assigned=go_on,
     )
     deliverer = Call(
@@ -174,7 +164,7 @@ def calls(dependencies: Dependencies, log: Backend) -> tuple[Call, ...]:
         dependencies.clock,
         dependencies.rungs,
         max_in_flight=POSTS_AT_ONCE,
-        metrics=dependencies.hooks,
+        observer=dependencies.observer,
     )
     return readers, deliverer
 
@@ -208,7 +198,7 @@ def redeliveries(dependencies: Dependencies, log: Backend) -> tuple[Redeliver, .
             (),
             log,
             dependencies.clock,
-            metrics=dependencies.hooks,
+            observer=dependencies.observer,
         ),
         *(
             Redeliver(
@@ -218,7 +208,7 @@ def redeliveries(dependencies: Dependencies, log: Backend) -> tuple[Redeliver, .
                 tuple(topic.name for topic in flow.writes),
                 log,
                 dependencies.clock,
-                metrics=dependencies.hooks,
+                observer=dependencies.observer,
             )
             for flow, rung in pairs
         ),

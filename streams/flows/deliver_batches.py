@@ -1,13 +1,14 @@
 """``deliver_batches``: POSTs a batch to its receiver; the outcome goes back to who cut it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from connectors.ports import Accepted, Clock, Failure, ListingSink
+from connectors.ports import Accepted, Clock, ListingSink
 from schemas import topics
 from schemas.codec import decode_as
 from schemas.delivery import Batch, DeliveryDue, DeliveryOutcome, DeliveryResult, DueReason
 from streams.core.flows import Emit, Record
+from streams.core.observer import Observer
 from streams.core.retry import Dead, Done, Ladder, Outcome, Parked, Reason, outcome_of
 
 
@@ -18,8 +19,7 @@ class DeliverBatches:
     sinks: Mapping[str, ListingSink]
     rungs: Ladder
     clock: Clock
-    told: Callable[[Batch, Accepted | Failure], None]
-    """Hears of every answer, for the metrics."""
+    observer: Observer
 
     def key(self, record: Record) -> tuple[str, str, str, int]:
         """Keep the batches of a property to a receiver in order. Raises `schemas.codec.DecodeError`."""
@@ -34,7 +34,7 @@ class DeliverBatches:
             detail = f"no receiver is called {batch.sink} (any more)"
             return Dead(Reason.MISSING, detail, effects=(self._outcome(batch, DeliveryResult.DEAD, None, detail),))
         answer = await sink.deliver(batch)
-        self.told(batch, answer)
+        self.observer.delivery_answered(batch, answer)
         if isinstance(answer, Accepted):
             return Done((self._outcome(batch, DeliveryResult.ACKNOWLEDGED, answer.status, None),))
         follows = outcome_of(answer, batch.attempt, self.clock.now(), self.rungs)

@@ -206,10 +206,6 @@ class Metrics:
         """Count changes that a sweep found and no webhook told of."""
         self._count("rentstream_webhook_misses_total", system, by=changes)
 
-    def budget(self, system: str, used: float) -> None:
-        """Set the used part of an API budget."""
-        self._set("rentstream_api_budget_used_ratio", system, to=used)
-
     def hold(self, sink: str, held: bool) -> None:
         """Say whether a receiver is on hold."""
         self._set("rentstream_receiver_hold", sink, to=float(held))
@@ -234,10 +230,6 @@ class Metrics:
         """Set how many records wait on a rung, and how long its head has been due."""
         self._set("rentstream_parked", rung, to=records)
         self._set("rentstream_retry_overdue_seconds", rung, to=overdue_seconds)
-
-    def parked(self, rung: str) -> None:
-        """Hear that a record was parked; the gauge of the rung is read from the cluster, where it outlives a worker."""
-        del rung
 
     # --------------------------------------------------------------------------------------------------- what is shown
 

@@ -18,12 +18,12 @@ import logging
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from connectors.ports import Clock, Failure
 from schemas.codec import DecodeError
 from streams.backends.ports import Backend, Producer, TooLarge
 from streams.core.flows import ProducerRecord, Record, encoded
+from streams.core.observer import NullObserver, Observer
 from streams.core.retry import (
     Dead,
     DeadLetterLimit,
@@ -64,26 +64,6 @@ class CallFlow:
     perform: Perform
     joins: Callable[[Record], Hashable | None] = _alone
     """What records of one key must have in common to be done together; null: each by itself."""
-
-
-class CallMetrics(Protocol):
-    """Is told how records ended."""
-
-    def record(self, flow: str, outcome_of: str, seconds: float) -> None: ...
-
-    def dead(self, origin: str, reason: str) -> None: ...
-
-    def parked(self, rung: str) -> None: ...
-
-
-class NoMetrics:
-    """Listens to nothing."""
-
-    def record(self, flow: str, outcome_of: str, seconds: float) -> None: ...
-
-    def dead(self, origin: str, reason: str) -> None: ...
-
-    def parked(self, rung: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +108,7 @@ class Call:
         max_in_flight: int = 10,
         most_together: int = 500,
         producer: Producer | None = None,
-        metrics: CallMetrics | None = None,
+        observer: Observer | None = None,
         limit: DeadLetterLimit | None = None,
         on_assigned: OnAssigned | None = None,
         bounds: Bounds | None = None,
@@ -141,7 +121,7 @@ class Call:
         self._clock = clock
         self._ladder = ladder
         self._max_in_flight = max_in_flight
-        self._metrics: CallMetrics = metrics or NoMetrics()
+        self._observer: Observer = observer or NullObserver()
         self._limit = limit or DeadLetterLimit()
         self._own_producer = log.producer() if producer is None else None
         self._producer: Producer = producer or self._own_producer  # type: ignore[assignment]
@@ -281,14 +261,14 @@ class Call:
     def _count(self, flow: CallFlow, record: Record, one: Outcome, seconds: float) -> None:
         match one:
             case Done(ending=ending):
-                self._metrics.record(flow.name, ending.value, seconds)
-            case Parked(rung=rung, detail=detail):
-                self._metrics.record(flow.name, "parked", seconds)
-                self._metrics.parked(rung.delay)
+                self._observer.record_ended(flow.name, ending.value, seconds)
+            case Parked(rung=rung, reason=reason, detail=detail):
+                self._observer.record_ended(flow.name, "parked", seconds)
+                self._observer.record_parked(flow.name, rung.delay, reason.value)
                 log.info("%s: %s parked for %s: %s", flow.name, _name(record), rung.delay, detail)
             case Dead(reason=reason, detail=detail):
-                self._metrics.record(flow.name, "dead", seconds)
-                self._metrics.dead(record.topic, reason.value)
+                self._observer.record_ended(flow.name, "dead", seconds)
+                self._observer.dead_letter(record.topic, reason.value)
                 log.warning("%s: %s given up, %s: %s", flow.name, _name(record), reason, detail)
 
 

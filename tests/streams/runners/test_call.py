@@ -17,6 +17,7 @@ from schemas.topics import TopicSpec
 from streams.backends.memory import MemoryBackend, settle
 from streams.backends.ports import Backend, BackendError
 from streams.core.flows import Emit, Record
+from streams.core.observer import NullObserver
 from streams.core.retry import Dead, DeadLetterLimit, Done, Outcome, Parked, Reason, TooManyDead, ladder
 from streams.runners.call import Call, CallFlow
 from streams.runners.intake import Bounds
@@ -242,27 +243,27 @@ def test_a_topic_has_one_reader() -> None:
 # --------------------------------------------------------------------------------------------- what becomes of failures
 
 
-class Counts:
-    """Metrics that remember."""
+class Counts(NullObserver):
+    """An observer that remembers."""
 
     def __init__(self) -> None:
         self.said: list[tuple[object, ...]] = []
 
-    def record(self, flow: str, verdict: str, seconds: float) -> None:
+    def record_ended(self, flow: str, verdict: str, seconds: float) -> None:
         self.said.append((flow, verdict, seconds))
 
-    def dead(self, origin: str, reason: str) -> None:
+    def dead_letter(self, origin: str, reason: str) -> None:
         self.said.append(("dead", origin, reason))
 
-    def parked(self, rung: str) -> None:
-        self.said.append(("parked", rung))
+    def record_parked(self, flow: str, delay: str, reason: str) -> None:
+        self.said.append((flow, delay, reason))
 
 
 async def test_a_failure_that_may_pass_is_parked_with_its_history() -> None:
     outside, counts = Outside(), Counts()
     async with stage(2) as world:
         world.say("in", "a:1", partition=1)
-        await world.start(calling(outside, world, metrics=counts))
+        await world.start(calling(outside, world, observer=counts))
         await world.clock.advance(2)
         await outside.end("a:1", Throttled("slow down", 100))
         (parked,) = world.broker.read("retry.2m", 1)
@@ -270,7 +271,7 @@ async def test_a_failure_that_may_pass_is_parked_with_its_history() -> None:
         assert (parked.key, parked.value) == (b"a", b"a:1")
         assert dict(parked.headers)[header.ORIGIN] == b"in"
         assert int(dict(parked.headers)[header.DUE_AT]) == parked.timestamp + 120_000
-        assert counts.said == [("f", "parked", 2), ("parked", "2m")]
+        assert counts.said == [("f", "parked", 2), ("f", "2m", "throttled")]
         assert world.broker.lag("g") == 0
 
 
@@ -309,7 +310,7 @@ async def test_what_cannot_be_mended_by_waiting_is_given_up_with_its_reason(
     outside, counts = Outside(), Counts()
     async with stage() as world:
         world.say("in", "a:1")
-        await world.start(calling(outside, world, metrics=counts))
+        await world.start(calling(outside, world, observer=counts))
         await outside.end("a:1", ends)
         (dead,) = world.broker.read("dead-letters")
         headers = {name: value.decode() for name, value in dead.headers}

@@ -13,6 +13,7 @@ from schemas.delivery import DeliveryDue, DueReason
 from schemas.rent_roll import SweptRow
 from streams.backends.memory import MovableClock
 from streams.core.flows import Disposition, Emit, FoldResult, Record, RecordBatch, View
+from streams.core.observer import NullObserver
 from streams.core.retry import DeadLetterLimit, TooManyDead
 from streams.core.rows import Rows
 from streams.runners.fold import Fold, Named
@@ -40,26 +41,24 @@ def due_of(org: str, number: int) -> DeliveryDue:
     return DeliveryDue(org=org, connection="c", property_id=number, reason=DueReason.CHANGED, seen_at=at)
 
 
-class Heard:
-    """Hooks that remember."""
+class Heard(NullObserver):
+    """An observer that remembers."""
 
     def __init__(self) -> None:
         self.records: list[tuple[str, str]] = []
         self.letters: list[tuple[str, str]] = []
         self.facts: list[Mapping[str, int]] = []
 
-    def record(self, flow: str, verdict: str, seconds: float) -> None:
+    def record_ended(self, flow: str, verdict: str, seconds: float) -> None:
         del seconds
         self.records.append((flow, str(verdict)))
 
-    def dead(self, origin: str, reason: str) -> None:
+    def dead_letter(self, origin: str, reason: str) -> None:
         self.letters.append((origin, str(reason)))
 
-    def counted(self, flow: str, counts: Mapping[str, int]) -> None:
+    def fold_counted(self, flow: str, counts: Mapping[str, int]) -> None:
         del flow
         self.facts.append(counts)
-
-    def said(self, flow: str, said: Model) -> None: ...
 
 
 def batch(*values: bytes) -> RecordBatch:
@@ -69,7 +68,7 @@ def batch(*values: bytes) -> RecordBatch:
 
 def fold(heard: Heard, limit: int = 20) -> Fold:
     clock = MovableClock(datetime(2026, 3, 1, tzinfo=UTC))
-    return Fold("f", "t", keep_the_largest, clock, prefix="p.", hooks=heard, limit=DeadLetterLimit(limit))
+    return Fold("f", "t", keep_the_largest, clock, prefix="p.", observer=heard, limit=DeadLetterLimit(limit))
 
 
 def seq(number: int) -> bytes:
