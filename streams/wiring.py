@@ -1,11 +1,12 @@
 """The parts of a stream worker, put together from the topology: the same for Kafka and for the world in memory."""
 
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
-from connectors.ports import Clock, Connection, ListingSink
+from connectors.ports import Clock, Connection, Failure, ListingSink
 from schemas import retry as header
 from schemas import topics
 from schemas.partitions import partition_of
@@ -13,7 +14,7 @@ from streams import topology
 from streams.backends.ports import Backend
 from streams.core.flows import Record
 from streams.core.observer import Observer
-from streams.core.retry import Ladder
+from streams.core.retry import Ladder, Outcome
 from streams.core.sequence import FetchSequence
 from streams.core.sweep import Running
 from streams.flows import maintain_rent_roll
@@ -24,25 +25,10 @@ from streams.flows.mark_date_changes import MarkDateChanges
 from streams.flows.schedule_sweeps import ScheduleSweeps
 from streams.flows.sweep_accounts import SweepAccounts
 from streams.flows.watch_deliveries import WatchDeliveries
-from streams.runners.call import Call, CallFlow, Perform
+from streams.runners.call import Call, CallFlow
 from streams.runners.fold import Fold, FoldStep
 from streams.runners.redeliver import Redeliver, Wait
 from streams.runners.scan import Scan, ScanStep
-
-CALLS_AT_ONCE = 64
-"""Calls in flight of one worker; each connection has its own, much smaller bound."""
-
-POSTS_AT_ONCE = 16
-"""POSTs in flight of one worker."""
-
-SCHEDULE_EVERY = 1.0
-"""Seconds between two looks whether a sweep is due."""
-
-DATE_CHANGES_EVERY = 60.0
-"""Seconds between two looks whether the date has turned somewhere."""
-
-WATCH_EVERY = 15.0
-"""Seconds between two looks for the oldest undelivered change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +82,12 @@ class ScanPart:
     """A scan of the topology with its step."""
 
     flow: topology.Flow
-    every: float
-    """Seconds."""
     step: ScanStep
+
+    @property
+    def every(self) -> float:
+        """Return the seconds between two passes."""
+        return self.flow.every
 
     def shell(self, prefix: str = "") -> Scan:
         """Wrap the step for whoever runs it."""
@@ -120,9 +109,9 @@ def scans(dependencies: Dependencies) -> tuple[ScanPart, ...]:
     turns = MarkDateChanges(dependencies.connections, dependencies.day, dependencies.home, dependencies.clock)
     watch = WatchDeliveries(tuple(sink.name for sink in dependencies.sinks), dependencies.clock, dependencies.observer)
     return (
-        ScanPart(topology.flow("schedule_sweeps"), SCHEDULE_EVERY, sweeps.step),
-        ScanPart(topology.flow("mark_date_changes"), DATE_CHANGES_EVERY, turns.step),
-        ScanPart(topology.flow("watch_deliveries"), WATCH_EVERY, watch.step),
+        ScanPart(topology.flow("schedule_sweeps"), sweeps.step),
+        ScanPart(topology.flow("mark_date_changes"), turns.step),
+        ScanPart(topology.flow("watch_deliveries"), watch.step),
     )
 
 
@@ -146,24 +135,19 @@ def calls(dependencies: Dependencies, log: Backend) -> tuple[Call, ...]:
 
     readers = Call(
         topology.READERS,
-        (
-            _flow("fetch_changes", fetch.key, fetch.perform, together=True),
-            _flow("sweep_accounts", sweep.key, sweep.perform, together=False),
-        ),
+        (_flow("fetch_changes", fetch), _flow("sweep_accounts", sweep)),
         log,
         dependencies.clock,
         dependencies.rungs,
-        max_in_flight=CALLS_AT_ONCE,
         observer=dependencies.observer,
         on_assigned=go_on,
     )
     deliverer = Call(
         topology.flow("deliver_batches").group or "",
-        (_flow("deliver_batches", deliver.key, deliver.perform, together=True),),
+        (_flow("deliver_batches", deliver),),
         log,
         dependencies.clock,
         dependencies.rungs,
-        max_in_flight=POSTS_AT_ONCE,
         observer=dependencies.observer,
     )
     return readers, deliverer
@@ -178,11 +162,28 @@ def _sequence_of(record: Record) -> int:
     return int(said) if said.isdigit() else 0
 
 
-def _flow(name: str, key: Callable[[Record], Hashable], perform: Perform, *, together: bool) -> CallFlow:
-    reads = tuple(topic.name for topic in topology.flow(name).reads)
-    if together:
-        return CallFlow(name, reads, key, perform, joins=lambda _record: name)
-    return CallFlow(name, reads, key, perform)
+class _Calling(Protocol):
+    """A flow that calls a port."""
+
+    def key(self, record: Record) -> tuple[Hashable, ...]:
+        """Return whose turn a record waits for; it begins with org and name of the integration."""
+        ...
+
+    async def perform(self, records: Sequence[Record]) -> Outcome | Failure: ...
+
+
+def _flow(name: str, calling: _Calling) -> CallFlow:
+    flow = topology.flow(name)
+    return CallFlow(
+        name,
+        tuple(topic.name for topic in flow.reads),
+        calling.key,
+        calling.perform,
+        joins=lambda _record: name if flow.coalesce else None,
+        group_of=lambda key: key[:2],
+        max_in_flight=flow.max_in_flight,
+        max_in_flight_per_integration=flow.max_in_flight_per_integration,
+    )
 
 
 def redeliveries(dependencies: Dependencies, log: Backend) -> tuple[Redeliver, ...]:

@@ -22,7 +22,7 @@ class DeliverBatches:
     observer: Observer
 
     def key(self, record: Record) -> tuple[str, str, str, int]:
-        """Keep the batches of a property to a receiver in order. Raises `schemas.codec.DecodeError`."""
+        """Return the property at its receiver: its batches keep their order. Raise `schemas.codec.DecodeError`."""
         batch = decode_as(Batch, record.value)
         return batch.org, batch.sink, batch.connection, batch.property.id
 

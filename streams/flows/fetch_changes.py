@@ -30,7 +30,7 @@ class FetchChanges:
     clock: Clock
 
     def key(self, record: Record) -> tuple[str, str, EntityKind, int | None]:
-        """Tell which notices one call answers. Raises `schemas.codec.DecodeError`."""
+        """Return which events one call answers, the integration first. Raise `schemas.codec.DecodeError`."""
         notice = decode_as(FetchRequest, record.value)
         return notice.org, notice.connection, notice.kind, notice.entity
 

@@ -27,7 +27,7 @@ class SweepAccounts:
     running: Running
 
     def key(self, record: Record) -> tuple[str, str, str]:
-        """Let the steps of a connection wait for each other. Raises `schemas.codec.DecodeError`."""
+        """Return the connection: its steps wait for each other. Raise `schemas.codec.DecodeError`."""
         step = decode_as(SweepStep, record.value)
         return step.org, step.connection, "sweep"
 

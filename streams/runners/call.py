@@ -4,10 +4,12 @@ The laws:
 
 - A record is acknowledged after what follows from it is durable, and only as part of the finished prefix of its
   partition. A kill at any moment loses nothing; it may make us do again what was not yet acknowledged.
-- Records of one key are worked on one at a time and in their order; different keys at the same time, up to a bound.
+- Records of one key are worked on one at a time and in their order; different keys at the same time, up to a bound for
+  each flow, and within it for each integration. Integrations that have something ready take turns.
 - Records that wait behind each other and may be done together become one `perform`, which settles all of them. What
   arrives after it began waits for the next one.
-- Topics have priorities, and share one consumer group: one process owns all records of an org.
+- Topics have priorities, and share one consumer group: one process owns all records of an org. Within a flow each topic
+  leaves a slot more to those before it.
 - The shell never raises for a record. What raises is given up with the reason `bug` at once: a poisoned record must not
   come round again and again, and after a mended deploy a replay brings it back. A run of them stops the flow
   (`streams.core.retry.DeadLetterLimit`), as does a parked record or a dead letter that cannot be written.
@@ -18,6 +20,7 @@ import logging
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from connectors.ports import Clock, Failure
 from schemas.codec import DecodeError
@@ -38,7 +41,7 @@ from streams.core.retry import (
     to_dead_letter,
 )
 from streams.runners.intake import Bounds, Intake, OnAssigned, PartitionProgress, cancel, ends
-from streams.runners.lanes import Lanes
+from streams.runners.lanes import Lanes, Quota
 
 log = logging.getLogger("streams.runners")
 
@@ -53,6 +56,10 @@ def _alone(_record: Record) -> Hashable | None:
     return None
 
 
+def _one_group(_key: Any) -> Hashable:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class CallFlow:
     """One flow: which topics it reads, in the order of their priority, and what it does with a record."""
@@ -64,6 +71,11 @@ class CallFlow:
     perform: Perform
     joins: Callable[[Record], Hashable | None] = _alone
     """What records of one key must have in common to be done together; null: each by itself."""
+    group_of: Callable[[Any], Hashable] = _one_group
+    """The integration that a key (as `key_of` returned it) belongs to; integrations take turns."""
+    max_in_flight: int = 10
+    """Calls at the same time, over all integrations."""
+    max_in_flight_per_integration: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,7 @@ class _Waiting:
     window: PartitionProgress
     flow: CallFlow
     rank: int
+    group: Hashable
     joins: Hashable | None
 
 
@@ -105,7 +118,6 @@ class Call:
         clock: Clock,
         ladder: Ladder,
         *,
-        max_in_flight: int = 10,
         most_together: int = 500,
         producer: Producer | None = None,
         observer: Observer | None = None,
@@ -120,12 +132,12 @@ class Call:
             raise ValueError(f"group {group}: a topic has one reader")
         self._clock = clock
         self._ladder = ladder
-        self._max_in_flight = max_in_flight
         self._observer: Observer = observer or NullObserver()
         self._limit = limit or DeadLetterLimit()
         self._own_producer = log.producer() if producer is None else None
         self._producer: Producer = producer or self._own_producer  # type: ignore[assignment]
-        self._lanes: Lanes[_Waiting] = Lanes(len(self._ranked), most_together)
+        quotas = {flow.name: Quota(flow.max_in_flight, flow.max_in_flight_per_integration) for flow in flows}
+        self._lanes: Lanes[_Waiting] = Lanes([quotas[flow.name] for flow, _ in self._ranked], most_together)
         self._running: dict[asyncio.Task[None], _Running] = {}
         self._failed = False
         self._intake = Intake(log, group, list(self._by_topic), self, clock, bounds or Bounds(), on_assigned)
@@ -161,26 +173,23 @@ class Call:
         number = window.partition.partition
         for record in records:
             try:
-                key: Hashable = (number, flow.key_of(record))
-                joins = flow.joins(record)
+                turn = flow.key_of(record)
+                group, joins = flow.group_of(turn), flow.joins(record)
+                key: Hashable = (number, turn)
             except Exception:
                 # Whatever is wrong with it, `perform` meets it too, and it is judged there.
-                key, joins = (number, window.partition.topic, record.offset), None
+                key, group, joins = (number, window.partition.topic, record.offset), None, None
             together = None if joins is None else (flow.name, joins)
-            self._lanes.put(key, _Waiting(record, window, flow, rank, together))
+            self._lanes.put(key, _Waiting(record, window, flow, rank, group, together))
         self._begin()
 
     def _begin(self) -> None:
         """Begin what may be in flight at the same time."""
-        while not self._failed and (found := self._lanes.next(self._may)):
+        while not self._failed and (found := self._lanes.next()):
             key, items = found
             task = asyncio.create_task(self._work(items), name=f"{items[0].flow.name} {key}")
             self._running[task] = _Running(key, frozenset(item.window for item in items))
             task.add_done_callback(self._end)
-
-    def _may(self, rank: int) -> bool:
-        """Of the slots each lower priority leaves one more to those above it, as long as there are enough."""
-        return len(self._running) < max(1, self._max_in_flight - rank)
 
     def _end(self, task: asyncio.Task[None]) -> None:
         running = self._running.pop(task)

@@ -30,7 +30,8 @@ def calling(
     flow: CallFlow | Outside | Sequence[CallFlow], world: Stage, **more: Any
 ) -> Callable[[MemoryBackend], Shell]:
     """Make a call of this flow; an outside stands for the usual one."""
-    flows = [CallFlow("f", ("in",), key, flow.perform)] if isinstance(flow, Outside) else flow
+    most = more.pop("max_in_flight", 10)
+    flows = [CallFlow("f", ("in",), key, flow.perform, max_in_flight=most)] if isinstance(flow, Outside) else flow
     return lambda log: Call("g", [flows] if isinstance(flows, CallFlow) else flows, log, world.clock, LADDER, **more)
 
 
@@ -187,18 +188,15 @@ async def test_one_record_that_meets_a_bug_does_not_take_the_others_along() -> N
 # ------------------------------------------------------------------------------------------------------- priorities
 
 
-def ranked(outside: Outside) -> list[CallFlow]:
-    return [
-        CallFlow("push", ("commands",), key, outside.perform),
-        CallFlow("fetch", ("notices", "sweeps"), key, outside.perform),
-    ]
+def ranked(outside: Outside, most: int = 10) -> CallFlow:
+    return CallFlow("f", ("commands", "notices", "sweeps"), key, outside.perform, max_in_flight=most)
 
 
 async def test_the_first_topic_goes_first_whatever_came_before() -> None:
     outside = Outside()
     async with stage() as world:
         world.say("sweeps", "a:s1", "b:s2", "c:s3")
-        await world.start(calling(ranked(outside), world, max_in_flight=1))
+        await world.start(calling(ranked(outside, 1), world))
         world.say("notices", "d:n1")
         world.say("commands", "e:c1")
         world.say("notices", "b:n2")
@@ -213,7 +211,7 @@ async def test_lower_topics_leave_a_slot_to_those_above_them() -> None:
     outside = Outside()
     async with stage() as world:
         world.say("sweeps", *(f"{number}:s" for number in range(5)))
-        await world.start(calling(ranked(outside), world, max_in_flight=4))
+        await world.start(calling(ranked(outside, 4), world))
         assert len(outside.open) == 2
         world.say("notices", "x:n", "y:n")
         world.say("commands", "z:c", "w:c")
@@ -238,6 +236,51 @@ def test_a_topic_has_one_reader() -> None:
 
     with pytest.raises(ValueError, match="one reader"):
         Call("g", [flow, flow], MemoryBackend(Stage().broker), Stage().clock, LADDER)
+
+
+# ----------------------------------------------------------------------------------------------------- fair shares
+
+
+async def latencies(orgs: int, silent: int, seconds: int = 60) -> dict[str, list[int]]:
+    """Return by org the milliseconds from a record to what follows from it; some orgs are never answered.
+
+    All orgs are on one partition, and each gets a record a second.
+    """
+    async with stage() as world:
+
+        async def perform(records: Sequence[Record]) -> Outcome:
+            org = int(text(records[0]).partition(":")[0])
+            await world.clock.sleep(1e9 if org < silent else 0.2)
+            return echo(records)
+
+        flow = CallFlow(
+            "f",
+            ("in",),
+            lambda record: tuple(text(record).split(":")),
+            perform,
+            group_of=lambda key: key[0],
+            max_in_flight=64,
+            max_in_flight_per_integration=4,
+        )
+        await world.start(calling(flow, world))
+        for second in range(seconds):
+            world.say("in", *(f"{org}:{second}" for org in range(orgs)))
+            await world.clock.advance(1)
+
+        sent = {text(record): record.timestamp for record in world.broker.read("in")}
+        found: dict[str, list[int]] = {}
+        for record in world.broker.read("out"):
+            found.setdefault(text(record).partition(":")[0], []).append(record.timestamp - sent[text(record)])
+        return found
+
+
+async def test_integrations_that_never_answer_cost_the_others_nothing() -> None:
+    """Three of fifty; what the others finish behind the silent ones' first records is more than is held unfinished."""
+    found = await latencies(50, silent=3)
+
+    assert sorted(found) == sorted(str(org) for org in range(3, 50))
+    assert sum(map(len, found.values())) == 47 * 60 > Bounds().hold_records
+    assert found == {org: times for org, times in (await latencies(50, silent=0)).items() if int(org) >= 3}
 
 
 # --------------------------------------------------------------------------------------------- what becomes of failures

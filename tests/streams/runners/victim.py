@@ -30,8 +30,8 @@ def call(log: Backend) -> Call:
         await asyncio.sleep(random.uniform(0.001, 0.02))
         return echo(records)
 
-    flow = CallFlow("copy", ("in",), lambda record: record.key, perform)
-    return Call("copy", [flow], log, SystemClock(), ladder("1m"), max_in_flight=8)
+    flow = CallFlow("copy", ("in",), lambda record: record.key, perform, max_in_flight=8)
+    return Call("copy", [flow], log, SystemClock(), ladder("1m"))
 
 
 async def main(servers: str, prefix: str) -> None:
