@@ -6,15 +6,16 @@ from datetime import date, datetime
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
-from connectors.ports import Clock, Connection, Failure, ListingSink
+from connectors.ports import Clock, Connection, ListingSink
 from schemas import retry as header
 from schemas import topics
 from schemas.partitions import partition_of
 from streams import topology
 from streams.backends.ports import Backend
+from streams.core.breaker import Breakers
 from streams.core.flows import Record
 from streams.core.observer import Observer
-from streams.core.retry import Ladder, Outcome
+from streams.core.retry import Ladder
 from streams.core.sequence import FetchSequence
 from streams.core.sweep import Running
 from streams.flows import maintain_rent_roll
@@ -25,7 +26,7 @@ from streams.flows.mark_date_changes import MarkDateChanges
 from streams.flows.schedule_sweeps import ScheduleSweeps
 from streams.flows.sweep_accounts import SweepAccounts
 from streams.flows.watch_deliveries import WatchDeliveries
-from streams.runners.call import Call, CallFlow
+from streams.runners.call import Answer, Call, CallFlow
 from streams.runners.fold import Fold, FoldStep
 from streams.runners.redeliver import Redeliver, Wait
 from streams.runners.scan import Scan, ScanStep
@@ -118,14 +119,15 @@ def scans(dependencies: Dependencies) -> tuple[ScanPart, ...]:
 def calls(dependencies: Dependencies, log: Backend) -> tuple[Call, ...]:
     """Put the calls together; those that share a group share the owner of an org."""
     connections = {(one.org, one.name): one for one in dependencies.connections}
-    sequence = FetchSequence()
-    fetch = FetchChanges(dependencies.sources, connections, sequence, dependencies.clock)
-    sweep = SweepAccounts(dependencies.sources, connections, sequence, dependencies.clock, Running())
+    sequence, breakers = FetchSequence(), Breakers(dependencies.observer)
+    fetch = FetchChanges(dependencies.sources, connections, sequence, dependencies.clock, breakers)
+    sweep = SweepAccounts(dependencies.sources, connections, sequence, dependencies.clock, Running(), breakers)
     deliver = DeliverBatches(
         {sink.name: sink for sink in dependencies.sinks},
         dependencies.rungs,
         dependencies.clock,
         dependencies.observer,
+        breakers,
     )
 
     async def go_on(partitions: Collection[int]) -> None:
@@ -169,7 +171,7 @@ class _Calling(Protocol):
         """Return whose turn a record waits for; it begins with org and name of the integration."""
         ...
 
-    async def perform(self, records: Sequence[Record]) -> Outcome | Failure: ...
+    async def perform(self, records: Sequence[Record]) -> Answer: ...
 
 
 def _flow(name: str, calling: _Calling) -> CallFlow:

@@ -11,9 +11,10 @@ from schemas.base import EntityKind
 from schemas.codec import decode_as
 from schemas.pms import FetchRequest
 from schemas.rent_roll import Page, PageItem
+from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Disposition, Emit, Record
 from streams.core.rent_roll import item_of
-from streams.core.retry import Done
+from streams.core.retry import Done, Held
 from streams.core.sequence import FetchSequence
 
 Sources = Mapping[tuple[str, str], PropertySource]
@@ -28,14 +29,15 @@ class FetchChanges:
     connections: Mapping[tuple[str, str], Connection]
     sequence: FetchSequence
     clock: Clock
+    breakers: Breakers
 
     def key(self, record: Record) -> tuple[str, str, EntityKind, int | None]:
         """Return which events one call answers, the integration first. Raise `schemas.codec.DecodeError`."""
         notice = decode_as(FetchRequest, record.value)
         return notice.org, notice.connection, notice.kind, notice.entity
 
-    async def perform(self, records: Sequence[Record]) -> Done | Failure:
-        """Fetch what these notices name and say what it is now."""
+    async def perform(self, records: Sequence[Record]) -> Done | Failure | Held:
+        """Fetch what these webhooks name, as it is now."""
         notices = [decode_as(FetchRequest, record.value) for record in records]
         notice = notices[-1]
         connection = self.connections.get((notice.org, notice.connection))
@@ -44,8 +46,13 @@ class FetchChanges:
             return Done(ending=Disposition.IGNORED)
         if connection is None or not connection.enabled:
             return Done(ending=Disposition.IGNORED)
-        seq = self.sequence.take(records[-1].partition, self.clock.now())
+        integration, now = Integration(notice.org, notice.connection), self.clock.now()
+        if held := self.breakers.hold(integration, now):
+            return held
+        seq = self.sequence.take(records[-1].partition, now)
         answer = await source.fetch(notice.kind, notice.entity, Priority.WEBHOOK)
+        if held := self.breakers.ended(integration, (notice.kind, notice.entity), answer, self.clock.now()):
+            return held
         if not isinstance(answer, Fetched):
             return answer
         return Done(tuple(pages(notice, answer, seq, min(one.received_at for one in notices), self.clock)))

@@ -9,8 +9,9 @@ from schemas import topics
 from schemas.codec import decode_as
 from schemas.pms import SweepStep
 from schemas.rent_roll import SweepEnd
+from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Disposition, Emit, Record
-from streams.core.retry import Done
+from streams.core.retry import Done, Held
 from streams.core.sequence import FetchSequence
 from streams.core.sweep import Read, Running, after, offsets, pages, sequences
 from streams.flows.fetch_changes import Sources, page_out
@@ -25,13 +26,14 @@ class SweepAccounts:
     sequence: FetchSequence
     clock: Clock
     running: Running
+    breakers: Breakers
 
     def key(self, record: Record) -> tuple[str, str, str]:
         """Return the connection: its steps wait for each other. Raise `schemas.codec.DecodeError`."""
         step = decode_as(SweepStep, record.value)
         return step.org, step.connection, "sweep"
 
-    async def perform(self, records: Sequence[Record]) -> Done | Failure:
+    async def perform(self, records: Sequence[Record]) -> Done | Failure | Held:
         """Read the pages of a step; the same step twice brings the same pages again, and they change nothing."""
         step = decode_as(SweepStep, records[-1].value)
         name = (step.org, step.connection)
@@ -39,6 +41,9 @@ class SweepAccounts:
         now = self.clock.now()
         if source is None or connection is None or not connection.enabled or not self.running.admits(step, now):
             return Done(ending=Disposition.IGNORED)
+        integration = Integration(*name)
+        if held := self.breakers.hold(integration, now):
+            return held
         wants = offsets(step, source.page_size)
         each = sequences(source.page_size)
         first = self.sequence.take(records[-1].partition, now, each * len(wants) + 1)
@@ -49,8 +54,9 @@ class SweepAccounts:
         brought: list[tuple[Read, PageOf]] = []
         for read, answer in zip(reads, answers, strict=True):
             if not isinstance(answer, PageOf):
-                return answer
+                return self.breakers.ended(integration, step.stage, answer, self.clock.now()) or answer
             brought.append((read, answer))
+        self.breakers.ended(integration, step.stage, brought[-1][1], self.clock.now())
         at = self.clock.now()
         made = pages(step, brought, at)
         following = after(step, brought, made, at)

@@ -20,6 +20,7 @@ from connectors.ports import (
 )
 from schemas.base import EntityKind
 from schemas.delivery import Batch
+from streams.core.breaker import State
 from streams.core.observer import NullObserver, Observer
 from streams.observability.metrics import Metrics
 
@@ -73,6 +74,13 @@ class PrometheusObserver(NullObserver):
                 flow,
                 held,
             )
+
+    def breaker_moved(self, org: str, integration: str, state: str) -> None:
+        """Log when an integration is not called any more, and when it is again."""
+        if state == State.OPEN:
+            log.warning("%s of %s does not answer: its records are held until a trial succeeds", integration, org)
+        elif state == State.CLOSED:
+            log.info("%s of %s answers again", integration, org)
 
     def port_called(self, port: str, answer: object, seconds: float) -> None:
         """Count the call and the time that it took."""

@@ -20,6 +20,7 @@ import logging
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from connectors.ports import Clock, Failure
@@ -31,12 +32,15 @@ from streams.core.retry import (
     Dead,
     DeadLetterLimit,
     Done,
+    Held,
     Ladder,
     Outcome,
     Parked,
     Reason,
     attempt_of,
+    first_failed_at,
     outcome_of,
+    outcome_of_hold,
     park,
     to_dead_letter,
 )
@@ -45,10 +49,12 @@ from streams.runners.lanes import Lanes, Quota
 
 log = logging.getLogger("streams.runners")
 
-Perform = Callable[[Sequence[Record]], Awaitable[Outcome | Failure]]
+Answer = Outcome | Failure | Held
+
+Perform = Callable[[Sequence[Record]], Awaitable[Answer]]
 """Deals with one record, or with several that may be done together: the same answer holds for all of them.
 
-Of a port's `Failure` the shell makes the verdict of each record, by its own attempts and the ladder.
+Of a port's `Failure` and of a `Held` the runner makes the verdict of each record, by its own attempts and the ladder.
 """
 
 
@@ -231,7 +237,7 @@ class Call:
             return [one for item in items for one in await self._judge(flow, [item])]
         return [self._judged(flow, items, _blame(flow, items[0].record, failed))]
 
-    def _judged(self, flow: CallFlow, items: Sequence[_Waiting], answer: Outcome | Failure) -> _Judged:
+    def _judged(self, flow: CallFlow, items: Sequence[_Waiting], answer: Answer) -> _Judged:
         """Encode what follows from an answer: effects once, then the records that are parked or given up."""
         now = self._clock.now()
         verdicts: Sequence[Outcome]
@@ -239,7 +245,7 @@ class Call:
             verdicts = [answer] * len(items)
             outgoing = [encoded(effect) for effect in answer.effects]
         else:
-            verdicts = [outcome_of(answer, attempt_of(item.record), now, self._ladder) for item in items]
+            verdicts = [self._verdict(answer, item.record, now) for item in items]
             outgoing = []
         for item, one in zip(items, verdicts, strict=True):
             if isinstance(one, Dead):
@@ -249,6 +255,12 @@ class Call:
                 if one.instead is not None:
                     break  # it comes back once, in the place of all of them
         return _Judged(items, verdicts, outgoing)
+
+    def _verdict(self, answer: Failure | Held, record: Record, now: datetime) -> Outcome:
+        attempt = attempt_of(record)
+        if isinstance(answer, Held):
+            return outcome_of_hold(answer, attempt, first_failed_at(record), now, self._ladder)
+        return outcome_of(answer, attempt, now, self._ladder)
 
     async def _settle(self, flow: CallFlow, judged: _Judged, began: float) -> None:
         """Make durable what follows, then let the records count as finished."""

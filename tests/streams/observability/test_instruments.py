@@ -24,7 +24,7 @@ from schemas.base import EntityKind
 from schemas.delivery import Batch, BatchMode, OfferedProperty
 from schemas.rent_roll import PropertySnapshot
 from streams.backends.memory import MovableClock
-from streams.core.observer import NullObserver, Observer
+from streams.core.observer import Observer
 from streams.observability.instruments import MeasuredSink, MeasuredSource, PrometheusObserver, outcome
 from streams.observability.metrics import DELIVERED, OUTCOMES, Metrics
 
@@ -119,6 +119,18 @@ def test_what_webhooks_missed_is_counted_and_what_was_held_back_is_logged(caplog
     assert "(30)" in caplog.text
 
 
+def test_a_breaker_that_opens_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    observer, _ = observing()
+    with caplog.at_level(logging.INFO):
+        for state in ("open", "half_open", "closed"):
+            observer.breaker_moved("org", "buildium", state)
+
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
+        ("WARNING", "buildium of org does not answer: its records are held until a trial succeeds"),
+        ("INFO", "buildium of org answers again"),
+    ]
+
+
 class Outside:
     """A source and a receiver that take two seconds."""
 
@@ -166,11 +178,3 @@ async def test_measured_ports_report_each_call_and_are_otherwise_the_port() -> N
     for port, label in (("PropertySource", "gone"), ("PropertySource", "throttled"), ("ListingSink", "ok")):
         assert metrics.value("rentstream_calls_total", port=port, outcome=label) == 1
     assert metrics.value("rentstream_call_seconds_sum", port="PropertySource") == 4
-
-
-def test_an_observer_of_nothing_takes_everything() -> None:
-    observer: Observer = NullObserver()
-    names = [name for name in vars(NullObserver) if not name.startswith("_")]
-
-    assert sorted(names) == sorted(name for name in vars(Observer) if not name.startswith("_"))
-    assert [getattr(observer, name).__doc__ for name in names if not getattr(observer, name).__doc__] == []

@@ -13,7 +13,7 @@ from schemas.pms import FetchOrigin, FetchRequest
 from schemas.topics import TopicSpec
 from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock, settle
 from streams.core.flows import Emit, Headers, ProducerRecord, Record
-from streams.core.retry import Done, Outcome
+from streams.core.retry import Done, Held, Outcome
 
 
 class Shell(Protocol):
@@ -112,7 +112,7 @@ def echo(records: Sequence[Record]) -> Done:
     return Done(tuple(emit_of(text(record)) for record in records))
 
 
-Answer = Outcome | Failure | BaseException | None
+Answer = Outcome | Failure | Held | BaseException | None
 
 
 @dataclass
@@ -124,7 +124,7 @@ class Outside:
     cancelled: list[list[str]] = field(default_factory=list)
     _open: dict[str, "asyncio.Future[Answer]"] = field(default_factory=dict)
 
-    async def perform(self, records: Sequence[Record]) -> Outcome | Failure:
+    async def perform(self, records: Sequence[Record]) -> Outcome | Failure | Held:
         names = [text(record) for record in records]
         self.began.append(names)
         end = asyncio.get_running_loop().create_future()

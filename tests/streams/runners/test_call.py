@@ -18,7 +18,7 @@ from streams.backends.memory import MemoryBackend, settle
 from streams.backends.ports import Backend, BackendError
 from streams.core.flows import Emit, Record
 from streams.core.observer import NullObserver
-from streams.core.retry import Dead, DeadLetterLimit, Done, Outcome, Parked, Reason, TooManyDead, ladder
+from streams.core.retry import Dead, DeadLetterLimit, Done, Held, Outcome, Parked, Reason, TooManyDead, ladder
 from streams.runners.call import Call, CallFlow
 from streams.runners.intake import Bounds
 from tests.streams.runners.stage import OUT, Outside, Shell, Stage, echo, emit_of, key, stage, text
@@ -315,6 +315,26 @@ async def test_a_failure_that_may_pass_is_parked_with_its_history() -> None:
         assert dict(parked.headers)[header.ORIGIN] == b"in"
         assert int(dict(parked.headers)[header.DUE_AT]) == parked.timestamp + 120_000
         assert counts.said == [("f", "parked", 2), ("f", "2m", "throttled")]
+        assert world.broker.lag("g") == 0
+
+
+async def test_what_is_held_is_parked_with_the_attempts_that_it_had() -> None:
+    outside, counts = Outside(), Counts()
+    async with stage() as world:
+        world.say("in", "a:new")
+        world.say("in", "b:old", headers=((header.ATTEMPT, b"2"), (header.FIRST_FAILED_AT, b"5")))
+        world.say("in", "c:tried", headers=((header.ATTEMPT, b"2"),))
+        await world.start(calling(outside, world, observer=counts))
+        for name in ("a:new", "b:old", "c:tried"):
+            await outside.end(name, Held(Reason.CIRCUIT_OPEN, "it does not answer", world.clock.now()))
+        parked = {text(one): dict(one.headers)[header.ATTEMPT] for one in world.broker.read("retry.1m")}
+        (dead,) = world.broker.read("dead-letters")
+
+        assert parked == {"a:new": b"0", "c:tried": b"2"}
+        assert (dead.value, dict(dead.headers)[header.REASON]) == (b"b:old", b"circuit_open")
+        assert dict(dead.headers)[header.ATTEMPT] == b"2"
+        assert ("f", "1m", "circuit_open") in counts.said
+        assert ("dead", "in", "circuit_open") in counts.said
         assert world.broker.lag("g") == 0
 
 
