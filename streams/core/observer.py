@@ -1,6 +1,6 @@
 """What a worker reports while it runs: one protocol for the engine, the runners, the flows and the measured ports.
 
-Whoever reports knows no metrics library. An observer must not wait and must not raise; it is called on the event loop,
+The callers know no metrics library. An observer must not wait and must not raise; it is called on the event loop,
 `worker_failed` on any thread.
 """
 

@@ -137,7 +137,7 @@ class Held:
     reason: Reason
     detail: str
     until: datetime | None = None
-    """When it may be tried; null where nobody knows."""
+    """When it may be tried; null: unknown."""
 
 
 def outcome_of_hold(
@@ -145,7 +145,7 @@ def outcome_of_hold(
 ) -> Parked | Dead:
     """Decide what follows when the ``attempt``-th attempt (from 1) could not be made.
 
-    The first rung that is long enough, or the last. Where nobody knows how long: as long as it has waited before.
+    The first rung that is long enough, or the last. If the time is unknown: as long as it has waited before.
     """
     at = milliseconds(now)
     waited = 0.0 if first_failed_at is None else (at - first_failed_at) / 1000
@@ -263,7 +263,7 @@ def first_failed_at(record: Record) -> int | None:
 
 
 def first_failure(record: Record) -> Headers:
-    """Return the headers that what is decided anew of a parked record has to keep."""
+    """Return the headers that a record which replaces a parked one has to keep."""
     found = _find(record, header.FIRST_FAILED_AT)
     return () if found is None else ((header.FIRST_FAILED_AT, found),)
 

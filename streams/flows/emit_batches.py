@@ -34,6 +34,6 @@ class EmitBatches:
         cause = delivery.Cause(f"{record.topic}:{record.offset}", now)
         applied = delivery.apply(rows, said, cause, self.sinks, cut)
         if isinstance(said, DeliveryDue) and said.reason is DueReason.RETRY:
-            # What is cut anew has waited as long as the wish to deliver it.
+            # The new cut has waited as long as the wish to deliver it.
             applied.emits = [replace(one, headers=first_failure(record)) for one in applied.emits]
         return applied

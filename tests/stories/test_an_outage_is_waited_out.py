@@ -1,4 +1,4 @@
-"""An integration that does not answer is hardly called, uses up no attempts, and keeps nobody else waiting."""
+"""An integration that does not answer is hardly called, uses up no attempts, and keeps no other integration waiting."""
 
 from collections.abc import AsyncIterator
 

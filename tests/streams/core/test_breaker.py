@@ -95,7 +95,7 @@ def test_a_trial_that_fails_doubles_the_pause_up_to_the_longest() -> None:
 
 
 def test_a_trial_without_an_answer_is_repeated() -> None:
-    """Its call was cancelled, or met a bug: nobody reports its end."""
+    """Its call was cancelled, or met a bug: its end is never reported."""
     trial, _ = admit(opened(), NOW + FIRST_PAUSE)
 
     assert admit(trial, NOW + FIRST_PAUSE + TRIAL_WITHIN - timedelta(seconds=1))[1] is False

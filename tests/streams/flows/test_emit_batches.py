@@ -63,7 +63,7 @@ def batch_of(emits: list[Emit]) -> Batch:
 
 
 def test_what_comes_back_from_a_rung_keeps_when_it_first_failed() -> None:
-    """So that a delivery that is held again and again has a way out, although it is cut anew."""
+    """So that a delivery that is held again and again has a way out, although each attempt is a new cut."""
     desk = Desk()
     first = desk.step(due(DueReason.CHANGED), SINCE)
     again = desk.wait(batch_of(first), held=False)
