@@ -22,7 +22,8 @@ from typing import Any
 import aiokafka
 
 from streams.core.flows import RecordBatch, Step, View
-from streams.engine import Engine, EngineHooks, EngineSettings, run_worker
+from streams.core.observer import NullObserver
+from streams.engine import Engine, EngineSettings, run_worker
 from tests.chaos.kafka import make_topics
 
 PARTITIONS = 8
@@ -108,23 +109,29 @@ def run_engine(options: argparse.Namespace) -> None:
             rows[record.key] = count(rows.get(record.key) or get(record.key), record.value)
         return Step(rows)
 
-    def done(_flow: str, _topic: str, records: int, _seconds: float) -> None:
-        if clock.took(records):
-            clock.say()
-            engine.stop()
+    class Folded(NullObserver):
+        """Stops the engine after the last record."""
 
-    engine = Engine(engine_settings(options), EngineHooks(batch=done))
+        def batch_folded(self, flow: str, topic: str, records: int, seconds: float) -> None:
+            if clock.took(records):
+                clock.say()
+                engine.stop()
+
+    engine = Engine(engine_settings(options), Folded())
     engine.fold("count", [options.topic], engine.table("rows"), step)
     run_worker(engine)
 
 
 def recover_engine(options: argparse.Namespace) -> None:
-    def recovered(records: int, _seconds: float) -> None:
-        clock.say(records=records)
-        engine.stop()
+    class Recovered(NullObserver):
+        """Stops the engine after its recovery."""
+
+        def tables_recovered(self, records: int, seconds: float) -> None:
+            clock.say(records=records)
+            engine.stop()
 
     clock = Clock(0)
-    engine = Engine(engine_settings(options), EngineHooks(recovery=recovered))
+    engine = Engine(engine_settings(options), Recovered())
     engine.fold("count", [options.topic], engine.table("rows"), lambda _batch, _views: Step())
     clock.start()
     run_worker(engine)

@@ -39,12 +39,13 @@ from schemas.rent_roll import (
     UnitSnapshot,
 )
 from streams.core.flows import RecordBatch, Step, View
+from streams.core.observer import NullObserver
 from streams.core.rent_roll import STAGES, apply, item_of, scope, unit_key
 from streams.core.rows import Rows
 from streams.core.sweep import ITEMS_A_RECORD
-from streams.engine import Engine, EngineHooks, EngineSettings, run_worker
+from streams.engine import Engine, EngineSettings, run_worker
 from streams.flows import maintain_rent_roll
-from streams.observability.instruments import PrometheusHooks
+from streams.observability.instruments import PrometheusObserver
 from streams.observability.metrics import Metrics
 from streams.runners.fold import Fold
 from streams.topology import RENT_ROLL
@@ -226,7 +227,7 @@ def run_ours(options: argparse.Namespace) -> None:
         maintain_rent_roll.step,
         clock,
         prefix=options.prefix,
-        hooks=PrometheusHooks(Metrics(), clock),
+        observer=PrometheusObserver(Metrics(), clock),
     )
     at = 0
 
@@ -236,9 +237,12 @@ def run_ours(options: argparse.Namespace) -> None:
         at = batch.records[-1].offset
         return fold(batch, views)
 
-    def done(*_: Any) -> None:
-        if course.after(at):
-            engine.stop()
+    class Folded(NullObserver):
+        """Stops the engine after the last record."""
+
+        def batch_folded(self, flow: str, topic: str, records: int, seconds: float) -> None:
+            if course.after(at):
+                engine.stop()
 
     engine = Engine(
         EngineSettings(
@@ -248,7 +252,7 @@ def run_ours(options: argparse.Namespace) -> None:
             data_dir=Path(options.data),
             partitions=1,
         ),
-        EngineHooks(batch=done),
+        Folded(),
     )
     engine.fold("maintain_rent_roll", [options.prefix + topics.CHANGES.name], engine.table(RENT_ROLL), step)
     run_worker(engine)
@@ -307,7 +311,7 @@ def run_stock(options: argparse.Namespace) -> None:
             for key, value in rows.encoded().items():
                 table[key] = value
             for one in applied.emits:
-                await told[one.topic].send(key=one.org.encode(), value=encode(one.record))
+                await told[one.topic.name].send(key=one.org.encode(), value=encode(one.record))
             if event.message.offset == options.first + options.records - 1:
                 await app.producer.flush()  # the others, too, are done only when all is written
             if course.after(event.message.offset):

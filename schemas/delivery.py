@@ -36,7 +36,9 @@ class DeliveryDue(Model):
     version: int | None = None
     """Of a retry: the delivery that waits. A newer one makes the retry void."""
     attempt: int = 0
-    """Of a retry: how many attempts were made."""
+    """Of a retry: the number of the attempt that failed, or that was held."""
+    held: bool = False
+    """Of a retry: whether that attempt was not made, so that it is still to come."""
 
 
 class UnitState(StrEnum):

@@ -1,19 +1,20 @@
 """The parts of a stream worker, put together from the topology: the same for Kafka and for the world in memory."""
 
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
-from connectors.ports import Accepted, Clock, Connection, Failure, ListingSink
+from connectors.ports import Clock, Connection, ListingSink
 from schemas import retry as header
 from schemas import topics
-from schemas.delivery import Batch
 from schemas.partitions import partition_of
 from streams import topology
 from streams.backends.ports import Backend
+from streams.core.breaker import Breakers
 from streams.core.flows import Record
+from streams.core.observer import Observer
 from streams.core.retry import Ladder
 from streams.core.sequence import FetchSequence
 from streams.core.sweep import Running
@@ -25,37 +26,10 @@ from streams.flows.mark_date_changes import MarkDateChanges
 from streams.flows.schedule_sweeps import ScheduleSweeps
 from streams.flows.sweep_accounts import SweepAccounts
 from streams.flows.watch_deliveries import WatchDeliveries
-from streams.runners.call import Call, CallFlow, CallMetrics, Perform
-from streams.runners.fold import Fold, FoldHooks, FoldStep
+from streams.runners.call import Answer, Call, CallFlow
+from streams.runners.fold import Fold, FoldStep
 from streams.runners.redeliver import Redeliver, Wait
 from streams.runners.scan import Scan, ScanStep
-
-CALLS_AT_ONCE = 64
-"""Calls in flight of one worker; each connection has its own, much smaller bound."""
-
-POSTS_AT_ONCE = 16
-"""POSTs in flight of one worker."""
-
-SCHEDULE_EVERY = 1.0
-"""Seconds between two looks whether a sweep is due."""
-
-DATE_CHANGES_EVERY = 60.0
-"""Seconds between two looks whether the date has turned somewhere."""
-
-WATCH_EVERY = 15.0
-"""Seconds between two looks for the oldest undelivered change."""
-
-
-class Hooks(CallMetrics, FoldHooks, Protocol):
-    """What the parts tell whoever measures them."""
-
-    def told(self, batch: Batch, answer: Accepted | Failure) -> None:
-        """Hear of a receiver's answer."""
-        ...
-
-    def oldest(self, sink: str, partition: int, seconds: float) -> None:
-        """Hear of the age of the oldest change that a receiver has not acknowledged."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +40,7 @@ class Dependencies:
     sources: Sources
     sinks: Sequence[ListingSink]
     clock: Clock
-    hooks: Hooks
+    observer: Observer
     rungs: Ladder
     partitions: int
     sweep_every: float
@@ -95,7 +69,12 @@ class FoldPart:
         """Wrap the step for whoever runs it."""
         assert self.flow.table is not None
         return Fold(
-            self.flow.name, self.flow.table, self.step, dependencies.clock, prefix=prefix, hooks=dependencies.hooks
+            self.flow.name,
+            self.flow.table,
+            self.step,
+            dependencies.clock,
+            prefix=prefix,
+            observer=dependencies.observer,
         )
 
 
@@ -104,9 +83,12 @@ class ScanPart:
     """A scan of the topology with its step."""
 
     flow: topology.Flow
-    every: float
-    """Seconds."""
     step: ScanStep
+
+    @property
+    def every(self) -> float:
+        """Return the seconds between two passes."""
+        return self.flow.every
 
     def shell(self, prefix: str = "") -> Scan:
         """Wrap the step for whoever runs it."""
@@ -126,27 +108,26 @@ def scans(dependencies: Dependencies) -> tuple[ScanPart, ...]:
     """Put the scans together."""
     sweeps = ScheduleSweeps(dependencies.connections, dependencies.sweep_every, dependencies.home, dependencies.clock)
     turns = MarkDateChanges(dependencies.connections, dependencies.day, dependencies.home, dependencies.clock)
-    watch = WatchDeliveries(
-        tuple(sink.name for sink in dependencies.sinks), dependencies.clock, dependencies.hooks.oldest
-    )
+    watch = WatchDeliveries(tuple(sink.name for sink in dependencies.sinks), dependencies.clock, dependencies.observer)
     return (
-        ScanPart(topology.flow("schedule_sweeps"), SCHEDULE_EVERY, sweeps.step),
-        ScanPart(topology.flow("mark_date_changes"), DATE_CHANGES_EVERY, turns.step),
-        ScanPart(topology.flow("watch_deliveries"), WATCH_EVERY, watch.step),
+        ScanPart(topology.flow("schedule_sweeps"), sweeps.step),
+        ScanPart(topology.flow("mark_date_changes"), turns.step),
+        ScanPart(topology.flow("watch_deliveries"), watch.step),
     )
 
 
 def calls(dependencies: Dependencies, log: Backend) -> tuple[Call, ...]:
     """Put the calls together; those that share a group share the owner of an org."""
     connections = {(one.org, one.name): one for one in dependencies.connections}
-    sequence = FetchSequence()
-    fetch = FetchChanges(dependencies.sources, connections, sequence, dependencies.clock)
-    sweep = SweepAccounts(dependencies.sources, connections, sequence, dependencies.clock, Running())
+    sequence, breakers = FetchSequence(), Breakers(dependencies.observer)
+    fetch = FetchChanges(dependencies.sources, connections, sequence, dependencies.clock, breakers)
+    sweep = SweepAccounts(dependencies.sources, connections, sequence, dependencies.clock, Running(), breakers)
     deliver = DeliverBatches(
         {sink.name: sink for sink in dependencies.sinks},
         dependencies.rungs,
         dependencies.clock,
-        dependencies.hooks.told,
+        dependencies.observer,
+        breakers,
     )
 
     async def go_on(partitions: Collection[int]) -> None:
@@ -156,25 +137,20 @@ def calls(dependencies: Dependencies, log: Backend) -> tuple[Call, ...]:
 
     readers = Call(
         topology.READERS,
-        (
-            _flow("fetch_changes", fetch.key, fetch.perform, together=True),
-            _flow("sweep_accounts", sweep.key, sweep.perform, together=False),
-        ),
+        (_flow("fetch_changes", fetch), _flow("sweep_accounts", sweep)),
         log,
         dependencies.clock,
         dependencies.rungs,
-        max_in_flight=CALLS_AT_ONCE,
-        metrics=dependencies.hooks,
+        observer=dependencies.observer,
         on_assigned=go_on,
     )
     deliverer = Call(
         topology.flow("deliver_batches").group or "",
-        (_flow("deliver_batches", deliver.key, deliver.perform, together=True),),
+        (_flow("deliver_batches", deliver),),
         log,
         dependencies.clock,
         dependencies.rungs,
-        max_in_flight=POSTS_AT_ONCE,
-        metrics=dependencies.hooks,
+        observer=dependencies.observer,
     )
     return readers, deliverer
 
@@ -188,11 +164,28 @@ def _sequence_of(record: Record) -> int:
     return int(said) if said.isdigit() else 0
 
 
-def _flow(name: str, key: Callable[[Record], Hashable], perform: Perform, *, together: bool) -> CallFlow:
-    reads = tuple(topic.name for topic in topology.flow(name).reads)
-    if together:
-        return CallFlow(name, reads, key, perform, joins=lambda _record: name)
-    return CallFlow(name, reads, key, perform)
+class _Calling(Protocol):
+    """A flow that calls a port."""
+
+    def key(self, record: Record) -> tuple[Hashable, ...]:
+        """Return whose turn a record waits for; it begins with org and name of the integration."""
+        ...
+
+    async def perform(self, records: Sequence[Record]) -> Answer: ...
+
+
+def _flow(name: str, calling: _Calling) -> CallFlow:
+    flow = topology.flow(name)
+    return CallFlow(
+        name,
+        tuple(topic.name for topic in flow.reads),
+        calling.key,
+        calling.perform,
+        joins=lambda _record: name if flow.coalesce else None,
+        group_of=lambda key: key[:2],
+        max_in_flight=flow.max_in_flight,
+        max_in_flight_per_integration=flow.max_in_flight_per_integration,
+    )
 
 
 def redeliveries(dependencies: Dependencies, log: Backend) -> tuple[Redeliver, ...]:
@@ -208,7 +201,7 @@ def redeliveries(dependencies: Dependencies, log: Backend) -> tuple[Redeliver, .
             (),
             log,
             dependencies.clock,
-            metrics=dependencies.hooks,
+            observer=dependencies.observer,
         ),
         *(
             Redeliver(
@@ -218,7 +211,7 @@ def redeliveries(dependencies: Dependencies, log: Backend) -> tuple[Redeliver, .
                 tuple(topic.name for topic in flow.writes),
                 log,
                 dependencies.clock,
-                metrics=dependencies.hooks,
+                observer=dependencies.observer,
             )
             for flow, rung in pairs
         ),

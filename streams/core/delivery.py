@@ -93,7 +93,7 @@ class _Delivery:
             # A retry may overtake the outcome that announces it: the two travel on different topics.
             if row.phase is DeliveryPhase.IDLE or row.version != due.version or due.attempt < row.attempt:
                 return FoldResult(Disposition.IGNORED, counts={"superseded": 1})
-            return self._send(row.seen_at or due.seen_at, due.attempt + 1)
+            return self._send(row.seen_at or due.seen_at, due.attempt if due.held else due.attempt + 1)
         if row.phase is not DeliveryPhase.IDLE:
             if row.dirty_since is None or due.seen_at < row.dirty_since:
                 self._put(dirty_since=due.seen_at)
@@ -186,7 +186,7 @@ class _Delivery:
             property=offer.property,
             units=units,
         )
-        return FoldResult(verdict, [Emit(topics.BATCHES.name, self.org, batch)])
+        return FoldResult(verdict, [Emit(topics.BATCHES, self.org, batch)])
 
     def _rest(self) -> FoldResult:
         """Nothing is owed (any more): a retry whose reason is gone ends here too."""

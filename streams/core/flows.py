@@ -10,6 +10,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from schemas.base import Model
+from schemas.codec import encode
+from schemas.topics import TopicSpec
 
 Headers = tuple[tuple[str, bytes], ...]
 """Kafka record headers, in order."""
@@ -39,12 +41,35 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProducerRecord:
-    """A record to be written to ``topic``, in the partition of the record that caused it (else that of its key)."""
+    """A record to be written to ``topic``, in the partition of the record that caused it (else that of its key).
+
+    Runners and backends make it, of an `Emit` or of the bytes of a record that is parked or given up.
+    """
 
     topic: str
     key: bytes
     value: bytes | None
     headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """A record to be written, not yet encoded: all that a flow returns.
+
+    Of two that one batch of a fold emits for the same org with the same ``once`` only the first is written.
+    """
+
+    topic: TopicSpec
+    org: str
+    record: Model
+    once: Hashable = None
+    headers: Headers = ()
+
+
+def encoded(emit: Emit, prefix: str = "") -> ProducerRecord:
+    """Return the record to be written, with ``prefix`` before the name of its topic."""
+    topic, record = emit.topic, emit.record
+    return ProducerRecord(prefix + topic.name, topic.key_of(record), encode(record), emit.headers)
 
 
 class View(Protocol):
@@ -83,16 +108,6 @@ class Disposition(StrEnum):
     APPLIED = "applied"
     IGNORED = "ignored"
     DUPLICATE = "duplicate"
-
-
-@dataclass(frozen=True, slots=True)
-class Emit:
-    """Something to say, still unencoded. Of two in one batch with the same ``once`` only the first is said."""
-
-    topic: str
-    org: str
-    record: Model
-    once: Hashable = None
 
 
 @dataclass(slots=True)

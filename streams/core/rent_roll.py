@@ -355,7 +355,7 @@ class _Apply:
             reason=DueReason.CHANGED,
             seen_at=page.seen_at or page.fetched_at,
         )
-        self.emits.append(Emit(topics.LINGERING.name, page.org, due, once=("due", page.connection, property_id)))
+        self.emits.append(Emit(topics.LINGERING, page.org, due, once=("due", page.connection, property_id)))
 
     def _ask(self, kind: EntityKind, entity: int, origin: FetchOrigin, why: str) -> None:
         self.emits.append(_ask(self.said, kind, entity, origin, why, self.said.fetched_at))
@@ -375,7 +375,7 @@ def _ask(said: Page | SweepEnd, kind: EntityKind, entity: int, origin: FetchOrig
         entity=entity,
         received_at=at,
     )
-    return Emit(topics.WEBHOOKS.name, said.org, notice, once=("ask", said.connection, kind, entity))
+    return Emit(topics.WEBHOOKS, said.org, notice, once=("ask", said.connection, kind, entity))
 
 
 # -------------------------------------------------------------------------------------------------- end of a sweep
@@ -400,7 +400,7 @@ def _sweep_end(rows: Rows, end: SweepEnd, now: datetime) -> FoldResult:
     if account is None or account.first_sweep == end.sweep:
         emits += [
             Emit(
-                topics.DUE.name,
+                topics.DUE,
                 end.org,
                 DeliveryDue(
                     org=end.org,

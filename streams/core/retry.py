@@ -1,8 +1,9 @@
-"""What follows from a failure: the ladder, the verdicts, and the headers that tell a parked record's story.
+"""What follows from a failure: the ladder, the verdicts, and the headers that keep a parked record's history.
 
 The law: a record ends as done, parked or dead, and nothing else. A parked or dead record keeps the bytes and the key
 that it had; its history travels in headers (`schemas.retry`). Parking waits exactly as long as the rung says, so that
-the head of a rung's partition is always due first.
+the head of a rung's partition is always due first. A record that could not be tried at all is held: it is parked, too,
+but keeps its attempts, for a day at the most.
 """
 
 import re
@@ -14,7 +15,7 @@ from enum import StrEnum
 from connectors.ports import Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
 from schemas import retry as header
 from schemas import topics
-from streams.core.flows import Disposition, Headers, ProducerRecord, Record
+from streams.core.flows import Disposition, Emit, Headers, ProducerRecord, Record, encoded
 
 # ------------------------------------------------------------------------------------------------------ the ladder
 
@@ -78,13 +79,19 @@ class Reason(StrEnum):
     """What followed from it does not fit into a record."""
     NO_ORIGIN = "homeless"
     """It waited on a rung and does not say where it belongs."""
+    UNKNOWN_INTEGRATION = "unknown_integration"
+    """It was held, since no integration has its name."""
+    INTEGRATION_PROBLEM = "integration_problem"
+    """It was held, since its integration cannot be used (its encryption key is lost, …)."""
+    CIRCUIT_OPEN = "circuit_open"
+    """It was held, since its integration does not answer (`streams.core.breaker`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """It is dealt with; ``effects`` are what follows."""
 
-    effects: tuple[ProducerRecord, ...] = ()
+    effects: tuple[Emit, ...] = ()
     ending: Disposition = Disposition.APPLIED
 
 
@@ -99,11 +106,11 @@ class Parked:
     due_at: int
     """Milliseconds since the epoch."""
     attempt: int
-    """The number of the attempt that failed."""
+    """How many attempts were made: the number of the one that failed, one less if it was held."""
     reason: Reason
     detail: str
-    effects: tuple[ProducerRecord, ...] = ()
-    instead: ProducerRecord | None = None
+    effects: tuple[Emit, ...] = ()
+    instead: Emit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +121,39 @@ class Dead:
     detail: str
     attempt: int | None = None
     """The number of the attempt that failed; what the record's headers say, if not given."""
-    effects: tuple[ProducerRecord, ...] = ()
+    effects: tuple[Emit, ...] = ()
 
 
 Outcome = Done | Parked | Dead
+
+HELD_AT_MOST = 24 * 3600.0
+"""Seconds from a record's first failure (or hold) after which it is not held once more: it has to have a way out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """It cannot be tried now, whatever it is; it waits without using up an attempt (`outcome_of_hold`)."""
+
+    reason: Reason
+    detail: str
+    until: datetime | None = None
+    """When it may be tried; null: unknown."""
+
+
+def outcome_of_hold(
+    held: Held, attempt: int, first_failed_at: int | None, now: datetime, rungs: Ladder
+) -> Parked | Dead:
+    """Decide what follows when the ``attempt``-th attempt (from 1) could not be made.
+
+    The first rung that is long enough, or the last. If the time is unknown: as long as it has waited before.
+    """
+    at = milliseconds(now)
+    waited = 0.0 if first_failed_at is None else (at - first_failed_at) / 1000
+    if waited >= HELD_AT_MOST:
+        return Dead(held.reason, f"{held.detail}; given up after {waited / 3600:.0f} hours", attempt - 1)
+    wait = waited if held.until is None else (held.until - now).total_seconds()
+    rung = next((one for one in rungs if one.seconds >= wait), rungs[-1])
+    return Parked(rung, at + round(rung.seconds * 1000), attempt - 1, held.reason, held.detail)
 
 
 def outcome_of(failure: Failure, attempt: int, now: datetime, rungs: Ladder) -> Parked | Dead:
@@ -170,8 +206,11 @@ _LONGEST_DETAIL = 2000
 
 
 def park(record: Record, parked: Parked, flow: str, now: datetime) -> ProducerRecord:
-    """Make the record that waits on the rung."""
-    back = parked.instead or ProducerRecord(record.topic, record.key or b"", record.value, _others(record))
+    """Return the record that waits on the rung."""
+    if parked.instead is None:
+        back = ProducerRecord(record.topic, record.key or b"", record.value, _others(record))
+    else:
+        back = encoded(parked.instead)
     headers = back.headers + _history(
         record,
         now,
@@ -188,7 +227,7 @@ def park(record: Record, parked: Parked, flow: str, now: datetime) -> ProducerRe
 
 
 def to_dead_letter(record: Record, dead: Dead, flow: str, now: datetime) -> ProducerRecord:
-    """Make the dead letter, which says what a person needs to judge it and a replay needs to bring it back."""
+    """Return the dead letter, which holds what a person needs to judge it and a replay needs to bring it back."""
     attempt = attempt_of(record) if dead.attempt is None else dead.attempt
     headers = _others(record) + _history(
         record,
@@ -218,6 +257,17 @@ def origin_of(record: Record) -> str | None:
         return None
 
 
+def first_failed_at(record: Record) -> int | None:
+    """Return when a record first failed or was held, in milliseconds since the epoch."""
+    return _number(record, header.FIRST_FAILED_AT)
+
+
+def first_failure(record: Record) -> Headers:
+    """Return the headers that a record which replaces a parked one has to keep."""
+    found = _find(record, header.FIRST_FAILED_AT)
+    return () if found is None else ((header.FIRST_FAILED_AT, found),)
+
+
 def due_at(record: Record) -> int | None:
     """When a parked record may come back, in milliseconds since the epoch."""
     return _number(record, header.DUE_AT)
@@ -237,7 +287,7 @@ def _others(record: Record) -> Headers:
 
 
 def _history(record: Record, now: datetime, says: dict[str, object]) -> Headers:
-    first = _number(record, header.FIRST_FAILED_AT)
+    first = first_failed_at(record)
     says[header.FIRST_FAILED_AT] = milliseconds(now) if first is None else first
     return tuple((name, str(value)[:_LONGEST_DETAIL].encode(errors="replace")) for name, value in says.items())
 

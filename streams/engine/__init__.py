@@ -5,7 +5,6 @@ The only package that knows Faust's inside. See docs/decisions.md for what is to
 
 from streams.engine.engine import Engine, EngineCrashed, Status, run_worker
 from streams.engine.fatal import Exit, Fatal
-from streams.engine.hooks import EngineHooks
 from streams.engine.settings import EngineSettings
 from streams.engine.stores import NotHeld
 from streams.engine.tables import TableHandle
@@ -13,7 +12,6 @@ from streams.engine.tables import TableHandle
 __all__ = [
     "Engine",
     "EngineCrashed",
-    "EngineHooks",
     "EngineSettings",
     "Exit",
     "Fatal",

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from streams.core.flows import RecordBatch, Step, View
+from streams.core.observer import Observer
 from streams.engine.fatal import Exit, Fatal
-from streams.engine.hooks import EngineHooks
 from streams.engine.output import Entry, Output
 from streams.engine.stores import NotHeld, PartitionStore
 from streams.engine.tables import TableHandle
@@ -37,7 +37,7 @@ class EngineContext:
     """What a fold and a scan need of the running engine."""
 
     output: Output
-    hooks: EngineHooks
+    observer: Observer
     fatal: Fatal
     stores: Mapping[str, PartitionStore]
 
@@ -86,11 +86,9 @@ class FoldAgent:
             entries: list[Entry] = [(key, value, ()) for key, value in step.rows.items()]
             offset = await context.output.append(fold.table.changelog, batch.partition, entries)
             self._rows.write(batch.partition, step.rows.items(), offset)
-            context.hooks.rows(fold.table.name, len(entries))
         if step.effects:
-            for topic, count in (await context.output.effects(batch.partition, step.effects)).items():
-                context.hooks.effects(fold.name, topic, count)
-        context.hooks.batch(fold.name, batch.topic, len(batch.records), time.perf_counter() - began)
+            await context.output.effects(batch.partition, step.effects)
+        context.observer.batch_folded(fold.name, batch.topic, len(batch.records), time.perf_counter() - began)
 
     def _fail(self, message: Any, what: str, cause: BaseException) -> None:
         first = message.value[0].offset if message.value else message.offset

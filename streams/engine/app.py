@@ -9,9 +9,9 @@ from typing import Any
 import faust
 from faust.types import TP
 
+from streams.core.observer import Observer
 from streams.engine.consumer import Consumer, Transport
 from streams.engine.fatal import Exit, Fatal
-from streams.engine.hooks import EngineHooks
 from streams.engine.security import broker_credentials
 from streams.engine.settings import EngineSettings
 from streams.engine.stores import PartitionStore
@@ -43,9 +43,9 @@ def _monitor(fatal: Fatal) -> type:
 class App(faust.App):  # type: ignore[misc]
     """One member of the consumer group."""
 
-    def __init__(self, settings: EngineSettings, hooks: EngineHooks, fatal: Fatal) -> None:
+    def __init__(self, settings: EngineSettings, observer: Observer, fatal: Fatal) -> None:
         self.settings = settings
-        self.hooks = hooks
+        self.observer = observer
         self.table_of_changelog: dict[str, RowTable] = {}
         self.readers: Counter[str] = Counter()
         self.batch_sizes: dict[str, int] = {}
@@ -142,8 +142,8 @@ class App(faust.App):  # type: ignore[misc]
         restored, consumer.restored = consumer.restored, 0
         since, self._moving_since = self._moving_since, None
         seconds = time.monotonic() - since if since is not None else 0.0
-        self.hooks.recovery(restored, seconds)
-        self.hooks.rebalance(frozenset(tp.partition for tp in self.owned()), seconds)
+        self.observer.tables_recovered(restored, seconds)
+        self.observer.partitions_assigned(frozenset(tp.partition for tp in self.owned()), seconds)
 
     async def on_started_init_extra_services(self) -> None:
         await super().on_started_init_extra_services()

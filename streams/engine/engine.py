@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from streams.core.flows import RecordBatch, Step, View
+from streams.core.observer import NullObserver, Observer
 from streams.engine.agents import EngineContext, Fold, FoldAgent
 from streams.engine.app import App
 from streams.engine.fatal import Exit, Fatal
 from streams.engine.fence import Fence
-from streams.engine.hooks import EngineHooks
 from streams.engine.output import Output
 from streams.engine.scans import Scan, ScanFunction, ScanTask
 from streams.engine.settings import EngineSettings
@@ -66,11 +66,11 @@ class Engine:
     """Declares, then runs. Nothing of Faust exists before ``run``, so nothing is bound to a wrong event loop."""
 
     def __init__(
-        self, settings: EngineSettings, hooks: EngineHooks | None = None, *, fatal: Fatal | None = None
+        self, settings: EngineSettings, observer: Observer | None = None, *, fatal: Fatal | None = None
     ) -> None:
         self.settings = settings
-        self._hooks = hooks or EngineHooks()
-        self._fatal = fatal or Fatal(self._hooks.fatal)
+        self._observer: Observer = observer or NullObserver()
+        self._fatal = fatal or Fatal(self._observer.worker_failed)
         self._tables: dict[str, TableHandle] = {}
         self._folds: dict[str, Fold] = {}
         self._scans: dict[str, Scan] = {}
@@ -228,14 +228,14 @@ class Engine:
             raise EngineCrashed(str(self._crash)) from self._crash
 
     def _build(self, output: Output) -> App:
-        app = self._app = App(self.settings, self._hooks, self._fatal)
+        app = self._app = App(self.settings, self._observer, self._fatal)
         memory = RocksMemory(self.settings) if self.settings.store == "rocksdb" else None
         for name, handle in self._tables.items():
             self._stores[name] = new_store(self.settings, name, memory)
             table = app.row_table(name, self._stores[name])
             if table.changelog_topic_name != handle.changelog:
                 raise RuntimeError(f"Faust calls the changelog of {name} {table.changelog_topic_name}")
-        self._rim = EngineContext(output, self._hooks, self._fatal, self._stores)
+        self._rim = EngineContext(output, self._observer, self._fatal, self._stores)
         for fold in self._folds.values():
             if fold.batch_size is not None:
                 app.batch_sizes |= dict.fromkeys(fold.topics, fold.batch_size)
@@ -335,7 +335,7 @@ class Engine:
                 done = consumer._thread.fetch_position(tp)  # nothing was ever committed: a topic may begin late
             lag = max(0, end - (done or 0))
             total += lag
-            self._hooks.lag(tp.topic, tp.partition, lag)
+            self._observer.lag_measured(tp.topic, tp.partition, lag)
         self._lag = total
 
     def _watch(self, watchdog: Watchdog) -> None:

@@ -90,9 +90,9 @@ class ScanTask:
             if self._moves() != move:
                 return False
             effects = [one for one in chunk if one is not None]
-            for topic, sent in (await context.output.effects(partition, effects)).items() if effects else ():
-                context.hooks.effects(scan.name, topic, sent)
-                count += sent
+            if effects:
+                await context.output.effects(partition, effects)
+                count += len(effects)
             await asyncio.sleep(0)
-        context.hooks.scan(scan.name, partition, count, time.perf_counter() - began)
+        context.observer.partition_scanned(scan.name, partition, count, time.perf_counter() - began)
         return True

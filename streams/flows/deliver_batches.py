@@ -1,14 +1,27 @@
 """``deliver_batches``: POSTs a batch to its receiver; the outcome goes back to who cut it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from connectors.ports import Accepted, Clock, Failure, ListingSink
 from schemas import topics
-from schemas.codec import decode_as, encode
+from schemas.codec import decode_as
 from schemas.delivery import Batch, DeliveryDue, DeliveryOutcome, DeliveryResult, DueReason
-from streams.core.flows import ProducerRecord, Record
-from streams.core.retry import Dead, Done, Ladder, Outcome, Parked, Reason, outcome_of
+from streams.core.breaker import Breakers, Integration
+from streams.core.flows import Emit, Record
+from streams.core.observer import Observer
+from streams.core.retry import (
+    Dead,
+    Done,
+    Held,
+    Ladder,
+    Outcome,
+    Parked,
+    Reason,
+    first_failed_at,
+    outcome_of,
+    outcome_of_hold,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +31,11 @@ class DeliverBatches:
     sinks: Mapping[str, ListingSink]
     rungs: Ladder
     clock: Clock
-    told: Callable[[Batch, Accepted | Failure], None]
-    """Hears of every answer, for the metrics."""
+    observer: Observer
+    breakers: Breakers
 
     def key(self, record: Record) -> tuple[str, str, str, int]:
-        """Keep the batches of a property to a receiver in order. Raises `schemas.codec.DecodeError`."""
+        """Return the property at its receiver: its batches keep their order. Raise `schemas.codec.DecodeError`."""
         batch = decode_as(Batch, record.value)
         return batch.org, batch.sink, batch.connection, batch.property.id
 
@@ -33,19 +46,29 @@ class DeliverBatches:
         if sink is None:
             detail = f"no receiver is called {batch.sink} (any more)"
             return Dead(Reason.MISSING, detail, effects=(self._outcome(batch, DeliveryResult.DEAD, None, detail),))
+        integration, now = Integration(batch.org, batch.sink), self.clock.now()
+        if held := self.breakers.hold(integration, now):
+            return self._failed(batch, held, None, first_failed_at(records[-1]))
         answer = await sink.deliver(batch)
-        self.told(batch, answer)
+        held = self.breakers.ended(integration, (batch.connection, batch.property.id), answer, self.clock.now())
+        self.observer.delivery_answered(batch, answer)
         if isinstance(answer, Accepted):
             return Done((self._outcome(batch, DeliveryResult.ACKNOWLEDGED, answer.status, None),))
-        follows = outcome_of(answer, batch.attempt, self.clock.now(), self.rungs)
-        result = DeliveryResult.WAITING if isinstance(follows, Parked) else DeliveryResult.DEAD
-        outcome = self._outcome(batch, result, answer.status, answer.detail)
-        if isinstance(follows, Parked):
-            return replace(follows, effects=(outcome,), instead=self._again(batch))
-        assert isinstance(follows, Dead)
-        return replace(follows, effects=(outcome,))
+        return self._failed(batch, held or answer, answer.status, first_failed_at(records[-1]))
 
-    def _outcome(self, batch: Batch, result: DeliveryResult, status: int | None, detail: str | None) -> ProducerRecord:
+    def _failed(self, batch: Batch, why: Failure | Held, status: int | None, first: int | None) -> Outcome:
+        """Return what follows when a batch was not delivered; ``first``: when its delivery first failed."""
+        now, held = self.clock.now(), isinstance(why, Held)
+        if isinstance(why, Held):
+            follows = outcome_of_hold(why, batch.attempt, first, now, self.rungs)
+        else:
+            follows = outcome_of(why, batch.attempt, now, self.rungs)
+        if isinstance(follows, Parked):
+            outcome = self._outcome(batch, DeliveryResult.WAITING, status, why.detail)
+            return replace(follows, effects=(outcome,), instead=self._again(batch, held=held))
+        return replace(follows, effects=(self._outcome(batch, DeliveryResult.DEAD, status, why.detail),))
+
+    def _outcome(self, batch: Batch, result: DeliveryResult, status: int | None, detail: str | None) -> Emit:
         outcome = DeliveryOutcome(
             org=batch.org,
             connection=batch.connection,
@@ -58,9 +81,9 @@ class DeliverBatches:
             status=status,
             detail=detail,
         )
-        return ProducerRecord(topics.OUTCOMES.name, batch.org.encode(), encode(outcome))
+        return Emit(topics.OUTCOMES, batch.org, outcome)
 
-    def _again(self, batch: Batch) -> ProducerRecord:
+    def _again(self, batch: Batch, *, held: bool) -> Emit:
         due = DeliveryDue(
             org=batch.org,
             connection=batch.connection,
@@ -70,5 +93,6 @@ class DeliverBatches:
             sink=batch.sink,
             version=batch.version,
             attempt=batch.attempt,
+            held=held,
         )
-        return ProducerRecord(topics.DUE.name, batch.org.encode(), encode(due))
+        return Emit(topics.DUE, batch.org, due)

@@ -1,14 +1,15 @@
 """``emit_batches``, the egress agent: cuts a batch of what a receiver does not know yet, as it is at this moment."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from schemas.base import Model
-from schemas.delivery import DeliveryDue, DeliveryOutcome
+from schemas.delivery import DeliveryDue, DeliveryOutcome, DueReason
 from streams.core import delivery
 from streams.core.flows import Disposition, FoldResult, Record, View
 from streams.core.offer import Offer, offer
+from streams.core.retry import first_failure
 from streams.core.rows import Rows
 from streams.topology import RENT_ROLL
 
@@ -31,4 +32,8 @@ class EmitBatches:
             return offer(roll, org, connection, property_id, self.day(org, connection, now))
 
         cause = delivery.Cause(f"{record.topic}:{record.offset}", now)
-        return delivery.apply(rows, said, cause, self.sinks, cut)
+        applied = delivery.apply(rows, said, cause, self.sinks, cut)
+        if isinstance(said, DeliveryDue) and said.reason is DueReason.RETRY:
+            # The new cut has waited as long as the wish to deliver it.
+            applied.emits = [replace(one, headers=first_failure(record)) for one in applied.emits]
+        return applied

@@ -57,7 +57,7 @@ class MarkDateChanges:
                     reason=DueReason.DATE_PASSED,
                     seen_at=now,
                 )
-                yield Emit(topics.DUE.name, one.org, due)
+                yield Emit(topics.DUE, one.org, due)
             self._looked[key] = today
 
 

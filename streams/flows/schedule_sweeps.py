@@ -39,7 +39,7 @@ class ScheduleSweeps:
             if _last(views[RENT_ROLL], one) >= slot:
                 continue
             step = SweepStep(org=one.org, connection=one.name, sweep=slot, started_at=now, stage=EntityKind.PROPERTY)
-            yield Emit(topics.SWEEPS.name, one.org, step)
+            yield Emit(topics.SWEEPS, one.org, step)
 
 
 def _last(roll: View, connection: Connection) -> str:

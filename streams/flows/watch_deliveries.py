@@ -1,23 +1,23 @@
 """``watch_deliveries``: finds the oldest change that a receiver has not acknowledged, parked ones included."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from connectors.ports import Clock
 from schemas.codec import decode
 from schemas.delivery import DeliveryPhase, DeliveryRow
 from streams.core.flows import Emit, View
+from streams.core.observer import Observer
 from streams.topology import DELIVERIES
 
 
 class WatchDeliveries:
-    """Tells, for each partition and receiver, how long ago the oldest undelivered change was first heard of."""
+    """Reports, for each partition and receiver, the age of the oldest change that is not delivered."""
 
-    def __init__(self, sinks: tuple[str, ...], clock: Clock, oldest: Callable[[str, int, float], None]) -> None:
-        """``oldest`` hears receiver, partition and age in seconds; 0 where nothing is undelivered."""
+    def __init__(self, sinks: tuple[str, ...], clock: Clock, observer: Observer) -> None:
         self._sinks = sinks
         self._clock = clock
-        self._oldest = oldest
+        self._observer = observer
 
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | None]:
         """Look through the rows of a partition; says nothing, and yields null so that other work may go on."""
@@ -30,7 +30,9 @@ class WatchDeliveries:
             yield None
         now = self._clock.now()
         for sink in self._sinks:
-            self._oldest(sink, partition, (now - first[sink]).total_seconds() if sink in first else 0.0)
+            self._observer.oldest_undelivered(
+                sink, partition, (now - first[sink]).total_seconds() if sink in first else 0.0
+            )
 
 
 def _since(row: DeliveryRow) -> datetime | None:

@@ -1,4 +1,4 @@
-"""What the parts tell, as metrics: the hooks of the shells, and ports that are measured as they are called."""
+"""What a worker reports, as metrics: the observer, and ports that report their calls."""
 
 import logging
 from collections.abc import Mapping
@@ -18,22 +18,22 @@ from connectors.ports import (
     Throttled,
     Unauthorized,
 )
-from schemas.base import EntityKind, Model
+from schemas.base import EntityKind
 from schemas.delivery import Batch
+from streams.core.breaker import State
+from streams.core.observer import NullObserver, Observer
 from streams.observability.metrics import Metrics
 
 log = logging.getLogger("streams.observability.instruments")
 
 
 def outcome(answer: object) -> str:  # noqa: PLR0911 -- a table
-    """Name an answer of the outside for a label."""
+    """Return the label of an answer of the outside."""
     match answer:
         case Fetched(items=items) if items and all(isinstance(one, Gone) for one in items):
             return "gone"
-        case Fetched() | PageOf():
+        case Fetched() | PageOf() | Accepted():
             return "ok"
-        case Accepted():
-            return "acknowledged"
         case Throttled():
             return "throttled"
         case Unauthorized():
@@ -46,8 +46,8 @@ def outcome(answer: object) -> str:  # noqa: PLR0911 -- a table
             return "unavailable"
 
 
-class PrometheusHooks:
-    """The hooks of a stream worker (`streams.wiring.Hooks`)."""
+class PrometheusObserver(NullObserver):
+    """The observer of a stream worker: what the catalogue of metrics has a place for."""
 
     def __init__(self, metrics: Metrics, clock: Clock, system: str = "buildium") -> None:
         self._metrics = metrics
@@ -55,17 +55,16 @@ class PrometheusHooks:
         self._system = system
         self._oldest: dict[tuple[str, int], float] = {}
 
-    def record(self, flow: str, verdict: str, seconds: float) -> None:
+    def record_ended(self, flow: str, verdict: str, seconds: float) -> None:
+        """Count the record and the time that it took."""
         self._metrics.record(flow, verdict, seconds)
 
-    def dead(self, origin: str, reason: str) -> None:
+    def dead_letter(self, origin: str, reason: str) -> None:
+        """Count the dead letter."""
         self._metrics.dead(origin, reason)
 
-    def parked(self, rung: str) -> None:
-        self._metrics.parked(rung)
-
-    def counted(self, flow: str, counts: Mapping[str, int]) -> None:
-        """Count what a fold found out, and say aloud what a person has to look at."""
+    def fold_counted(self, flow: str, counts: Mapping[str, int]) -> None:
+        """Count what webhooks missed, and log what a person has to look at."""
         if missed := counts.get("missed"):
             self._metrics.missed(self._system, missed)
         if held := counts.get("held_back"):
@@ -76,32 +75,41 @@ class PrometheusHooks:
                 held,
             )
 
-    def said(self, flow: str, said: Model) -> None:
-        """Hear what a fold says; the receivers' answers tell more."""
-        del flow, said
+    def breaker_moved(self, org: str, integration: str, state: str) -> None:
+        """Log when an integration is not called any more, and when it is again."""
+        if state == State.OPEN:
+            log.warning("%s of %s does not answer: its records are held until a trial succeeds", integration, org)
+        elif state == State.CLOSED:
+            log.info("%s of %s answers again", integration, org)
 
-    def told(self, batch: Batch, answer: Accepted | Failure) -> None:
-        """Count a delivery, and how long its oldest change took."""
-        self._metrics.batch(batch.sink, batch.mode.value, outcome(answer), len(batch.units))
+    def port_called(self, port: str, answer: object, seconds: float) -> None:
+        """Count the call and the time that it took."""
+        self._metrics.call(port, outcome(answer), seconds)
+
+    def delivery_answered(self, batch: Batch, answer: Accepted | Failure) -> None:
+        """Count the delivery, and how long its oldest change took."""
+        delivered = "acknowledged" if isinstance(answer, Accepted) else outcome(answer)
+        self._metrics.batch(batch.sink, batch.mode.value, delivered, len(batch.units))
         if isinstance(answer, Accepted):
             self._metrics.fresh("acknowledged", (self._clock.now() - batch.seen_at).total_seconds())
 
-    def oldest(self, sink: str, partition: int, seconds: float) -> None:
+    def oldest_undelivered(self, sink: str, partition: int, seconds: float) -> None:
         """Keep the oldest of each partition; the gauge is the oldest of all."""
         self._oldest[sink, partition] = seconds
         self._metrics.undelivered(sink, max(age for (name, _), age in self._oldest.items() if name == sink))
 
-    def forget(self, partitions: frozenset[int]) -> None:
-        """Forget what is no longer ours to tell."""
+    def partitions_assigned(self, partitions: frozenset[int], seconds: float) -> None:
+        """Forget what another worker reports from now on."""
+        del seconds
         self._oldest = {key: age for key, age in self._oldest.items() if key[1] in partitions}
 
 
 class MeasuredSource:
-    """A `PropertySource` whose calls are counted."""
+    """A `PropertySource` whose calls are reported."""
 
-    def __init__(self, source: PropertySource, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, source: PropertySource, observer: Observer, clock: Clock) -> None:
         self._source = source
-        self._metrics = metrics
+        self._observer = observer
         self._clock = clock
 
     @property
@@ -111,13 +119,13 @@ class MeasuredSource:
     async def fetch(self, kind: EntityKind, entity: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
         began = self._clock.monotonic()
         answer = await self._source.fetch(kind, entity, priority)
-        self._metrics.call("PropertySource", outcome(answer), self._clock.monotonic() - began)
+        self._observer.port_called("PropertySource", answer, self._clock.monotonic() - began)
         return answer
 
     async def page(self, kind: EntityKind, offset: int, priority: Priority = Priority.SWEEP) -> PageOf | Failure:
         began = self._clock.monotonic()
         answer = await self._source.page(kind, offset, priority)
-        self._metrics.call("PropertySource", outcome(answer), self._clock.monotonic() - began)
+        self._observer.port_called("PropertySource", answer, self._clock.monotonic() - began)
         return answer
 
     async def aclose(self) -> None:
@@ -125,11 +133,11 @@ class MeasuredSource:
 
 
 class MeasuredSink:
-    """A `ListingSink` whose calls are counted."""
+    """A `ListingSink` whose calls are reported."""
 
-    def __init__(self, sink: ListingSink, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, sink: ListingSink, observer: Observer, clock: Clock) -> None:
         self._sink = sink
-        self._metrics = metrics
+        self._observer = observer
         self._clock = clock
 
     @property
@@ -139,8 +147,7 @@ class MeasuredSink:
     async def deliver(self, batch: Batch) -> Accepted | Failure:
         began = self._clock.monotonic()
         answer = await self._sink.deliver(batch)
-        said = "ok" if isinstance(answer, Accepted) else outcome(answer)
-        self._metrics.call("ListingSink", said, self._clock.monotonic() - began)
+        self._observer.port_called("ListingSink", answer, self._clock.monotonic() - began)
         return answer
 
     async def aclose(self) -> None:

@@ -207,10 +207,6 @@ class Metrics:
         """Count changes that a sweep found and that no webhook announced."""
         self._increment("rentstream_webhook_misses_total", system, by=changes)
 
-    def budget(self, system: str, used: float) -> None:
-        """Set the used share of an API budget, 0 to 1."""
-        self._set("rentstream_api_budget_used_ratio", system, value=used)
-
     def hold(self, sink: str, held: bool) -> None:
         """Set whether a receiver is on hold."""
         self._set("rentstream_receiver_hold", sink, value=float(held))
@@ -235,10 +231,6 @@ class Metrics:
         """Set how many records wait on a rung, and for how many seconds the next one has been due."""
         self._set("rentstream_parked", rung, value=records)
         self._set("rentstream_retry_overdue_seconds", rung, value=overdue_seconds)
-
-    def parked(self, rung: str) -> None:
-        """Do nothing: the gauge of parked records is read from the cluster, where it survives a restart."""
-        del rung
 
     # ---------------------------------------------------------------------------------------------------------- export
 

@@ -14,8 +14,8 @@ from streams import topology
 from streams.backends.admin import TopicAdmin, TopicError
 from streams.backends.clients import client_options
 from streams.backends.kafka import KafkaBackend, KafkaBackendSettings
-from streams.engine import Engine, EngineHooks, EngineSettings, run_worker
-from streams.observability.instruments import MeasuredSink, MeasuredSource, PrometheusHooks
+from streams.engine import Engine, EngineSettings, run_worker
+from streams.observability.instruments import MeasuredSink, MeasuredSource, PrometheusObserver
 from streams.observability.metrics import Metrics
 from streams.observability.probes import Probes, ProbesError
 from streams.runners.service import Runnable, RunnerService
@@ -133,7 +133,7 @@ def build(
     """Put a worker together; nothing runs yet and nothing is global."""
     assert kafka.bootstrap_servers is not None
     clock = SystemClock()
-    telling = PrometheusHooks(metrics, clock)
+    observer = PrometheusObserver(metrics, clock)
     for sink in connectors.sinks:
         metrics.hold(sink.name, held=False)
     metrics.watch(
@@ -142,10 +142,10 @@ def build(
     )
     world = Dependencies(
         connections=connectors.connections,
-        sources={name: MeasuredSource(one, metrics, clock) for name, one in connectors.sources.items()},
-        sinks=tuple(MeasuredSink(one, metrics, clock) for one in connectors.sinks),
+        sources={name: MeasuredSource(one, observer, clock) for name, one in connectors.sources.items()},
+        sinks=tuple(MeasuredSink(one, observer, clock) for one in connectors.sinks),
         clock=clock,
-        hooks=telling,
+        observer=observer,
         rungs=settings.rungs,
         partitions=settings.partitions,
         sweep_every=settings.sweep_every,
@@ -163,7 +163,7 @@ def build(
             store=settings.store,
             session_timeout=settings.session_timeout,
         ),
-        EngineHooks(rebalance=lambda owned, _seconds: telling.forget(owned)),
+        observer,
     )
     tables = {table: engine.table(table) for table in topology.tables()}
     for part in folds(world):

@@ -6,15 +6,15 @@ and the reason, and leaves no row behind; its neighbours go on. Only a run of su
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from connectors.ports import Clock
 from schemas.base import Model
-from schemas.codec import DecodeError, decode, encode
-from streams.core.flows import Emit, FoldResult, Headers, ProducerRecord, Record, RecordBatch, Step, View
+from schemas.codec import DecodeError, decode
+from streams.core.flows import Emit, FoldResult, Headers, ProducerRecord, Record, RecordBatch, Step, View, encoded
+from streams.core.observer import NullObserver, Observer
 from streams.core.retry import Dead, DeadLetterLimit, Reason, to_dead_letter
 from streams.core.rows import Rows
 
@@ -22,24 +22,6 @@ log = logging.getLogger("streams.runners")
 
 FoldStep = Callable[[Rows, Mapping[str, View], Model, Record, datetime], FoldResult]
 """Rows to write, all views, what the record says, the record, now."""
-
-
-class FoldHooks(Protocol):
-    """What a fold tells whoever measures it."""
-
-    def record(self, flow: str, verdict: str, seconds: float) -> None: ...
-    def dead(self, origin: str, reason: str) -> None: ...
-    def counted(self, flow: str, counts: Mapping[str, int]) -> None: ...
-    def said(self, flow: str, said: Model) -> None: ...
-
-
-class NoFoldHooks:
-    """Measure nothing."""
-
-    def record(self, flow: str, verdict: str, seconds: float) -> None: ...
-    def dead(self, origin: str, reason: str) -> None: ...
-    def counted(self, flow: str, counts: Mapping[str, int]) -> None: ...
-    def said(self, flow: str, said: Model) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +48,7 @@ class Fold:
         clock: Clock,
         *,
         prefix: str = "",
-        hooks: FoldHooks | None = None,
+        observer: Observer | None = None,
         limit: DeadLetterLimit | None = None,
     ) -> None:
         self.name = name
@@ -74,41 +56,44 @@ class Fold:
         self._step = step
         self._clock = clock
         self._prefix = prefix
-        self._hooks = hooks or NoFoldHooks()
+        self._observer: Observer = observer or NullObserver()
         self._limit = limit or DeadLetterLimit()
 
     def __call__(self, batch: RecordBatch, views: Mapping[str, View]) -> Step:
         """Fold a batch. Raises `streams.core.retry.TooManyDead`."""
         rows = Rows(views[self._table])
         effects: dict[Hashable, ProducerRecord] = {}
+        ended = self._observer.record_ended
         for record in batch.records:
             began = time.perf_counter()
             try:
                 said = decode(record.value)
                 applied = self._step(rows, views, said, record, self._clock.now())
-                news = {
-                    (record.offset, at) if one.once is None else one.once: self._out(one)
-                    for at, one in enumerate(applied.emits)
-                    if one.once is None or one.once not in effects
-                }
+                if applied.emits:
+                    effects |= self._effects(applied.emits, record.offset, effects)
             except Exception as error:
                 rows.drop()
-                self._bury(record, error, effects)
+                self._give_up(record, error, effects)
                 continue
             rows.keep()
             self._limit.run = 0
-            effects |= news
-            for one in applied.emits:
-                self._hooks.said(self.name, one.record)
             if applied.counts:
-                self._hooks.counted(self.name, applied.counts)
-            self._hooks.record(self.name, applied.verdict, time.perf_counter() - began)
+                self._observer.fold_counted(self.name, applied.counts)
+            ended(self.name, applied.verdict, time.perf_counter() - began)
         return Step(rows.encoded(), tuple(effects.values()))
 
-    def _out(self, one: Emit) -> ProducerRecord:
-        return ProducerRecord(self._prefix + one.topic, one.org.encode(), encode(one.record))
+    def _effects(
+        self, emits: Sequence[Emit], offset: int, before: Mapping[Hashable, ProducerRecord]
+    ) -> dict[Hashable, ProducerRecord]:
+        """Return what a record adds to the effects of its batch, by what makes each of them unique."""
+        added: dict[Hashable, ProducerRecord] = {}
+        for at, one in enumerate(emits):
+            key = (offset, at) if one.once is None else (one.org, one.once)
+            if key not in before and key not in added:
+                added[key] = encoded(one, self._prefix)
+        return added
 
-    def _bury(self, record: Record, error: Exception, effects: dict[Hashable, ProducerRecord]) -> None:
+    def _give_up(self, record: Record, error: Exception, effects: dict[Hashable, ProducerRecord]) -> None:
         if isinstance(error, DecodeError):
             dead = Dead(Reason.MALFORMED, str(error))
         else:
@@ -128,8 +113,8 @@ class Fold:
             tuple(record.headers),
         )
         letter = to_dead_letter(plain, dead, self.name, self._clock.now())
-        effects[record.topic, record.offset] = ProducerRecord(
+        effects[record.offset, -1] = ProducerRecord(
             self._prefix + letter.topic, letter.key, letter.value, letter.headers
         )
-        self._hooks.record(self.name, "dead", 0.0)
-        self._hooks.dead(plain.topic, dead.reason)
+        self._observer.record_ended(self.name, "dead", 0.0)
+        self._observer.dead_letter(plain.topic, dead.reason)

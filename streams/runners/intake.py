@@ -22,7 +22,7 @@ OnAssigned = Callable[[frozenset[int]], Awaitable[None]]
 class PartitionProgress:
     """The records of one partition that came since it was assigned and are not yet behind the finished prefix."""
 
-    __slots__ = ("_done", "_open", "bytes", "closing", "committed", "next", "partition", "paused")
+    __slots__ = ("_order", "_sizes", "bytes", "closing", "committed", "next", "partition", "paused")
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
@@ -30,28 +30,32 @@ class PartitionProgress:
         """Where to go on; null as long as nothing is finished."""
         self.committed: int | None = None
         self.bytes = 0
+        """Of the unfinished ones."""
         self.paused = False
         self.closing = False
         """The partition is going: nothing more is begun."""
-        self._open: deque[tuple[int, int]] = deque()
-        self._done: set[int] = set()
+        self._order: deque[int] = deque()
+        self._sizes: dict[int, int] = {}
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._order)
+
+    @property
+    def unfinished(self) -> int:
+        """Return how many records wait or are in flight; the others only wait for one before them."""
+        return len(self._sizes)
 
     def began(self, offset: int, size: int) -> None:
-        self._open.append((offset, size))
+        self._order.append(offset)
+        self._sizes[offset] = size
         self.bytes += size
 
     def finished(self, offset: int) -> bool:
-        """Note that a record is dealt with; say whether the prefix has grown."""
-        self._done.add(offset)
+        """Note that a record is dealt with; return whether the prefix has grown."""
+        self.bytes -= self._sizes.pop(offset, 0)
         before = self.next
-        while self._open and self._open[0][0] in self._done:
-            first, size = self._open.popleft()
-            self._done.remove(first)
-            self.bytes -= size
-            self.next = first + 1
+        while self._order and self._order[0] not in self._sizes:
+            self.next = self._order.popleft() + 1
         return self.next != before
 
 
@@ -72,7 +76,10 @@ class Bounds:
     """How much is held, and how long is waited; seconds, records, bytes."""
 
     hold_records: int = 2000
-    """Of one partition, finished ones behind an unfinished one included."""
+    """Unfinished ones of one partition."""
+    hold_finished: int = 20_000
+    """All of one partition that are not behind the finished prefix. Of a finished one only its number is in memory; but
+    so many may be done again after a crash."""
     hold_bytes: int = 8 << 20
     """Of one partition; what the last fetch brought may come on top."""
     fetch_records: int = 2000
@@ -80,6 +87,14 @@ class Bounds:
     """For what is in flight when partitions move: the whole group waits for it."""
     stop_within: float = 20.0
     """For what is in flight at a graceful stop."""
+
+    def are_reached(self, window: PartitionProgress, share: float = 1.0) -> bool:
+        """Return whether a partition holds this share of what it may hold."""
+        return (
+            window.unfinished >= self.hold_records * share
+            or window.bytes >= self.hold_bytes * share
+            or len(window) >= self.hold_finished * share
+        )
 
 
 class Intake:
@@ -175,7 +190,7 @@ class Intake:
     def _take(self, window: PartitionProgress, records: Sequence[Record]) -> None:
         for record in records:
             window.began(record.offset, len(record.value or b""))
-        if len(window) >= self._bounds.hold_records or window.bytes >= self._bounds.hold_bytes:
+        if self._bounds.are_reached(window):
             window.paused = True
             self._consumer.pause(window.partition)
         self._worker.take(window, records)
@@ -189,8 +204,7 @@ class Intake:
             grown = window.finished(offset) or grown
         if grown and not self._grown.is_set():
             self._grown.set()
-        bounds = self._bounds
-        if window.paused and len(window) <= bounds.hold_records // 2 and window.bytes <= bounds.hold_bytes // 2:
+        if window.paused and not self._bounds.are_reached(window, 0.5):
             window.paused = False
             if self._windows.get(window.partition) is window:
                 self._consumer.resume(window.partition)

@@ -15,8 +15,8 @@ from connectors.ports import Clock
 from schemas import retry as header
 from streams.backends.ports import Backend, Producer
 from streams.core.flows import ProducerRecord, Record
+from streams.core.observer import NullObserver, Observer
 from streams.core.retry import Dead, Reason, Rung, attempt_of, due_at, milliseconds, origin_of, to_dead_letter
-from streams.runners.call import CallMetrics, NoMetrics
 from streams.runners.intake import Bounds, Intake, PartitionProgress, cancel, ends
 
 log = logging.getLogger("streams.runners")
@@ -75,7 +75,7 @@ class Redeliver:
         clock: Clock,
         *,
         producer: Producer | None = None,
-        metrics: CallMetrics | None = None,
+        observer: Observer | None = None,
         bounds: Bounds | None = None,
     ) -> None:
         """``origins``: where records may go back to. Without ``producer`` it makes, starts and stops its own."""
@@ -83,7 +83,7 @@ class Redeliver:
         self._waits = {wait.topic: wait for wait in waits}
         self._origins = frozenset(origins)
         self._clock = clock
-        self._metrics: CallMetrics = metrics or NoMetrics()
+        self._observer: Observer = observer or NullObserver()
         self._own_producer = log.producer() if producer is None else None
         self._producer: Producer = producer or self._own_producer  # type: ignore[assignment]
         self._pumps: dict[PartitionProgress, _Pump] = {}
@@ -157,7 +157,7 @@ class Redeliver:
             target = wait.target or origin_of(record)
             if target is not None and (wait.target or target in self._origins):
                 moved.append(ProducerRecord(target, record.key or b"", record.value, tuple(record.headers)))
-                self._metrics.record(self._name, "applied", (at - wait.due(record)) / 1000)
+                self._observer.record_ended(self._name, "applied", (at - wait.due(record)) / 1000)
             else:
                 moved.append(self._homeless(record, target))
         await self._producer.send(moved, pump.window.partition.partition)
@@ -168,7 +168,7 @@ class Redeliver:
         dead = Dead(
             Reason.NO_ORIGIN, f"{header.ORIGIN} must name a topic that decides again; {said}", attempt_of(record) - 1
         )
-        self._metrics.record(self._name, "dead", 0.0)
-        self._metrics.dead(record.topic, dead.reason.value)
+        self._observer.record_ended(self._name, "dead", 0.0)
+        self._observer.dead_letter(record.topic, dead.reason.value)
         log.warning("%s: %s@%d given up: %s", self._name, record.topic, record.offset, dead.detail)
         return to_dead_letter(record, dead, self._name, self._clock.now())

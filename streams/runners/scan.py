@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from schemas.codec import encode
-from streams.core.flows import Emit, ProducerRecord, View
+from streams.core.flows import Emit, ProducerRecord, View, encoded
 
 ScanStep = Callable[[Mapping[str, View], int], Iterable[Emit | None]]
 """All views, and the partition that they are of; null stands for a row that was looked at in vain."""
@@ -22,6 +21,4 @@ class Scan:
     def __call__(self, views: Mapping[str, View], partition: int) -> Iterator[ProducerRecord | None]:
         """Look at one partition."""
         for one in self._step(views, partition):
-            yield (
-                None if one is None else ProducerRecord(self._prefix + one.topic, one.org.encode(), encode(one.record))
-            )
+            yield None if one is None else encoded(one, self._prefix)

@@ -6,8 +6,16 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from streams.engine import Engine, EngineHooks, EngineSettings, run_worker
+from streams.core.observer import NullObserver
+from streams.engine import Engine, EngineSettings, run_worker
 from tests.chaos.tally import count, echo, tally, topics
+
+
+class Owned(NullObserver):
+    """Prints which partitions the worker owns."""
+
+    def partitions_assigned(self, partitions: frozenset[int], seconds: float) -> None:
+        print("owns", sorted(partitions), f"{seconds:.2f}", flush=True)
 
 
 def on_engine(options: argparse.Namespace) -> int:
@@ -22,10 +30,7 @@ def on_engine(options: argparse.Namespace) -> int:
         session_timeout=options.session,
         uvloop=options.uvloop,
     )
-    said = partial(print, flush=True)
-    engine = Engine(
-        settings, EngineHooks(rebalance=lambda owned, seconds: said("owns", sorted(owned), f"{seconds:.2f}"))
-    )
+    engine = Engine(settings, Owned())
     rows, echoed = engine.table("tally"), engine.table("echo")
     engine.fold("tally", [events], rows, partial(tally, echoes))
     engine.fold("echo", [echoes], echoed, echo, reads=[rows])

@@ -19,7 +19,7 @@ async def test_a_sweep_begins_by_itself_and_what_it_finds_is_counted(memory_worl
     unit = pick(memory_world, "Available")
     memory_world.portfolio.set_rent(unit, 1901)
     await memory_world.until(lambda: rent_told(memory_world, unit) == 1901.0, within=SLOT + 60)
-    assert memory_world.hooks.facts["missed"] >= 1
+    assert memory_world.observed.facts["missed"] >= 1
 
 
 async def test_a_sweep_that_finds_nothing_new_sends_nothing(world: World) -> None:
@@ -48,7 +48,7 @@ async def test_an_account_that_seems_empty_removes_nothing(memory_world: MemoryW
     before = len(world.rentsync.accepted)
     await world.pass_time(SLOT + 60)
     assert len(world.rentsync.accepted) == before
-    assert world.hooks.facts["held_back"] >= 24
+    assert world.observed.facts["held_back"] >= 24
 
 
 async def test_a_lease_that_ended_unheard_frees_its_unit(world: World) -> None:

@@ -16,17 +16,16 @@ from connectors.buildium.source import BUDGET, BuildiumSource
 from connectors.buildium.standin import BuildiumStandIn, Events, Portfolio, seed_portfolio
 from connectors.buildium.webhook import BuildiumWebhooks
 from connectors.http import Patience, open_client
-from connectors.ports import Accepted, Connection, Failure, Refused
+from connectors.ports import Connection, Refused
 from connectors.rentsync.settings import RentSyncSettings
 from connectors.rentsync.sink import RentSyncSink
 from connectors.rentsync.standin import RentSyncStandIn
 from schemas import topics
-from schemas.base import Model
 from schemas.codec import encode
-from schemas.delivery import Batch
 from streams import topology
 from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock
 from streams.core.flows import ProducerRecord, Record
+from streams.core.observer import NullObserver
 from streams.core.retry import ladder
 from streams.runners.service import Runnable
 from streams.wiring import Dependencies, calls, redeliveries
@@ -59,39 +58,30 @@ class Near(httpx.ASGITransport):
             self.spans.append((began, self._clock.monotonic()))
 
 
-class Recorder:
-    """Hooks that remember what was told."""
+class Recorder(NullObserver):
+    """An observer that remembers."""
 
     def __init__(self) -> None:
         self.verdicts: dict[tuple[str, str], int] = {}
         self.letters: list[tuple[str, str]] = []
         self.facts: dict[str, int] = {}
-        self.oldest_undelivered: dict[str, float] = {}
+        self.undelivered: dict[str, float] = {}
 
-    def record(self, flow: str, verdict: str, seconds: float) -> None:
+    def record_ended(self, flow: str, verdict: str, seconds: float) -> None:
         del seconds
         self.verdicts[flow, verdict] = self.verdicts.get((flow, verdict), 0) + 1
 
-    def dead(self, origin: str, reason: str) -> None:
+    def dead_letter(self, origin: str, reason: str) -> None:
         self.letters.append((origin, reason))
 
-    def parked(self, rung: str) -> None:
-        pass
-
-    def counted(self, flow: str, counts: Mapping[str, int]) -> None:
+    def fold_counted(self, flow: str, counts: Mapping[str, int]) -> None:
         del flow
         for name, number in counts.items():
             self.facts[name] = self.facts.get(name, 0) + number
 
-    def said(self, flow: str, said: Model) -> None:
-        pass
-
-    def told(self, batch: Batch, answer: Accepted | Failure) -> None:
-        pass
-
-    def oldest(self, sink: str, partition: int, seconds: float) -> None:
+    def oldest_undelivered(self, sink: str, partition: int, seconds: float) -> None:
         del partition
-        self.oldest_undelivered[sink] = max(seconds, 0.0)
+        self.undelivered[sink] = max(seconds, 0.0)
 
 
 class Worker:
@@ -120,7 +110,7 @@ class Worker:
             sources={("default", "buildium"): source},
             sinks=(sink,),
             clock=world.clock,
-            hooks=world.hooks,
+            observer=world.observed,
             rungs=ladder(",".join(DELAYS)),
             partitions=world.broker.partitions,
             sweep_every=900.0,
@@ -160,7 +150,7 @@ class MemoryWorld:
         self.to_buildium = Near(self.buildium.app, self.clock)
         self.broker = MemoryBroker(self.clock, partitions=4)
         self.tables: Tables = {}
-        self.hooks = Recorder()
+        self.observed = Recorder()
         self.workers: list[Worker] = []
         self._reader = BuildiumWebhooks("default", "buildium", (SecretStr(SECRET),))
         self.picked: set[int] = set()

@@ -78,7 +78,7 @@ class Desk:
         self.last = apply(rows, said, Cause(cause or f"topic:{self.offset}", self.now), self.sinks, self.cut)
         self.view.take(rows)
         for emit in self.last.emits:
-            assert (emit.topic, emit.org, emit.once) == (topics.BATCHES.name, "default", None)
+            assert (emit.topic, emit.org, emit.once) == (topics.BATCHES, "default", None)
         return [emit.record for emit in self.last.emits if isinstance(emit.record, Batch)]
 
     def due(self, reason: DueReason = DueReason.CHANGED, *, cause: str | None = None, **more: Any) -> list[Batch]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 
 from connectors.ports import Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
 from schemas import retry as header
-from streams.core.flows import ProducerRecord
+from schemas import topics
+from schemas.codec import encode
+from schemas.delivery import DeliveryDue, DueReason
+from streams.core.flows import Emit, ProducerRecord
 from streams.core.retry import (
     Dead,
     DeadLetterLimit,
     Done,
+    Held,
     Parked,
     Reason,
     Rung,
@@ -22,10 +26,13 @@ from streams.core.retry import (
     attempt_of,
     attempts,
     due_at,
+    first_failed_at,
+    first_failure,
     ladder,
     milliseconds,
     origin_of,
     outcome_of,
+    outcome_of_hold,
     park,
     to_dead_letter,
 )
@@ -33,6 +40,7 @@ from streams.core.retry import (
 NOW = datetime(2026, 3, 1, 12, 0, 0, 1500, tzinfo=UTC)
 NOW_MS = 1772366400001
 SEED = ladder("1m,2m,5m,10m")
+RECORD = DeliveryDue(org="org", connection="c", property_id=1, reason=DueReason.RETRY, seen_at=NOW)
 
 
 @dataclass(frozen=True)
@@ -155,6 +163,72 @@ def test_a_record_that_never_succeeds_is_tried_five_times() -> None:
     assert found.attempt == 5
 
 
+# ------------------------------------------------------------------------------------------------------------ holds
+
+HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("until", "waited", "rung"),
+    [
+        (0, None, "1m"),
+        (30, None, "1m"),
+        (61, None, "2m"),
+        (600, None, "10m"),
+        (86_400, None, "10m"),
+        (30, 3600, "1m"),
+        (None, None, "1m"),
+        (None, 60, "1m"),
+        (None, 61, "2m"),
+        (None, 7200, "10m"),
+    ],
+)
+def test_what_is_held_waits_on_the_first_rung_that_is_long_enough(
+    until: int | None, waited: int | None, rung: str
+) -> None:
+    held = Held(Reason.CIRCUIT_OPEN, "it does not answer", None if until is None else NOW + timedelta(seconds=until))
+    found = outcome_of_hold(held, 3, None if waited is None else NOW_MS - waited * 1000, NOW, SEED)
+
+    assert isinstance(found, Parked)
+    assert (found.rung.delay, found.attempt) == (rung, 2)
+    assert (found.reason, found.detail) == (Reason.CIRCUIT_OPEN, "it does not answer")
+    assert found.due_at == NOW_MS + found.rung.seconds * 1000
+
+
+def test_after_a_day_what_is_held_is_given_up_with_the_reason_of_the_hold() -> None:
+    held = Held(Reason.INTEGRATION_PROBLEM, "the encryption key k1 is not there")
+    almost = outcome_of_hold(held, 1, NOW_MS - 24 * HOUR_MS + 1, NOW, SEED)
+    found = outcome_of_hold(held, 1, NOW_MS - 24 * HOUR_MS, NOW, SEED)
+
+    assert isinstance(almost, Parked)
+    assert found == Dead(
+        Reason.INTEGRATION_PROBLEM, "the encryption key k1 is not there; given up after 24 hours", attempt=0
+    )
+
+
+def test_a_hold_uses_up_no_attempt_and_does_not_forget_when_it_began() -> None:
+    """Held on every other look for an hour, a record still has its five attempts."""
+    record, at, tries = Found(), NOW, 0
+    for look in range(40):
+        attempt = attempt_of(record)
+        held = Held(Reason.CIRCUIT_OPEN, "it does not answer", at)
+        found: Parked | Dead
+        if look % 2:
+            found = outcome_of(Unavailable("down"), attempt, at, SEED)
+            tries += 1
+        else:
+            found = outcome_of_hold(held, attempt, first_failed_at(record), at, SEED)
+        if isinstance(found, Dead):
+            break
+        record = Found.back(park(record, found, "fetch_changes", at), "pms.webhooks")
+        at += timedelta(seconds=found.rung.seconds)
+
+    assert (tries, found.reason) == (5, Reason.EXHAUSTED)
+    assert first_failed_at(record) == NOW_MS
+    assert first_failure(record) == ((header.FIRST_FAILED_AT, b"%d" % NOW_MS),)
+    assert first_failure(Found()) == ()
+
+
 # ------------------------------------------------------------------------------------------------ park and bury
 
 
@@ -193,11 +267,11 @@ def test_parked_again_it_still_knows_when_it_first_failed() -> None:
 
 
 def test_another_record_may_come_back_in_its_place() -> None:
-    due = ProducerRecord("deliveries.due", b"org", b"look again", (("trace", b"y"),))
+    due = Emit(topics.DUE, "org", RECORD, headers=(("trace", b"y"),))
     given = Parked(SEED[1], 5, 2, Reason.THROTTLED, "slow", instead=due)
     sent = park(Found(topic="deliveries.batches"), given, "deliver_batches", NOW)
 
-    assert (sent.topic, sent.key, sent.value) == ("retry.2m", b"org", b"look again")
+    assert (sent.topic, sent.key, sent.value) == ("retry.2m", b"org", encode(RECORD))
     assert dict(sent.headers)[header.ORIGIN] == b"deliveries.due"
     assert dict(sent.headers)["trace"] == b"y"
     assert dict(sent.headers)[header.ATTEMPT] == b"2"

@@ -14,7 +14,8 @@ import mode
 import pytest
 
 from streams.core.flows import ProducerRecord, RecordBatch, Step, View
-from streams.engine import Engine, EngineHooks, EngineSettings, NotHeld, Status
+from streams.core.observer import NullObserver
+from streams.engine import Engine, EngineSettings, NotHeld, Status
 from streams.engine.stores import RocksMemory, RocksStore
 from tests.chaos.kafka import drained, last_values, make_topics, wait_until
 
@@ -57,15 +58,6 @@ class Life:
     strange: list[str] = field(default_factory=list)
 
     def engine(self, bootstrap: str, folder: Path) -> Engine:
-        def note_recovery(records: int, _seconds: float) -> None:
-            self.notes.append("recovered")
-            self.restored += records
-
-        hooks = EngineHooks(
-            batch=lambda flow, topic, records, _seconds: self.handled.append((flow, topic, records)),
-            recovery=note_recovery,
-            scan=lambda _scan, partition, _effects, _seconds: self.scanned.append(partition),
-        )
         settings = EngineSettings(
             bootstrap_servers=bootstrap,
             app_id=self.name,
@@ -76,7 +68,7 @@ class Life:
             session_timeout=6.0,
             batch_size=200,
         )
-        engine = Engine(settings, hooks)
+        engine = Engine(settings, Watch(self))
         counts, totals = engine.table("counts"), engine.table("totals")
         engine.fold("count", [f"{self.name}-a", f"{self.name}-b"], counts, self.count)
         engine.fold("total", [f"{self.name}-counted"], totals, self.total, reads=[counts])
@@ -112,6 +104,23 @@ class Life:
     def look(self, views: Mapping[str, View], _partition: int) -> Iterable[ProducerRecord]:
         for key, _ in views["counts"].scan(b"k"):
             yield ProducerRecord(f"{self.name}-due", key, b"due")
+
+
+@dataclass
+class Watch(NullObserver):
+    """Writes down in a life what the engine does."""
+
+    life: Life
+
+    def batch_folded(self, flow: str, topic: str, records: int, seconds: float) -> None:
+        self.life.handled.append((flow, topic, records))
+
+    def tables_recovered(self, records: int, seconds: float) -> None:
+        self.life.notes.append("recovered")
+        self.life.restored += records
+
+    def partition_scanned(self, scan: str, partition: int, effects: int, seconds: float) -> None:
+        self.life.scanned.append(partition)
 
 
 async def live(bootstrap: str, folder: Path, life: Life, until: Any = None) -> Life:

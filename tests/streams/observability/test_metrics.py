@@ -51,12 +51,11 @@ def updated_metrics() -> Metrics:
     metrics.batch("rentsync", "snapshot", "acknowledged", 12)
     metrics.fresh("acknowledged", 1.5)
     metrics.missed("buildium", 2)
-    metrics.budget("buildium", 0.25)
+    metrics.watch("rentstream_api_budget_used_ratio", lambda: [(("buildium",), 0.25)])
     metrics.hold("rentsync", held=True)
     metrics.undelivered("rentsync", 4.0)
     metrics.lag("pms.webhooks", 3, 17, 8.5)
     metrics.parked_now("5m", 2, 0.0)
-    metrics.parked("5m")
     return metrics
 
 

@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Protocol
 
 from connectors.ports import Failure
+from schemas.codec import MAGIC, decode_as
+from schemas.pms import FetchOrigin, FetchRequest
+from schemas.topics import TopicSpec
 from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock, settle
-from streams.core.flows import ProducerRecord, Record
-from streams.core.retry import Done, Outcome
+from streams.core.flows import Emit, Headers, ProducerRecord, Record
+from streams.core.retry import Done, Held, Outcome
 
 
 class Shell(Protocol):
@@ -20,8 +24,21 @@ class Shell(Protocol):
     async def stop(self) -> None: ...
 
 
+OUT = TopicSpec("out", "what the flows of these tests emit")
+
+
 def text(record: Record) -> str:
-    return (record.value or b"").decode()
+    """Return the text of a record: its bytes, or what `emit_of` wrapped."""
+    value = record.value or b""
+    return decode_as(FetchRequest, value).event if value.startswith(MAGIC) else value.decode()
+
+
+def emit_of(content: str, topic: TopicSpec = OUT, headers: Headers = (), body: bytes = b"") -> Emit:
+    """Return an emit of the org that stands before the first ``:``."""
+    org = content.partition(":")[0]
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    record = FetchRequest(org=org, connection="c", origin=FetchOrigin.WEBHOOK, event=content, received_at=at, body=body)
+    return Emit(topic, org, record, headers=headers)
 
 
 @dataclass
@@ -92,10 +109,10 @@ def key(record: Record) -> bytes | None:
 
 
 def echo(records: Sequence[Record]) -> Done:
-    return Done(tuple(ProducerRecord("out", record.key or b"", record.value) for record in records))
+    return Done(tuple(emit_of(text(record)) for record in records))
 
 
-Answer = Outcome | Failure | BaseException | None
+Answer = Outcome | Failure | Held | BaseException | None
 
 
 @dataclass
@@ -107,7 +124,7 @@ class Outside:
     cancelled: list[list[str]] = field(default_factory=list)
     _open: dict[str, "asyncio.Future[Answer]"] = field(default_factory=dict)
 
-    async def perform(self, records: Sequence[Record]) -> Outcome | Failure:
+    async def perform(self, records: Sequence[Record]) -> Outcome | Failure | Held:
         names = [text(record) for record in records]
         self.began.append(names)
         end = asyncio.get_running_loop().create_future()

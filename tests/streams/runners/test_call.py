@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 from connectors.ports import Rejected, Throttled, Unavailable
 from schemas import retry as header
 from schemas.codec import DecodeError
+from schemas.pms import FetchRequest
+from schemas.topics import TopicSpec
 from streams.backends.memory import MemoryBackend, settle
 from streams.backends.ports import Backend, BackendError
-from streams.core.flows import ProducerRecord, Record
-from streams.core.retry import Dead, DeadLetterLimit, Done, Outcome, Parked, Reason, TooManyDead, ladder
+from streams.core.flows import Emit, Record
+from streams.core.observer import NullObserver
+from streams.core.retry import Dead, DeadLetterLimit, Done, Held, Outcome, Parked, Reason, TooManyDead, ladder
 from streams.runners.call import Call, CallFlow
 from streams.runners.intake import Bounds
-from tests.streams.runners.stage import Outside, Shell, Stage, echo, key, stage, text
+from tests.streams.runners.stage import OUT, Outside, Shell, Stage, echo, emit_of, key, stage, text
 
 LADDER = ladder("1m,2m")
 
@@ -27,7 +30,8 @@ def calling(
     flow: CallFlow | Outside | Sequence[CallFlow], world: Stage, **more: Any
 ) -> Callable[[MemoryBackend], Shell]:
     """Make a call of this flow; an outside stands for the usual one."""
-    flows = [CallFlow("f", ("in",), key, flow.perform)] if isinstance(flow, Outside) else flow
+    most = more.pop("max_in_flight", 10)
+    flows = [CallFlow("f", ("in",), key, flow.perform, max_in_flight=most)] if isinstance(flow, Outside) else flow
     return lambda log: Call("g", [flows] if isinstance(flows, CallFlow) else flows, log, world.clock, LADDER, **more)
 
 
@@ -184,18 +188,15 @@ async def test_one_record_that_meets_a_bug_does_not_take_the_others_along() -> N
 # ------------------------------------------------------------------------------------------------------- priorities
 
 
-def ranked(outside: Outside) -> list[CallFlow]:
-    return [
-        CallFlow("push", ("commands",), key, outside.perform),
-        CallFlow("fetch", ("notices", "sweeps"), key, outside.perform),
-    ]
+def ranked(outside: Outside, most: int = 10) -> CallFlow:
+    return CallFlow("f", ("commands", "notices", "sweeps"), key, outside.perform, max_in_flight=most)
 
 
 async def test_the_first_topic_goes_first_whatever_came_before() -> None:
     outside = Outside()
     async with stage() as world:
         world.say("sweeps", "a:s1", "b:s2", "c:s3")
-        await world.start(calling(ranked(outside), world, max_in_flight=1))
+        await world.start(calling(ranked(outside, 1), world))
         world.say("notices", "d:n1")
         world.say("commands", "e:c1")
         world.say("notices", "b:n2")
@@ -210,7 +211,7 @@ async def test_lower_topics_leave_a_slot_to_those_above_them() -> None:
     outside = Outside()
     async with stage() as world:
         world.say("sweeps", *(f"{number}:s" for number in range(5)))
-        await world.start(calling(ranked(outside), world, max_in_flight=4))
+        await world.start(calling(ranked(outside, 4), world))
         assert len(outside.open) == 2
         world.say("notices", "x:n", "y:n")
         world.say("commands", "z:c", "w:c")
@@ -237,30 +238,75 @@ def test_a_topic_has_one_reader() -> None:
         Call("g", [flow, flow], MemoryBackend(Stage().broker), Stage().clock, LADDER)
 
 
+# ----------------------------------------------------------------------------------------------------- fair shares
+
+
+async def latencies(orgs: int, silent: int, seconds: int = 60) -> dict[str, list[int]]:
+    """Return by org the milliseconds from a record to what follows from it; some orgs are never answered.
+
+    All orgs are on one partition, and each gets a record a second.
+    """
+    async with stage() as world:
+
+        async def perform(records: Sequence[Record]) -> Outcome:
+            org = int(text(records[0]).partition(":")[0])
+            await world.clock.sleep(1e9 if org < silent else 0.2)
+            return echo(records)
+
+        flow = CallFlow(
+            "f",
+            ("in",),
+            lambda record: tuple(text(record).split(":")),
+            perform,
+            group_of=lambda key: key[0],
+            max_in_flight=64,
+            max_in_flight_per_integration=4,
+        )
+        await world.start(calling(flow, world))
+        for second in range(seconds):
+            world.say("in", *(f"{org}:{second}" for org in range(orgs)))
+            await world.clock.advance(1)
+
+        sent = {text(record): record.timestamp for record in world.broker.read("in")}
+        found: dict[str, list[int]] = {}
+        for record in world.broker.read("out"):
+            found.setdefault(text(record).partition(":")[0], []).append(record.timestamp - sent[text(record)])
+        return found
+
+
+async def test_integrations_that_never_answer_cost_the_others_nothing() -> None:
+    """Three of fifty; what the others finish behind the silent ones' first records is more than is held unfinished."""
+    found = await latencies(50, silent=3)
+
+    assert sorted(found) == sorted(str(org) for org in range(3, 50))
+    assert sum(map(len, found.values())) == 47 * 60 > Bounds().hold_records
+    assert found == {org: times for org, times in (await latencies(50, silent=0)).items() if int(org) >= 3}
+
+
 # --------------------------------------------------------------------------------------------- what becomes of failures
 
 
-class Counts:
-    """Metrics that remember."""
+class Counts(NullObserver):
+    """An observer that remembers."""
 
     def __init__(self) -> None:
         self.said: list[tuple[object, ...]] = []
 
-    def record(self, flow: str, verdict: str, seconds: float) -> None:
+    def record_ended(self, flow: str, verdict: str, seconds: float) -> None:
         self.said.append((flow, verdict, seconds))
 
-    def dead(self, origin: str, reason: str) -> None:
+    def dead_letter(self, origin: str, reason: str) -> None:
         self.said.append(("dead", origin, reason))
 
-    def parked(self, rung: str) -> None:
-        self.said.append(("parked", rung))
+    def record_parked(self, flow: str, delay: str, reason: str) -> None:
+        self.said.append((flow, delay, reason))
 
 
 async def test_a_failure_that_may_pass_is_parked_with_its_history() -> None:
     outside, counts = Outside(), Counts()
     async with stage(2) as world:
         world.say("in", "a:1", partition=1)
-        await world.start(calling(outside, world, metrics=counts))
+        await world.start(calling(outside, world, observer=counts))
         await world.clock.advance(2)
         await outside.end("a:1", Throttled("slow down", 100))
         (parked,) = world.broker.read("retry.2m", 1)
@@ -268,26 +314,46 @@ async def test_a_failure_that_may_pass_is_parked_with_its_history() -> None:
         assert (parked.key, parked.value) == (b"a", b"a:1")
         assert dict(parked.headers)[header.ORIGIN] == b"in"
         assert int(dict(parked.headers)[header.DUE_AT]) == parked.timestamp + 120_000
-        assert counts.said == [("f", "parked", 2), ("parked", "2m")]
+        assert counts.said == [("f", "parked", 2), ("f", "2m", "throttled")]
+        assert world.broker.lag("g") == 0
+
+
+async def test_what_is_held_is_parked_with_the_attempts_that_it_had() -> None:
+    outside, counts = Outside(), Counts()
+    async with stage() as world:
+        world.say("in", "a:new")
+        world.say("in", "b:old", headers=((header.ATTEMPT, b"2"), (header.FIRST_FAILED_AT, b"5")))
+        world.say("in", "c:tried", headers=((header.ATTEMPT, b"2"),))
+        await world.start(calling(outside, world, observer=counts))
+        for name in ("a:new", "b:old", "c:tried"):
+            await outside.end(name, Held(Reason.CIRCUIT_OPEN, "it does not answer", world.clock.now()))
+        parked = {text(one): dict(one.headers)[header.ATTEMPT] for one in world.broker.read("retry.1m")}
+        (dead,) = world.broker.read("dead-letters")
+
+        assert parked == {"a:new": b"0", "c:tried": b"2"}
+        assert (dead.value, dict(dead.headers)[header.REASON]) == (b"b:old", b"circuit_open")
+        assert dict(dead.headers)[header.ATTEMPT] == b"2"
+        assert ("f", "1m", "circuit_open") in counts.said
+        assert ("dead", "in", "circuit_open") in counts.said
         assert world.broker.lag("g") == 0
 
 
 async def test_effects_come_along_with_any_verdict_and_once_for_all_records() -> None:
-    said = ProducerRecord("outcomes", b"a", b"failed")
-    again = ProducerRecord("due", b"a", b"look again")
+    failed = emit_of("a:failed", TopicSpec("outcomes", ""))
+    again = emit_of("a:look again", TopicSpec("due", ""))
 
     async def fails(records: Sequence[Record]) -> Outcome:
         if text(records[0]) == "a:dead":
-            return Dead(Reason.REJECTED, "no", effects=(said,))
-        return Parked(LADDER[0], 1, 1, Reason.THROTTLED, "", (said,), instead=again)
+            return Dead(Reason.REJECTED, "no", effects=(failed,))
+        return Parked(LADDER[0], 1, 1, Reason.THROTTLED, "", (failed,), instead=again)
 
     async with stage() as world:
         world.say("in", "a:dead")
         world.say("in", "b:1", "b:2")
         await world.start(calling(CallFlow("f", ("in",), key, fails, joins=key), world))
 
-        assert world.said("outcomes") == ["failed", "failed"]
-        assert world.said("retry.1m") == ["look again"]
+        assert world.said("outcomes") == ["a:failed", "a:failed"]
+        assert world.said("retry.1m") == ["a:look again"]
         assert world.said("dead-letters") == ["a:dead"]
 
 
@@ -307,7 +373,7 @@ async def test_what_cannot_be_mended_by_waiting_is_given_up_with_its_reason(
     outside, counts = Outside(), Counts()
     async with stage() as world:
         world.say("in", "a:1")
-        await world.start(calling(outside, world, metrics=counts))
+        await world.start(calling(outside, world, observer=counts))
         await outside.end("a:1", ends)
         (dead,) = world.broker.read("dead-letters")
         headers = {name: value.decode() for name, value in dead.headers}
@@ -340,12 +406,27 @@ async def test_what_follows_but_does_not_fit_is_given_up() -> None:
     async with stage() as world:
         world.say("in", "a:1", "a:2")
         await world.start(calling(outside, world))
-        await outside.end("a:1", Done((ProducerRecord("out", b"a", bytes(9 << 20)),)))
+        await outside.end("a:1", Done((emit_of("a:", body=bytes(9 << 20)),)))
         await outside.end("a:2")
 
         assert world.said("dead-letters") == ["a:1"]
         assert world.said("out") == ["a:2"]
         assert world.broker.lag("g") == 0
+
+
+async def test_what_follows_but_cannot_be_encoded_is_a_bug_and_takes_no_other_record_along() -> None:
+    damaged: dict[str, Any] = {"org": "b", "connection": "c", "event": None}
+    broken = Emit(OUT, "b", FetchRequest.model_construct(**damaged))
+
+    async def odd(records: Sequence[Record]) -> Outcome:
+        return Done((broken,)) if any("bad" in text(one) for one in records) else echo(records)
+
+    async with stage() as world:
+        world.say("in", "b:1", "b:bad", "b:2")
+        await world.start(calling(CallFlow("f", ("in",), key, odd, joins=key), world))
+
+        assert world.said("out") == ["b:1", "b:2"]
+        assert world.said("dead-letters") == ["b:bad"]
 
 
 async def test_a_run_of_bugs_stops_the_flow_instead_of_draining_the_topic() -> None:

@@ -9,9 +9,11 @@ from schemas import retry as header
 from schemas import topics
 from schemas.base import Model
 from schemas.codec import encode
+from schemas.delivery import DeliveryDue, DueReason
 from schemas.rent_roll import SweptRow
 from streams.backends.memory import MovableClock
 from streams.core.flows import Disposition, Emit, FoldResult, Record, RecordBatch, View
+from streams.core.observer import NullObserver
 from streams.core.retry import DeadLetterLimit, TooManyDead
 from streams.core.rows import Rows
 from streams.runners.fold import Fold, Named
@@ -23,36 +25,40 @@ KEY = b"default"
 def keep_the_largest(rows: Rows, views: Mapping[str, View], said: Model, record: Record, now: datetime) -> FoldResult:
     """Raises at 13, after it wrote."""
     assert isinstance(said, SweptRow)
-    del views, record, now
+    del views, now
     last = rows.find(SweptRow, KEY) or SweptRow(seq=0)
     if said.seq > last.seq:
         rows.put(KEY, said)
     if said.seq == 13:
         raise RuntimeError("a secret of somebody")
-    emits = [Emit(topics.DUE.name, "default", said, once="one"), Emit(topics.DUE.name, "default", said)]
+    due = due_of((record.key or b"").decode(), said.seq)
+    emits = [Emit(topics.DUE, due.org, due, once="one"), Emit(topics.DUE, due.org, due)]
     return FoldResult(Disposition.APPLIED, emits, {"seen": 1})
 
 
-class Heard:
-    """Hooks that remember."""
+def due_of(org: str, number: int) -> DeliveryDue:
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    return DeliveryDue(org=org, connection="c", property_id=number, reason=DueReason.CHANGED, seen_at=at)
+
+
+class Heard(NullObserver):
+    """An observer that remembers."""
 
     def __init__(self) -> None:
         self.records: list[tuple[str, str]] = []
         self.letters: list[tuple[str, str]] = []
         self.facts: list[Mapping[str, int]] = []
 
-    def record(self, flow: str, verdict: str, seconds: float) -> None:
+    def record_ended(self, flow: str, verdict: str, seconds: float) -> None:
         del seconds
         self.records.append((flow, str(verdict)))
 
-    def dead(self, origin: str, reason: str) -> None:
+    def dead_letter(self, origin: str, reason: str) -> None:
         self.letters.append((origin, str(reason)))
 
-    def counted(self, flow: str, counts: Mapping[str, int]) -> None:
+    def fold_counted(self, flow: str, counts: Mapping[str, int]) -> None:
         del flow
         self.facts.append(counts)
-
-    def said(self, flow: str, said: Model) -> None: ...
 
 
 def batch(*values: bytes) -> RecordBatch:
@@ -62,7 +68,7 @@ def batch(*values: bytes) -> RecordBatch:
 
 def fold(heard: Heard, limit: int = 20) -> Fold:
     clock = MovableClock(datetime(2026, 3, 1, tzinfo=UTC))
-    return Fold("f", "t", keep_the_largest, clock, prefix="p.", hooks=heard, limit=DeadLetterLimit(limit))
+    return Fold("f", "t", keep_the_largest, clock, prefix="p.", observer=heard, limit=DeadLetterLimit(limit))
 
 
 def seq(number: int) -> bytes:
@@ -77,10 +83,19 @@ def test_rows_and_effects_of_a_batch_come_together() -> None:
 
     assert step.rows == {KEY: seq(2)}
     assert [(out.topic, out.key, out.value) for out in step.effects] == [
-        ("p.deliveries.due", b"default", value) for value in (seq(1), seq(1), seq(2))
+        ("p.deliveries.due", b"default", encode(due_of("default", number))) for number in (1, 1, 2)
     ]
     assert heard.records == [("f", "applied")] * 2
     assert heard.facts == [{"seen": 1}] * 2
+
+
+def test_what_is_emitted_once_is_emitted_once_for_each_org() -> None:
+    """Two orgs of one batch may have equal names and ids."""
+    records = [Named("p.rent-roll.changes", 3, at, 0, org, seq(1), ()) for at, org in enumerate((b"a", b"b", b"a"))]
+
+    step = fold(Heard())(RecordBatch("p.rent-roll.changes", 3, records), {"t": MemoryView()})
+
+    assert [out.key for out in step.effects] == [b"a", b"a", b"b", b"b", b"a"]
 
 
 def test_a_poison_record_is_buried_with_its_bytes_and_its_neighbours_go_on() -> None:

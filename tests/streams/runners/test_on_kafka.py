@@ -16,6 +16,7 @@ from streams.core.flows import ProducerRecord, Record
 from streams.local.embedded_kafka import EmbeddedKafka
 from tests.streams.backends.backend_suite import PARTITIONS, Ear
 from tests.streams.backends.test_kafka import make_topics
+from tests.streams.runners.stage import text
 from tests.streams.runners.victim import call, pump, settings
 
 pytestmark = pytest.mark.broker
@@ -84,24 +85,24 @@ async def test_killed_again_and_again_they_lose_nothing_and_keep_the_order(
                     process.kill()
                     await process.wait()
                     process = await victim(kafka, topic_prefix)
-            wanted = {(topic, b"%d" % number) for number in range(count) for topic in ("out", "due")}
-            found = await until(lambda found: wanted <= {(one.topic, one.value) for one in found})
+            wanted = {(topic, str(number)) for number in range(count) for topic in ("out", "due")}
+            found = await until(lambda found: wanted <= {(one.topic, text(one)) for one in found})
     finally:
         process.kill()
         await process.wait()
 
-    first: defaultdict[tuple[str, int], list[bytes | None]] = defaultdict(list)
+    first: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
     parked = {one.value: one.timestamp for one in found if one.topic == "lingering"}
     for one in found:
         if one.topic == "due":
             assert one.timestamp >= parked[one.value] + 500
-        if one.topic != "lingering" and one.value not in first[one.topic, one.partition]:
-            first[one.topic, one.partition].append(one.value)
+        if one.topic != "lingering" and text(one) not in first[one.topic, one.partition]:
+            first[one.topic, one.partition].append(text(one))
     for number in range(PARTITIONS):
-        everything = [b"%d" % payload for payload in range(count) if payload % PARTITIONS == number]
+        everything = [str(payload) for payload in range(count) if payload % PARTITIONS == number]
         assert first["due", number] == everything
         for key in range(20):
-            assert [one for one in first["out", number] if int(one or 0) % 20 == key] == [
+            assert [one for one in first["out", number] if int(one) % 20 == key] == [
                 one for one in everything if int(one) % 20 == key
             ]
 
@@ -159,8 +160,8 @@ async def test_a_broker_that_is_killed_for_a_while_is_survived_by_the_same_proce
     over.set()
     await talking
     async with watching(log, "out", "due") as until:
-        wanted = {(topic, payload) for payload in sent for topic in ("out", "due")}
-        found = await until(lambda found: wanted <= {(one.topic, one.value) for one in found})
+        wanted = {(topic, payload.decode()) for payload in sent for topic in ("out", "due")}
+        found = await until(lambda found: wanted <= {(one.topic, text(one)) for one in found})
     await asyncio.gather(*(shell.stop() for shell in shells))
     await asyncio.gather(*running)
     await producer.stop()

@@ -1,12 +1,11 @@
 """The shell of a scan."""
 
-from schemas.codec import encode
-from schemas.rent_roll import SweptRow
-from streams.core.flows import Emit, ProducerRecord
+from streams.core.flows import encoded
 from streams.runners.scan import Scan
+from tests.streams.runners.stage import emit_of
 
 
 def test_what_a_scan_says_goes_to_the_topic_under_its_prefix_and_pauses_are_passed_on() -> None:
-    said = SweptRow(seq=1)
-    scan = Scan(lambda _views, partition: [None, Emit("pms.sweeps", f"org{partition}", said)], prefix="p.")
-    assert list(scan({}, 3)) == [None, ProducerRecord("p.pms.sweeps", b"org3", encode(said))]
+    scan = Scan(lambda _views, partition: [None, emit_of(f"org{partition}:due")], prefix="p.")
+
+    assert list(scan({}, 3)) == [None, encoded(emit_of("org3:due"), "p.")]

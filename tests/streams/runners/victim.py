@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from connectors.clock import SystemClock
 from streams.backends.kafka import KafkaBackend, KafkaBackendSettings
 from streams.backends.ports import Backend
-from streams.core.flows import ProducerRecord, Record
-from streams.core.retry import Done, Outcome, ladder
+from streams.core.flows import Record
+from streams.core.retry import Outcome, ladder
 from streams.runners.call import Call, CallFlow
 from streams.runners.redeliver import Redeliver, Wait
+from tests.streams.runners.stage import echo
 
 LINGER = Wait("lingering", 0.5, "due")
 
@@ -27,10 +28,10 @@ def pump(log: Backend) -> Redeliver:
 def call(log: Backend) -> Call:
     async def perform(records: Sequence[Record]) -> Outcome:
         await asyncio.sleep(random.uniform(0.001, 0.02))
-        return Done(tuple(ProducerRecord("out", record.key or b"", record.value) for record in records))
+        return echo(records)
 
-    flow = CallFlow("copy", ("in",), lambda record: record.key, perform)
-    return Call("copy", [flow], log, SystemClock(), ladder("1m"), max_in_flight=8)
+    flow = CallFlow("copy", ("in",), lambda record: record.key, perform, max_in_flight=8)
+    return Call("copy", [flow], log, SystemClock(), ladder("1m"))
 
 
 async def main(servers: str, prefix: str) -> None:

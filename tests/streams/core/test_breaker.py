@@ -1,0 +1,188 @@
+"""An integration that does not answer is called no more than it takes to see that it is back."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.ports import Accepted, Missing, Rejected, Throttled, Unauthorized, Unavailable
+from streams.core.breaker import (
+    CLOSED,
+    FAILURES,
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    TRANSITIONS,
+    TRIAL_WITHIN,
+    Breaker,
+    Breakers,
+    Event,
+    Integration,
+    State,
+    admit,
+    answered,
+)
+from streams.core.observer import NullObserver
+from streams.core.retry import Reason
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+BUILDIUM, OTHER = Integration("org", "buildium"), Integration("other", "buildium")
+DOWN = Unavailable("down", 503)
+
+
+def opened() -> Breaker:
+    breaker = CLOSED
+    for thing in range(FAILURES):
+        breaker = answered(breaker, thing, NOW, available=False)
+    return breaker
+
+
+# ---------------------------------------------------------------------------------------------------- the state machine
+
+
+def test_every_event_that_can_come_has_its_transition() -> None:
+    """A closed breaker waits for nothing, and only a closed one trips."""
+    never = {(State.CLOSED, Event.WAITED), (State.OPEN, Event.TRIPPED), (State.HALF_OPEN, Event.TRIPPED)}
+    assert set(TRANSITIONS) == {(state, event) for state in State for event in Event} - never
+    assert {TRANSITIONS[state, Event.ANSWERED] for state in State} == {State.CLOSED}
+
+
+def test_it_opens_when_different_things_failed_one_after_the_other() -> None:
+    assert opened() == Breaker(State.OPEN, pause=FIRST_PAUSE, until=NOW + FIRST_PAUSE)
+    assert admit(opened(), NOW + FIRST_PAUSE - timedelta(microseconds=1)) == (opened(), False)
+
+
+def test_one_thing_that_fails_again_and_again_opens_nothing() -> None:
+    """So a record has all its attempts, and the next change of its property is tried at once."""
+    breaker = CLOSED
+    for _ in range(FAILURES * 2):
+        breaker = answered(breaker, "unit", NOW, available=False)
+
+    assert admit(breaker, NOW) == (breaker, True)
+    assert breaker.state is State.CLOSED
+
+
+def test_an_answer_between_the_failures_begins_the_count_again() -> None:
+    breaker = CLOSED
+    for thing in range(FAILURES * 2):
+        breaker = answered(breaker, thing, NOW, available=False)
+        if thing % (FAILURES - 1) == 0:
+            breaker = answered(breaker, thing, NOW, available=True)
+
+    assert breaker.state is State.CLOSED
+
+
+def test_after_the_pause_one_call_is_on_trial_and_its_answer_closes() -> None:
+    later = NOW + FIRST_PAUSE
+    trial, may = admit(opened(), later)
+    again, second = admit(trial, later)
+
+    assert (may, second) == (True, False)
+    assert trial.state is again.state is State.HALF_OPEN
+    assert answered(trial, "any", later, available=True) == CLOSED
+
+
+def test_a_trial_that_fails_doubles_the_pause_up_to_the_longest() -> None:
+    breaker, at, pauses = opened(), NOW, []
+    for _ in range(7):
+        at = breaker.until
+        breaker = answered(admit(breaker, at)[0], "any", at, available=False)
+        pauses.append(breaker.until - at)
+
+    assert [pause.total_seconds() for pause in pauses] == [60, 120, 240, 480, 600, 600, 600]
+    assert pauses[-1] == LONGEST_PAUSE
+
+
+def test_a_trial_without_an_answer_is_repeated() -> None:
+    """Its call was cancelled, or met a bug: its end is never reported."""
+    trial, _ = admit(opened(), NOW + FIRST_PAUSE)
+
+    assert admit(trial, NOW + FIRST_PAUSE + TRIAL_WITHIN - timedelta(seconds=1))[1] is False
+    assert admit(trial, NOW + FIRST_PAUSE + TRIAL_WITHIN)[1] is True
+
+
+def test_what_began_before_it_opened_prolongs_nothing_and_may_close_it() -> None:
+    late = NOW + timedelta(seconds=20)
+
+    assert answered(opened(), "late", late, available=False) == opened()
+    assert answered(opened(), "late", late, available=True) == CLOSED
+
+
+@given(st.lists(st.tuples(st.sampled_from(["call", "answer", "fail"]), st.integers(0, 9), st.integers(0, 400))))
+def test_while_it_is_not_closed_calls_begin_no_faster_than_the_first_pause(steps: list[tuple[str, int, int]]) -> None:
+    breaker, at, began = CLOSED, NOW, list[datetime]()
+    for step, thing, seconds in steps:
+        at += timedelta(seconds=seconds)
+        if step == "call":
+            was_closed = breaker.state is State.CLOSED
+            breaker, may = admit(breaker, at)
+            assert may or not was_closed
+            if may and not was_closed:
+                began.append(at)
+        else:
+            breaker = answered(breaker, thing, at, available=step == "answer")
+            if breaker == CLOSED:
+                began = []
+        assert len(breaker.failed) < FAILURES
+        assert breaker.until <= at + max(LONGEST_PAUSE, TRIAL_WITHIN)
+    assert all(later - earlier >= FIRST_PAUSE for earlier, later in pairwise(began))
+
+
+# ------------------------------------------------------------------------------------------------- of all integrations
+
+
+class Moves(NullObserver):
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.moves: list[tuple[str, str, str]] = []
+
+    def breaker_moved(self, org: str, integration: str, state: str) -> None:
+        self.moves.append((org, integration, state))
+
+
+def test_each_integration_has_its_own_breaker_and_its_moves_are_reported() -> None:
+    moves = Moves()
+    breakers = Breakers(moves)
+    for thing in range(FAILURES):
+        assert breakers.hold(BUILDIUM, NOW) is None
+        breakers.ended(BUILDIUM, thing, DOWN, NOW)
+    held = breakers.hold(BUILDIUM, NOW)
+    trial = breakers.hold(BUILDIUM, NOW + FIRST_PAUSE)
+    beside = breakers.hold(BUILDIUM, NOW + FIRST_PAUSE)
+    breakers.ended(BUILDIUM, 1, Accepted(200), NOW + FIRST_PAUSE)
+
+    assert held is not None
+    assert (held.reason, held.until) == (Reason.CIRCUIT_OPEN, NOW + FIRST_PAUSE)
+    assert held.detail == "buildium does not answer: it is not called before 2026-03-01T12:00:30Z"
+    assert trial is None
+    assert beside is not None
+    assert (beside.reason, beside.until) == (Reason.CIRCUIT_OPEN, NOW + FIRST_PAUSE)
+    assert breakers.hold(OTHER, NOW) is breakers.hold(BUILDIUM, NOW + FIRST_PAUSE) is None
+    assert moves.moves == [("org", "buildium", state) for state in ("open", "half_open", "closed")]
+
+
+def test_a_trial_that_fails_is_a_hold_of_its_record_and_any_other_failure_is_not() -> None:
+    """So the record that happens to be on trial keeps its attempts."""
+    breakers = Breakers(NullObserver())
+    ends = [breakers.ended(BUILDIUM, thing, DOWN, NOW) for thing in range(FAILURES)]
+    late = breakers.ended(BUILDIUM, "late", DOWN, NOW)
+    at = NOW + FIRST_PAUSE
+    assert breakers.hold(BUILDIUM, at) is None
+    held = breakers.ended(BUILDIUM, 1, DOWN, at)
+
+    assert [*ends, late] == [None] * (FAILURES + 1)
+    assert held is not None
+    assert (held.reason, held.until) == (Reason.CIRCUIT_OPEN, at + 2 * FIRST_PAUSE)
+    assert held.detail == "buildium is not called before 2026-03-01T12:01:30Z: down"
+
+
+@pytest.mark.parametrize("answer", [Rejected("no"), Unauthorized("key"), Missing("gone"), Throttled("slow"), None])
+def test_a_refusal_shows_that_somebody_answers(answer: object) -> None:
+    breakers = Breakers(NullObserver())
+    for thing in range(FAILURES * 2):
+        breakers.ended(BUILDIUM, thing, DOWN if thing % 2 else answer, NOW)
+        breakers.ended(BUILDIUM, -thing, answer, NOW)
+
+    assert breakers.hold(BUILDIUM, NOW) is None

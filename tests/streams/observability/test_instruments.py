@@ -1,0 +1,180 @@
+"""The observer of a stream worker, and the ports that report to it."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from connectors.ports import (
+    Accepted,
+    Failure,
+    Fetched,
+    Found,
+    Gone,
+    Missing,
+    PageOf,
+    Priority,
+    Rejected,
+    Throttled,
+    Unauthorized,
+    Unavailable,
+)
+from schemas.base import EntityKind
+from schemas.delivery import Batch, BatchMode, OfferedProperty
+from schemas.rent_roll import PropertySnapshot
+from streams.backends.memory import MovableClock
+from streams.core.observer import Observer
+from streams.observability.instruments import MeasuredSink, MeasuredSource, PrometheusObserver, outcome
+from streams.observability.metrics import DELIVERY_OUTCOMES, OUTCOMES, Metrics
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+GONE = Gone(EntityKind.UNIT, 1)
+HOME = Found(EntityKind.PROPERTY, 1, PropertySnapshot(id=1, name="Sunset Apartments"))
+
+
+def observing() -> tuple[PrometheusObserver, Metrics]:
+    metrics = Metrics()
+    return PrometheusObserver(metrics, MovableClock(NOW)), metrics
+
+
+def batch(seen_at: datetime = NOW) -> Batch:
+    home = OfferedProperty(id=10, name="Sunset Apartments", address="1 Main St", is_active=True)
+    return Batch(
+        org="default",
+        connection="buildium",
+        sink="rentsync",
+        batch_id="b",
+        sync_id="sync-1",
+        cut_at=seen_at,
+        seen_at=seen_at,
+        version=1,
+        mode=BatchMode.SNAPSHOT,
+        property=home,
+        units=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        (Fetched((GONE,)), "gone"),
+        (Fetched((GONE, HOME)), "ok"),
+        (Fetched(()), "ok"),
+        (PageOf((), 0, 0), "ok"),
+        (Accepted(200), "ok"),
+        (Throttled("slow"), "throttled"),
+        (Unauthorized("key"), "unauthorized"),
+        (Missing("address"), "missing"),
+        (Rejected("no"), "rejected"),
+        (Unavailable("down"), "unavailable"),
+    ],
+)
+def test_an_answer_has_a_label_of_the_closed_set(answer: object, label: str) -> None:
+    assert outcome(answer) == label
+    assert label in OUTCOMES
+
+
+def test_records_and_dead_letters_are_counted() -> None:
+    observer, metrics = observing()
+    observer.record_ended("fetch_changes", "applied", 0.5)
+    observer.dead_letter("pms.webhooks", "bug")
+
+    assert metrics.value("rentstream_records_total", flow="fetch_changes", verdict="applied") == 1
+    assert metrics.value("rentstream_record_seconds_sum", flow="fetch_changes") == 0.5
+    assert metrics.value("rentstream_dead_letters_total", origin="pms.webhooks", reason="bug") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"), [(Accepted(200), "acknowledged"), (Unavailable("down", 503), "unavailable")]
+)
+def test_a_delivery_is_counted_and_only_an_acknowledged_one_is_fresh(answer: Accepted | Failure, label: str) -> None:
+    observer, metrics = observing()
+    observer.delivery_answered(batch(NOW - timedelta(seconds=3)), answer)
+
+    assert label in DELIVERY_OUTCOMES
+    assert metrics.value("rentstream_batches_total", sink="rentsync", mode="snapshot", outcome=label) == 1
+    fresh = metrics.value("rentstream_freshness_seconds_sum", stage="acknowledged")
+    assert fresh == (3 if label == "acknowledged" else None)
+
+
+def test_the_oldest_undelivered_change_is_that_of_all_owned_partitions() -> None:
+    observer, metrics = observing()
+    observer.oldest_undelivered("rentsync", 0, 90)
+    observer.oldest_undelivered("rentsync", 1, 7)
+    both = metrics.value("rentstream_oldest_undelivered_seconds", sink="rentsync")
+    observer.partitions_assigned(frozenset({1}), 0.5)
+    observer.oldest_undelivered("rentsync", 1, 8)
+
+    assert both == 90
+    assert metrics.value("rentstream_oldest_undelivered_seconds", sink="rentsync") == 8
+
+
+def test_what_webhooks_missed_is_counted_and_what_was_held_back_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    observer, metrics = observing()
+    with caplog.at_level(logging.WARNING):
+        observer.fold_counted("maintain_rent_roll", {"missed": 2, "held_back": 30})
+
+    assert metrics.value("rentstream_webhook_misses_total", system="buildium") == 2
+    assert "(30)" in caplog.text
+
+
+def test_a_breaker_that_opens_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    observer, _ = observing()
+    with caplog.at_level(logging.INFO):
+        for state in ("open", "half_open", "closed"):
+            observer.breaker_moved("org", "buildium", state)
+
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
+        ("WARNING", "buildium of org does not answer: its records are held until a trial succeeds"),
+        ("INFO", "buildium of org answers again"),
+    ]
+
+
+class Outside:
+    """A source and a receiver that take two seconds."""
+
+    name = "rentsync"
+    page_size = 100
+
+    def __init__(self, clock: MovableClock) -> None:
+        self.clock = clock
+        self.closed = 0
+
+    async def fetch(self, kind: EntityKind, entity: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
+        await self.clock.sleep(2)
+        return Fetched((Gone(kind, entity),))
+
+    async def page(self, kind: EntityKind, offset: int, priority: Priority = Priority.SWEEP) -> PageOf | Failure:
+        await self.clock.sleep(2)
+        return Throttled("slow")
+
+    async def deliver(self, batch: Batch) -> Accepted | Failure:
+        await self.clock.sleep(2)
+        return Accepted(200)
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+async def test_measured_ports_report_each_call_and_are_otherwise_the_port() -> None:
+    clock, metrics = MovableClock(NOW), Metrics()
+    observer: Observer = PrometheusObserver(metrics, clock)
+    outside = Outside(clock)
+    source, sink = MeasuredSource(outside, observer, clock), MeasuredSink(outside, observer, clock)
+
+    calls = [
+        asyncio.create_task(source.fetch(EntityKind.UNIT, 1)),
+        asyncio.create_task(source.page(EntityKind.UNIT, 0)),
+        asyncio.create_task(sink.deliver(batch())),
+    ]
+    await clock.advance(2)
+    answers = [call.result() for call in calls]
+    await source.aclose()
+    await sink.aclose()
+
+    assert answers == [Fetched((GONE,)), Throttled("slow"), Accepted(200)]
+    assert (source.page_size, sink.name, outside.closed) == (100, "rentsync", 2)
+    for port, label in (("PropertySource", "gone"), ("PropertySource", "throttled"), ("ListingSink", "ok")):
+        assert metrics.value("rentstream_calls_total", port=port, outcome=label) == 1
+    assert metrics.value("rentstream_call_seconds_sum", port="PropertySource") == 4
