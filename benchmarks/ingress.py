@@ -33,7 +33,7 @@ from connectors.buildium.webhook import BuildiumWebhooks
 from connectors.clock import SystemClock
 from connectors.ports import WebhookReader
 from schemas import topics
-from streams.backends.producer import Producer, WebhookPublisher
+from streams.backends.producer import ReconnectingProducer, WebhookPublisher
 from streams.local.embedded_kafka import EmbeddedKafka
 from streams.observability.metrics import Metrics
 from streams.web.ingress import build_ingress
@@ -64,7 +64,7 @@ async def bare_parts() -> AsyncIterator[ASGIApp]:
 def ingress_parts(kafka: str) -> Callable[[], "AsyncIterator[ASGIApp]"]:
     @asynccontextmanager
     async def parts() -> AsyncIterator[ASGIApp]:
-        producer = Producer({"bootstrap_servers": kafka, "client_id": "bench"}, PARTITIONS, PREFIX)
+        producer = ReconnectingProducer({"bootstrap_servers": kafka, "client_id": "bench"}, PREFIX)
         await producer.start()
         readers: dict[tuple[str, str | None], WebhookReader] = {
             ("buildium", f"c{org}"): BuildiumWebhooks(f"org-{org}", f"c{org}", (SecretStr(SECRET),))
@@ -72,7 +72,7 @@ def ingress_parts(kafka: str) -> Callable[[], "AsyncIterator[ASGIApp]"]:
         }
         metrics = Metrics()
         try:
-            yield build_ingress(readers, WebhookPublisher(producer), SystemClock(), count=metrics.webhook)
+            yield build_ingress(readers, WebhookPublisher(producer, PARTITIONS), SystemClock(), count=metrics.webhook)
         finally:
             await producer.stop()
 

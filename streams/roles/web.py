@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 from connectors.clock import SystemClock
 from connectors.registry import readers
 from streams import __version__, topology
-from streams.backends.producer import Producer, WebhookPublisher
+from streams.backends.producer import ReconnectingProducer, WebhookPublisher
 from streams.observability.lag import LagExporter
 from streams.observability.metrics import Metrics
 from streams.observability.probes import Heartbeat, Probes, ProbesError
@@ -28,7 +28,7 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
     metrics, heartbeat = Metrics(), Heartbeat()
     host, port = settings.http.rsplit(":", 1)
     admin_host, admin_port = (settings.admin or "127.0.0.1:9464").rsplit(":", 1)
-    producer: Producer | None = None
+    producer: ReconnectingProducer | None = None
 
     def ready() -> tuple[bool, str]:
         return producer.ready() if producer is not None else (False, "it is starting")
@@ -41,16 +41,15 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
             "client_id": f"{settings.prefix}web",
             **kafka.security(),
         }
-        producer = Producer(client, settings.partitions, settings.prefix)
+        producer = ReconnectingProducer(client, settings.prefix)
         await producer.start()
         lag = LagExporter(
             client, topology.groups(settings.delays), settings.partitions, metrics, SystemClock(), settings.prefix
         )
         tasks = [asyncio.create_task(heartbeat.run()), asyncio.create_task(lag.run())]
         try:
-            yield build_ingress(
-                known, WebhookPublisher(producer), SystemClock(), count=metrics.webhook, version=__version__
-            )
+            publisher = WebhookPublisher(producer, settings.partitions)
+            yield build_ingress(known, publisher, SystemClock(), count=metrics.webhook, version=__version__)
         finally:
             for task in tasks:
                 task.cancel()

@@ -14,9 +14,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from connectors.ports import Clock, Refused, WebhookReader
 from schemas.pms import FetchRequest
 from streams.backends.deadlines import Deadlines
+from streams.backends.ports import NotDurable
 from streams.web.answers import Answer, RequestIds, ok, problem, received
 from streams.web.openapi import ROUTES, document
-from streams.web.publisher import NotDurable, Publisher
+from streams.web.publisher import Publisher
 
 log = logging.getLogger("connectors.ingress")
 

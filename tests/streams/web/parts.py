@@ -13,8 +13,8 @@ from starlette.types import ASGIApp
 from connectors.ports import Refused
 from schemas.base import EntityKind
 from schemas.pms import FetchOrigin, FetchRequest
+from streams.backends.ports import NotDurable
 from streams.web.ingress import build_ingress
-from streams.web.publisher import NotDurable
 from streams.web.server import Connection, Server, config, listen
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
