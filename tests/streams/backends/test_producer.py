@@ -331,7 +331,7 @@ async def test_a_producer_that_failed_is_replaced() -> None:
     assert cluster.written == [("p.t", 2, 1), ("p.t", 1, 1)]
     assert (len(cluster.options), cluster.stopped) == (3, 3)
     assert (unready[0], ready[0]) == (False, True)
-    assert "away" in unready[1]
+    assert unready[1]
 
 
 async def test_a_cluster_that_refuses_connections_is_tried_again() -> None:
