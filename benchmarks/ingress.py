@@ -36,7 +36,7 @@ from connectors.registry import systems
 from schemas import topics
 from schemas.codec import encode
 from schemas.integrations import Integration, IntegrationMode, IntegrationRole
-from streams.backends.producer import Producer, WebhookPublisher
+from streams.backends.producer import ReconnectingProducer, WebhookPublisher
 from streams.directory.directory import Directory
 from streams.directory.keyring import KeyRing
 from streams.local.embedded_kafka import EmbeddedKafka
@@ -102,11 +102,12 @@ def directory() -> Directory:
 def ingress_parts(kafka: str) -> Callable[[], "AsyncIterator[ASGIApp]"]:
     @asynccontextmanager
     async def parts() -> AsyncIterator[ASGIApp]:
-        producer = Producer({"bootstrap_servers": kafka, "client_id": "bench"}, PARTITIONS, PREFIX)
+        producer = ReconnectingProducer({"bootstrap_servers": kafka, "client_id": "bench"}, PREFIX)
         await producer.start()
         metrics = Metrics()
         try:
-            yield build_ingress(directory(), WebhookPublisher(producer), SystemClock(), count=metrics.webhook)
+            publisher = WebhookPublisher(producer, PARTITIONS)
+            yield build_ingress(directory(), publisher, SystemClock(), count=metrics.webhook)
         finally:
             await producer.stop()
 

@@ -1,15 +1,21 @@
-"""A deadline for each of many requests, with one timer for all: one for each would be a sixth of a request's cost."""
+"""Limits of time: a deadline for each of many requests, and a bounded wait for a Kafka client that stops.
+
+The deadlines share one timer: a timer for each would be a sixth of what a request costs.
+"""
 
 import asyncio
+import logging
 from types import TracebackType
-from typing import Final
+from typing import Final, Protocol
+
+log = logging.getLogger("streams.backends.deadlines")
 
 _LOOKS: Final = 20
-"""Looks within one deadline: so much later than asked for, in parts of it, something may be cut off."""
+"""Looks of the timer within one deadline: a block is cancelled at most one look later than its deadline."""
 
 
 class Deadlines:
-    """Cuts off what takes longer than ``within`` seconds: a block of ``with deadlines.one()`` raises `TimeoutError`."""
+    """Cancels what takes longer than ``within`` seconds: a block of ``with deadlines.one()`` raises `TimeoutError`."""
 
     def __init__(self, within: float) -> None:
         self.within = within
@@ -17,18 +23,18 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def one(self) -> "Deadline":
-        """Make a deadline for the block that it is entered for."""
+        """Return a deadline for the block that it is entered for."""
         return Deadline(self)
 
     def begin(self, deadline: "Deadline") -> None:
-        """Watch a deadline from now on; they end in the order in which they began."""
+        """Watch a deadline from now on; deadlines end in the order in which they began."""
         loop = asyncio.get_running_loop()
         self._under_way[deadline] = loop.time() + self.within
         if self._timer is None:
             self._timer = loop.call_later(self.within / _LOOKS, self._look, loop)
 
     def end(self, deadline: "Deadline") -> None:
-        """Watch it no longer."""
+        """Stop watching a deadline."""
         self._under_way.pop(deadline, None)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -38,12 +44,12 @@ class Deadlines:
             if due > now:
                 break
             del self._under_way[deadline]
-            deadline.pass_by()
+            deadline.expire()
         self._timer = loop.call_later(self.within / _LOOKS, self._look, loop) if self._under_way else None
 
 
 class Deadline:
-    """One block of one task."""
+    """The deadline of one block of one task."""
 
     __slots__ = ("_deadlines", "_late", "_task")
 
@@ -63,8 +69,32 @@ class Deadline:
         if self._late and self._task is not None and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
-    def pass_by(self) -> None:
-        """Cut off the block."""
+    def expire(self) -> None:
+        """Cancel the block."""
         if self._task is not None:
             self._late = True
             self._task.cancel()
+
+
+class Stoppable(Protocol):
+    """A Kafka client, as far as stopping it goes."""
+
+    async def stop(self) -> None: ...
+
+
+async def stop_client(client: Stoppable, within: float = 10.0) -> bool:
+    """Stop a Kafka client, but do not wait longer for a broker that is away; return whether it stopped in time.
+
+    In a task of its own: aiokafka may let a cancellation of an inner task out, which does not concern the caller.
+    """
+    stopping = asyncio.ensure_future(client.stop())
+    _, late = await asyncio.wait({stopping}, timeout=within)
+    if late:
+        stopping.cancel()
+        await asyncio.gather(stopping, return_exceptions=True)
+        log.warning("A Kafka client did not stop within %g s", within)
+    elif stopping.cancelled():
+        log.warning("A Kafka client was interrupted while it stopped")
+    elif error := stopping.exception():
+        log.warning("A Kafka client did not stop cleanly: %r", error)
+    return not late

@@ -1,9 +1,8 @@
-"""The log on Kafka: aiokafka behind `streams.backends.ports`, and the only place of the shells that knows the prefix."""
+"""The backend on Kafka: aiokafka behind `streams.backends.ports`; runners know neither it nor the prefix of names."""
 
 import asyncio
 import contextlib
 import logging
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,19 +10,15 @@ from typing import Any
 import aiokafka
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import (
-    CommitFailedError,
-    IllegalStateError,
-    KafkaError,
-    KafkaTimeoutError,
-    MessageSizeTooLargeError,
-)
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from schemas.partitions import partition_of
-from streams.backends.ports import NOWHERE, BackendError, ConsumedRecord, Listener, NotOwner, Partition, TooLarge
+from streams.backends.deadlines import stop_client
+from streams.backends.ports import NOWHERE, BackendError, ConsumedRecord, Listener, NotOwner, Partition
+from streams.backends.producer import BatchWriter, Entry, GroupCommit, checked_size
 from streams.core.flows import ProducerRecord, Record
 
-log = logging.getLogger("streams.runners")
+log = logging.getLogger("streams.backends.kafka")
 
 MIB = 1 << 20
 
@@ -35,7 +30,7 @@ READER_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaBackendSettings:
-    """How to talk to one cluster; every number with its unit and the reason for its default."""
+    """How to reach one cluster; every number with its unit and the reason for its default."""
 
     bootstrap_servers: str
     prefix: str = ""
@@ -44,32 +39,23 @@ class KafkaBackendSettings:
     """What aiokafka's clients take beside the servers."""
     client_id: str = "rentstream"
     session_timeout: float = 10.0
-    """Seconds without a heartbeat after which the broker gives our partitions to others: the pause after a kill."""
+    """Seconds without a heartbeat after which the broker assigns our partitions to others: the pause after a kill."""
     heartbeat_interval: float = 1.0
     rebalance_timeout: float = 30.0
     """Seconds that a member may take to finish what is in flight when partitions move."""
     max_poll_interval: float = 300.0
-    """Seconds without a fetch after which a member leaves the group by itself: it hangs."""
+    """Seconds without a fetch after which a member leaves the group by itself, because it hangs."""
     fetch_wait_ms: int = 250
     """Milliseconds that a broker may hold a fetch that finds nothing; a resumed partition waits at most as long."""
     fetch_bytes: int = MIB
-    """Bytes of one partition that a fetch brings at most (a larger single record comes all the same)."""
+    """Bytes of one partition in one fetch at most (a single larger record comes all the same)."""
     request_timeout: float = 40.0
-    """Seconds after which a request is given up and made again."""
+    """Seconds after which a request to a broker is made again."""
     patience: float = 120.0
-    """Seconds that fetching may go on failing, with errors that can pass, before it is fatal."""
-    batch_bytes: int = 512 * 1024
-    """Bytes of one produced batch; below the topics' ``max.message.bytes``."""
-    max_request_size: int = 8 * MIB
-    """Bytes of the largest record, as the topics have it."""
-    compression: str | None = "lz4"
-
-    @property
-    def max_record(self) -> int:
-        """Bytes of key and value together; the rest is room for headers, so what was read can always be parked."""
-        return self.max_request_size - 64 * 1024
+    """Seconds that fetching may fail, with errors that can pass, before it is fatal."""
 
     def client(self) -> dict[str, Any]:
+        """Return the options that consumers and producers have in common."""
         return {
             "bootstrap_servers": [one.strip() for one in self.bootstrap_servers.split(",") if one.strip()],
             "client_id": self.client_id,
@@ -80,7 +66,7 @@ class KafkaBackendSettings:
 
 
 class KafkaBackend:
-    """One cluster, as seen by one process; see `streams.backends.ports.Log`."""
+    """One cluster, as seen by one process; see `streams.backends.ports.Backend`."""
 
     def __init__(self, settings: KafkaBackendSettings) -> None:
         self.settings = settings
@@ -115,7 +101,7 @@ class KafkaBackend:
         except KafkaError as error:
             raise BackendError(f"the end of {topic} cannot be read: {error!r}") from error
         finally:
-            await _stop(consumer)
+            await stop_client(consumer)
         return {number: records[-count:] for number, records in found.items()}
 
 
@@ -123,23 +109,6 @@ def _arrived(topic: str, record: Any) -> ConsumedRecord:
     return ConsumedRecord(
         topic, record.partition, record.offset, record.timestamp, record.key, record.value, record.headers
     )
-
-
-async def _stop(client: Any, within: float = 10.0) -> None:
-    """Stop a client, but do not wait for a broker that is away.
-
-    In a task of its own: aiokafka may let a cancellation of its inside out, and that is none of ours.
-    """
-    stopping = asyncio.ensure_future(client.stop())
-    _, late = await asyncio.wait({stopping}, timeout=within)
-    if late:
-        stopping.cancel()
-        await asyncio.gather(stopping, return_exceptions=True)
-        log.warning("A Kafka client did not stop within %g s", within)
-    elif stopping.cancelled():
-        log.warning("A Kafka client broke off what it was doing to stop")
-    elif error := stopping.exception():
-        log.warning("A Kafka client did not stop cleanly: %r", error)
 
 
 class KafkaConsumer:
@@ -161,7 +130,7 @@ class KafkaConsumer:
             group_instance_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            # Of all strategies only this one gives a member the same partition numbers of every topic.
+            # The only strategy that assigns to a member the same partition numbers of every topic.
             partition_assignment_strategy=(RangePartitionAssignor,),
             session_timeout_ms=round(settings.session_timeout * 1000),
             heartbeat_interval_ms=round(settings.heartbeat_interval * 1000),
@@ -180,7 +149,7 @@ class KafkaConsumer:
 
     async def stop(self) -> None:
         if self._consumer is not None:
-            await _stop(self._consumer)
+            await stop_client(self._consumer)
 
     @property
     def assignment(self) -> frozenset[Partition]:
@@ -199,11 +168,11 @@ class KafkaConsumer:
             try:
                 found = await self._consumer.getmany(timeout_ms=1000, max_records=max_records)
             except KafkaError as error:
-                # Whatever cannot pass by itself is fatal: aiokafka may raise it for ever, and fetch nothing.
+                # An error that cannot pass is fatal: aiokafka may raise it for ever and fetch nothing.
                 failing_since = failing_since or loop.time()
                 if not error.retriable or loop.time() - failing_since > self._settings.patience:
                     raise BackendError(f"group {self._group} cannot fetch: {error!r}") from error
-                log.warning("Group %s: fetching failed, trying again: %r", self._group, error)
+                log.warning("Group %s: fetching failed, retrying: %r", self._group, error)
                 await asyncio.sleep(0.2)
                 continue
             failing_since = None
@@ -240,7 +209,7 @@ class KafkaConsumer:
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Passes on what aiokafka says of a rebalance."""
+    """Passes aiokafka's rebalances on to our listener."""
 
     def __init__(self, consumer: KafkaConsumer, listener: Listener) -> None:
         self._consumer = consumer
@@ -307,7 +276,7 @@ class KafkaReader:
 
     async def stop(self) -> None:
         if self._consumer is not None:
-            await _stop(self._consumer)
+            await stop_client(self._consumer)
 
     async def fetch(self, max_records: int) -> Mapping[Partition, Sequence[Record]]:
         try:
@@ -337,96 +306,42 @@ class KafkaReader:
 
 
 class KafkaProducer:
-    """One idempotent producer, confirmed by all replicas; tries until it succeeds, however long the broker is away."""
+    """See `streams.backends.ports.Producer`; retries until it succeeds, however long the broker is away.
 
-    _MANY = 16
-    """From so many records for one partition on, a batch of our own is cheaper than as many futures."""
+    Calls that finish at the same moment send to the same partition, so what they send shares batches.
+    """
 
     def __init__(self, settings: KafkaBackendSettings) -> None:
-        self._settings = settings
-        self._producer: Any = None
+        self._prefix = settings.prefix
+        self._writer = BatchWriter(settings.client())
+        self._group = GroupCommit(self._writer.append, settings.prefix)
 
     async def start(self) -> None:
-        settings = self._settings
-        self._producer = aiokafka.AIOKafkaProducer(
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=0,
-            compression_type=settings.compression,
-            max_batch_size=settings.batch_bytes,
-            max_request_size=settings.max_request_size,
-            **settings.client(),
-        )
-        try:
-            await self._producer.start()
-        except KafkaError as error:
-            await self.stop()
-            raise BackendError(f"the producer cannot start: {error!r}") from error
+        await self._writer.start()
 
     async def stop(self) -> None:
-        if self._producer is not None:
-            await _stop(self._producer)
+        await self._group.close()
+        await self._writer.stop()
 
     async def send(self, records: Sequence[ProducerRecord], partition: int | None = None) -> None:
-        most = self._settings.max_record
-        for record in records:
-            if len(record.key) + len(record.value or b"") > most:
-                raise TooLarge(f"a record for {record.topic} is over {most} bytes")
-        try:
-            groups = await self._by_partition(records, partition)
-            await asyncio.gather(*(self._append(topic, number, group) for (topic, number), group in groups.items()))
-        except MessageSizeTooLargeError as error:
-            raise BackendError(f"a topic takes no records of {most} bytes: max.message.bytes is too low") from error
-        except KafkaError as error:
-            raise BackendError(f"records could not be written: {error!r}") from error
-
-    async def _by_partition(
-        self, records: Sequence[ProducerRecord], partition: int | None
-    ) -> dict[tuple[str, int], list[ProducerRecord]]:
-        groups: defaultdict[tuple[str, int], list[ProducerRecord]] = defaultdict(list)
-        counts: dict[str, int] = {}
-        for record in records:
-            number = partition
-            if number is None:
-                if record.topic not in counts:
-                    counts[record.topic] = len(
-                        await self._producer.partitions_for(self._settings.prefix + record.topic)
-                    )
-                number = partition_of(record.key, counts[record.topic])
-            groups[record.topic, number].append(record)
-        return groups
-
-    async def _append(self, topic: str, partition: int, records: Sequence[ProducerRecord]) -> None:
-        """Write in order, and return when all is confirmed."""
-        name = self._settings.prefix + topic
-        sent = []
-        at = 0
-        while at < len(records):
-            if len(records) < self._MANY:
-                count, sending = 1, self._one(name, partition, records[at])
-            else:
-                count, sending = self._batch(name, partition, records[at:])
-            try:
-                sent.append(await sending)
-            except KafkaTimeoutError:
-                # Nothing was taken over yet, so to try again duplicates nothing.
-                log.warning("No broker takes records for %s-%d; trying again", name, partition)
-                continue
-            at += count
-        await asyncio.gather(*sent)
-
-    def _one(self, name: str, partition: int, record: ProducerRecord) -> Any:
-        return self._producer.send(
-            name, record.value, key=record.key, partition=partition, headers=list(record.headers)
+        sizes = [checked_size(record.topic, record.key, record.value) for record in records]
+        groups: dict[tuple[str, int], _Group] = {}
+        for record, size in zip(records, sizes, strict=True):
+            number = await self._partition_of(record) if partition is None else partition
+            group = groups.setdefault((record.topic, number), _Group())
+            group.entries.append((record.key, record.value, record.headers))
+            group.size += size
+        await asyncio.gather(
+            *(self._group.submit(topic, number, group.entries, group.size) for (topic, number), group in groups.items())
         )
 
-    def _batch(self, name: str, partition: int, records: Sequence[ProducerRecord]) -> tuple[int, Any]:
-        batch = self._producer.create_batch()
-        count = 0
-        for record in records:
-            headers = list(record.headers)
-            if batch.append(timestamp=None, key=record.key, value=record.value, headers=headers) is None:
-                break
-            count += 1
-        batch.close()
-        return count, self._producer.send_batch(batch, name, partition=partition)
+    async def _partition_of(self, record: ProducerRecord) -> int:
+        return partition_of(record.key, await self._writer.partitions(self._prefix + record.topic))
+
+
+@dataclass(slots=True)
+class _Group:
+    """What one call sends to one partition."""
+
+    entries: list[Entry] = field(default_factory=list)
+    size: int = 0

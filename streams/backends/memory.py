@@ -1,8 +1,8 @@
-"""The log in memory, and the clock that a test moves: the world that the tests live in.
+"""The backend in memory, and a clock that a test moves.
 
-A second implementation of `streams.backends.ports`, not a mock: partitions, keys, groups, rebalances, commits and takeovers
-behave as Kafka's do, and one contract suite holds both to it. A `MemoryBroker` is the cluster, a `MemoryBackend` is the
-connection of one process to it, which can be killed.
+A second implementation of `streams.backends.ports`, not a mock: partitions, keys, groups, rebalances, commits and
+takeovers behave as Kafka's do, and one contract suite checks both. A `MemoryBroker` is the cluster, a `MemoryBackend`
+is the connection of one process to it, which can be killed.
 """
 
 import asyncio
@@ -15,7 +15,15 @@ from weakref import WeakKeyDictionary
 
 from connectors.ports import Clock
 from schemas.partitions import partition_of
-from streams.backends.ports import NOWHERE, ConsumedRecord, Listener, NotOwner, Partition, TooLarge
+from streams.backends.ports import (
+    MAX_RECORD_BYTES,
+    NOWHERE,
+    ConsumedRecord,
+    Listener,
+    NotOwner,
+    Partition,
+    TooLarge,
+)
 from streams.core.flows import ProducerRecord, Record
 from streams.core.retry import milliseconds
 
@@ -47,7 +55,7 @@ class MovableClock:
         await waiter
 
     async def advance(self, seconds: float) -> None:
-        """Let this much time pass: wake the sleepers one after the other, each at its moment, and let all settle."""
+        """Let this much time pass: wake the sleepers in order, each at its time, and let all tasks settle."""
         end = self._passed + seconds
         await settle()
         while self._sleepers and self._sleepers[0][0] <= end:
@@ -62,7 +70,7 @@ class MovableClock:
 
     @property
     def next_wake(self) -> float | None:
-        """Seconds until the first sleeper wakes; null if nobody sleeps."""
+        """Return the seconds until the first sleeper wakes; null if there is none."""
         while self._sleepers and self._sleepers[0][2].done():
             heapq.heappop(self._sleepers)
         return self._sleepers[0][0] - self._passed if self._sleepers else None
@@ -72,18 +80,18 @@ _settling: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary
 
 
 async def settle(most: int = 100_000) -> None:
-    """Let every task run until it waits for something that only time or the outside can bring."""
+    """Let every task run until all wait for the clock or for something outside the process."""
     loop = asyncio.get_running_loop()
     _settling[loop] = _settling.get(loop, 0) + 1
     try:
         for _ in range(most):
             await asyncio.sleep(0)
-            # Only those who wait for the same may still be ready.
+            # Only other callers of this function may still be ready.
             if len(loop._ready) < _settling[loop]:  # type: ignore[attr-defined]  # noqa: SLF001
                 return
     finally:
         _settling[loop] -= 1
-    raise RuntimeError("the tasks do not come to rest")
+    raise RuntimeError("the tasks do not settle")
 
 
 @dataclass(slots=True)
@@ -94,24 +102,24 @@ class _Group:
 
 
 class MemoryBroker:
-    """The cluster: topics with partitions, and consumer groups. Topics appear when they are first named."""
+    """The cluster: topics with partitions, and consumer groups. A topic exists once it is used."""
 
-    def __init__(self, clock: Clock, partitions: int = 4, max_record: int = 8 << 20) -> None:
+    def __init__(self, clock: Clock, partitions: int = 4, max_record: int = MAX_RECORD_BYTES) -> None:
         self.clock = clock
         self.partitions = partitions
         self.max_record = max_record
         self.refuses: Callable[[ProducerRecord], Exception | None] = lambda _record: None
-        """For tests: what a producer raises instead of writing this record."""
+        """For tests: returns what a producer raises instead of writing this record."""
         self._logs: dict[Partition, list[ConsumedRecord]] = {}
         self._groups: dict[str, _Group] = {}
         self._news: set[asyncio.Event] = set()
-        self._here = asyncio.Event()
-        self._here.set()
+        self._available = asyncio.Event()
+        self._available.set()
 
-    # ------------------------------------------------------------------------------------------- what tests look at
+    # --------------------------------------------------------------------------------------------------- what tests use
 
     def append(self, record: ProducerRecord, partition: int | None = None) -> ConsumedRecord:
-        """Write one record, as any process could."""
+        """Write one record, as another process might."""
         number = partition_of(record.key, self.partitions) if partition is None else partition
         if not 0 <= number < self.partitions:
             raise ValueError(f"{record.topic} has no partition {number}")
@@ -124,7 +132,7 @@ class MemoryBroker:
         return arrived
 
     def read(self, topic: str, partition: int | None = None) -> list[ConsumedRecord]:
-        """Give all records of a topic, partition by partition."""
+        """Return all records of a topic, or of one partition of it, partition by partition."""
         numbers = range(self.partitions) if partition is None else [partition]
         return [record for number in numbers for record in self._logs.get(Partition(topic, number), [])]
 
@@ -135,7 +143,7 @@ class MemoryBroker:
         return self._group(group).committed.get(Partition(topic, partition))
 
     def lag(self, group: str) -> int:
-        """How many records of the topics that the group's members read are not yet committed."""
+        """Return how many records of the topics that a group's members read are not committed yet."""
         found = self._group(group)
         topics = {topic for member in found.members for topic in member.topics}
         return sum(
@@ -145,11 +153,11 @@ class MemoryBroker:
         )
 
     def go_away(self) -> None:
-        """Answer nobody, until `come_back`."""
-        self._here.clear()
+        """Answer no request until `come_back`."""
+        self._available.clear()
 
     def come_back(self) -> None:
-        self._here.set()
+        self._available.set()
 
     # ----------------------------------------------------------------------------------------- what connections use
 
@@ -161,7 +169,8 @@ class MemoryBroker:
         self._news.discard(news)
 
     async def present(self) -> None:
-        await self._here.wait()
+        """Wait until the broker answers."""
+        await self._available.wait()
 
     def log(self, partition: Partition) -> list[ConsumedRecord]:
         return self._logs.get(partition, [])
@@ -183,20 +192,20 @@ class MemoryBroker:
         await self._rebalance(member.group, without)
 
     async def _rebalance(self, name: str, change: Callable[[list["MemoryConsumer"]], None]) -> None:
-        """Take all partitions from all, wait for everybody's answer, then give anew from the last commits."""
+        """Revoke all partitions, wait for every member, then assign them from the last commits."""
         group = self._group(name)
         async with group.rebalance:
             living = [member for member in group.members if not member.dead]
-            await asyncio.gather(*(member.give_up() for member in living))
+            await asyncio.gather(*(member.revoke() for member in living))
             change(group.members)
             group.members[:] = [member for member in group.members if not member.dead]
             shares = self._range(group.members)
             for member in group.members:
-                member.take(shares[member], group.committed)
+                member.assign(shares[member], group.committed)
             await asyncio.gather(*(member.listener.assigned(shares[member]) for member in group.members))
 
     def _range(self, members: Sequence["MemoryConsumer"]) -> dict["MemoryConsumer", frozenset[Partition]]:
-        """Kafka's range rule: of each topic a run of neighbouring partitions for each member that reads it."""
+        """Share as Kafka's range assignor does: of each topic a range of partitions for each member that reads it."""
         shares: dict[MemoryConsumer, set[Partition]] = {member: set() for member in members}
         for topic in sorted({topic for member in members for topic in member.topics}):
             readers = [member for member in members if topic in member.topics]
@@ -213,7 +222,7 @@ class MemoryBroker:
 
 
 class MemoryBackend:
-    """The connection of one process to the broker. After `kill` nothing that was made from it does anything more."""
+    """The connection of one process to the broker. After `kill` its consumers and producers do nothing more."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self.broker = broker
@@ -236,28 +245,28 @@ class MemoryBackend:
         return {number: self.broker.log(Partition(topic, number))[-count:] for number in partitions}
 
     async def kill(self) -> None:
-        """End the process as ``kill -9`` does; its groups go on without it."""
+        """End the process as ``kill -9`` does; its groups continue without it."""
         self.dead = True
         for one in self._consumers:
             await self.broker.leave(one)
 
     async def alive(self, doing: Awaitable[T]) -> T:
-        """Do it; a dead process does not come back from it."""
-        found = await doing
+        """Return the result of ``doing``; in a dead process this never returns."""
+        result = await doing
         if self.dead:
             await asyncio.get_running_loop().create_future()
-        return found
+        return result
 
 
 class MemoryConsumer:
     """A member of a group; see `streams.backends.ports.Consumer`."""
 
-    def __init__(self, log: MemoryBackend, group: str, topics: Sequence[str], listener: Listener) -> None:
+    def __init__(self, backend: MemoryBackend, group: str, topics: Sequence[str], listener: Listener) -> None:
         self.group = group
         self.topics = frozenset(topics)
         self.listener = listener
-        self._log = log
-        self._broker = log.broker
+        self._backend = backend
+        self._broker = backend.broker
         self._positions: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
         self._fetches = False
@@ -267,14 +276,14 @@ class MemoryConsumer:
 
     @property
     def dead(self) -> bool:
-        return self._log.dead
+        return self._backend.dead
 
     @property
     def assignment(self) -> frozenset[Partition]:
         return frozenset(self._positions)
 
     async def start(self) -> None:
-        await self._log.alive(self._broker.present())
+        await self._backend.alive(self._broker.present())
         self._started = True
         await self._broker.join(self)
 
@@ -283,14 +292,15 @@ class MemoryConsumer:
             self._started = False
             await self._broker.leave(self)
 
-    async def give_up(self) -> None:
-        """Lose all partitions, after the listener's last word."""
+    async def revoke(self) -> None:
+        """Lose all partitions, after the listener had its chance to commit."""
         self._fetches = False
         await self.listener.revoked(frozenset(self._positions))
         self._owns = False
         self._positions = {}
 
-    def take(self, share: Collection[Partition], committed: Mapping[Partition, int]) -> None:
+    def assign(self, share: Collection[Partition], committed: Mapping[Partition, int]) -> None:
+        """Own these partitions from their last commits on."""
         self._positions = {partition: committed.get(partition, 0) for partition in sorted(share)}
         self._paused = set()
         self._owns = self._fetches = True
@@ -298,20 +308,20 @@ class MemoryConsumer:
 
     async def fetch(self, max_records: int) -> Mapping[Partition, Sequence[Record]]:
         while True:
-            await self._log.alive(self._broker.present())
+            await self._backend.alive(self._broker.present())
             self.news.clear()
             if found := self._ready(max_records):
                 return found
-            await self._log.alive(self.news.wait())
+            await self._backend.alive(self.news.wait())
 
-    def _ready(self, most: int) -> dict[Partition, list[ConsumedRecord]]:
+    def _ready(self, max_records: int) -> dict[Partition, list[ConsumedRecord]]:
         found: dict[Partition, list[ConsumedRecord]] = {}
         for partition, position in self._positions.items() if self._fetches else ():
-            if partition in self._paused or most <= 0:
+            if partition in self._paused or max_records <= 0:
                 continue
-            if records := self._broker.log(partition)[position : position + most]:
+            if records := self._broker.log(partition)[position : position + max_records]:
                 found[partition] = records
-                most -= len(records)
+                max_records -= len(records)
         for partition, records in found.items():
             self._positions[partition] = records[-1].offset + 1
         return found
@@ -330,10 +340,10 @@ class MemoryConsumer:
             self.news.set()
 
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
-        await self._log.alive(self._broker.present())
-        await self._log.alive(asyncio.sleep(0))
+        await self._backend.alive(self._broker.present())
+        await self._backend.alive(asyncio.sleep(0))
         if not self._owns or not offsets.keys() <= self._positions.keys():
-            raise NotOwner("the partitions are another member's now")
+            raise NotOwner("the partitions are now another member's")
         self._broker.commit(self, offsets)
 
 
@@ -384,22 +394,22 @@ class MemoryReader:
 class MemoryProducer:
     """See `streams.backends.ports.Producer`."""
 
-    def __init__(self, log: MemoryBackend) -> None:
-        self._log = log
+    def __init__(self, backend: MemoryBackend) -> None:
+        self._backend = backend
 
     async def start(self) -> None:
-        await self._log.alive(self._log.broker.present())
+        await self._backend.alive(self._backend.broker.present())
 
     async def stop(self) -> None:
         pass
 
     async def send(self, records: Sequence[ProducerRecord], partition: int | None = None) -> None:
-        broker = self._log.broker
+        broker = self._backend.broker
         for record in records:
             if len(record.key) + len(record.value or b"") > broker.max_record:
                 raise TooLarge(f"a record for {record.topic} is over {broker.max_record} bytes")
-        await self._log.alive(broker.present())
-        await self._log.alive(asyncio.sleep(0))
+        await self._backend.alive(broker.present())
+        await self._backend.alive(asyncio.sleep(0))
         for record in records:
             if refusal := broker.refuses(record):
                 raise refusal

@@ -1,4 +1,4 @@
-"""The log as the shells see it: Kafka, or the one in memory that keeps the same laws (one contract suite for both).
+"""The backend as the runners see it: Kafka, or the one in memory with the same laws (one contract suite for both).
 
 Names of topics and groups stand here without `RENTSTREAM_TOPIC_PREFIX`; an implementation adds and strips it.
 """
@@ -8,6 +8,10 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 from streams.core.flows import Headers, ProducerRecord, Record
+
+MAX_RECORD_BYTES: Final = (8 << 20) - (64 << 10)
+"""Bytes of key and value of a record at most: the topics' ``max.message.bytes`` without room for headers, so that
+whatever was read can be parked."""
 
 
 class Partition(NamedTuple):
@@ -22,7 +26,7 @@ NOWHERE: Final[Mapping[Partition, int]] = MappingProxyType({})
 
 
 class ConsumedRecord(NamedTuple):
-    """A `streams.core.flows.Record` as it came off the log; as cheap as an immutable thing gets."""
+    """A `streams.core.flows.Record` as it was read; as cheap as an immutable value gets."""
 
     topic: str
     partition: int
@@ -34,26 +38,30 @@ class ConsumedRecord(NamedTuple):
 
 
 class BackendError(Exception):
-    """The log cannot go on. A shell passes it up, and the process stops hard: nothing more is acknowledged."""
+    """The backend cannot continue. A runner passes it on, and the process stops hard: nothing more is acknowledged."""
 
 
-class NotOwner(BackendError):  # noqa: N818 -- it says what the caller no longer is
-    """The partitions have gone, or are going, to another member. What was not committed comes again, there."""
+class NotOwner(BackendError):  # noqa: N818 -- named after what the caller no longer is
+    """The partitions are, or will soon be, another member's, which reads again what was not committed."""
 
 
 class TooLarge(BackendError):  # noqa: N818
-    """A record does not fit into the log. Nothing of the call was written."""
+    """A record does not fit into its topic. Nothing of the call was written."""
+
+
+class NotDurable(Exception):  # noqa: N818 -- named after what the record is not
+    """A record was not acknowledged in time: its sender has to send it again. It may still be written."""
 
 
 class Listener(Protocol):
-    """Is told of what a rebalance does to one consumer. Every rebalance takes all partitions away before it gives."""
+    """Receives the rebalances of one consumer. Each revokes all partitions before it assigns any."""
 
     async def revoked(self, partitions: Collection[Partition]) -> None:
-        """These partitions are going: the last moment to commit. The whole group waits for the answer."""
+        """Commit for the last time: these partitions are revoked. The whole group waits until this returns."""
         ...
 
     async def assigned(self, partitions: Collection[Partition]) -> None:
-        """These partitions are ours, from the last commit on. No heartbeat goes out meanwhile, so be quick."""
+        """Begin with these partitions, at their last commits. No heartbeat is sent until this returns: be quick."""
         ...
 
 
@@ -67,24 +75,24 @@ class Consumer(Protocol):
         ...
 
     async def fetch(self, max_records: int) -> Mapping[Partition, Sequence[Record]]:
-        """Wait until there are records of partitions that are not paused; give them in the order of their offsets.
+        """Wait for records of partitions that are not paused, and return them in the order of their offsets.
 
         To be called all the time: it is what keeps a member in its group. May be cancelled without losing anything.
         """
         ...
 
     def pause(self, partition: Partition) -> None:
-        """Fetch nothing of it, until it is resumed or assigned anew. A partition that is not ours is left alone."""
+        """Fetch nothing of it until it is resumed or assigned again. Ignored for a partition that is not assigned."""
         ...
 
     def resume(self, partition: Partition) -> None: ...
 
     def seek(self, partition: Partition, offset: int) -> None:
-        """Go on from this offset."""
+        """Fetch from this offset on."""
         ...
 
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
-        """Make durable where to go on: the offset after the last one that is finished. Raises `NotOwner`."""
+        """Make durable where to continue: the offset after the last one that is finished. Raise `NotOwner`."""
         ...
 
     @property
@@ -127,13 +135,13 @@ class Producer(Protocol):
     async def send(self, records: Sequence[ProducerRecord], partition: int | None = None) -> None:
         """Return when all are durable; in order, for each topic and partition.
 
-        Without ``partition`` the key decides. Raises `TooLarge` or `BackendError`.
+        Without ``partition`` the key decides. Raise `TooLarge` or `BackendError`.
         """
         ...
 
 
 class Backend(Protocol):
-    """Gives consumers and producers of one log."""
+    """Makes the consumers and producers of one cluster."""
 
     def consumer(self, group: str, topics: Sequence[str], listener: Listener) -> Consumer: ...
 
@@ -144,5 +152,5 @@ class Backend(Protocol):
         ...
 
     async def last(self, topic: str, partitions: Collection[int], count: int = 1) -> Mapping[int, Sequence[Record]]:
-        """Give the last records of each partition, at most ``count``, in the order of their offsets."""
+        """Return the last records of each partition, at most ``count``, in the order of their offsets."""
         ...

@@ -1,291 +1,553 @@
-"""Writes records for whoever waits for an answer: many requests of one moment share one produce, confirmed by all.
+"""The one way to write records: batches of one partition, acknowledged by all replicas.
 
-A lane for each partition: while one batch of it is on its way, what comes next gathers, so a busy moment makes larger
-batches instead of more. What is not confirmed within the patience of its writer is `NotDurable`, and its writer says
-so outside; it may still be written later, as any record that is written at least once. A producer that aiokafka gave
-up, or that is silent for too long, is replaced by a new one; nobody has to restart anything when a broker was away.
+`BatchWriter` packs records, hands batches over and waits for the acknowledgements; the engine writes with it as it is.
+`GroupCommit` lets the records of many writers of one partition share batches. `ReconnectingProducer` adds what the web
+role needs: it starts without a broker, bounds the time that a writer waits, and replaces a producer that failed.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, Protocol
 
-from aiokafka import AIOKafkaProducer
+import aiokafka
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from schemas import topics
 from schemas.base import Model
 from schemas.codec import encode
-from schemas.partitions import partition_of
+from schemas.partitions import partition_for
 from schemas.pms import FetchRequest
-from streams.backends.deadlines import Deadlines
+from streams.backends.deadlines import Deadlines, stop_client
+from streams.backends.ports import MAX_RECORD_BYTES, BackendError, NotDurable, TooLarge
 from streams.core.flows import Headers
-from streams.web.publisher import NotDurable
 
 log = logging.getLogger("streams.backends.producer")
 
-PATIENCE: Final = 7.0
-"""Seconds that a writer waits for the confirmation; below the ingress's own limit, which is below its clients'."""
-REQUEST_SECONDS: Final = 4.0
-"""Seconds after which a request to a broker is made again."""
-SILENT_TOO_LONG: Final = 30.0
-"""Seconds without an end of one batch after which its producer is replaced."""
-MOST_BYTES: Final = 64 << 20
-"""Bytes that may wait; from there on writers are turned away at once."""
 BATCH_BYTES: Final = 512 * 1024
-GATHER: Final = 0.002
-"""Seconds of a pause after a batch, in which more gathers; the first record after silence goes at once."""
-LOOK_EVERY: Final = 0.2
+"""Bytes of one batch before compression; below the topics' ``max.message.bytes``."""
+
+DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "acks": "all",
+        "enable_idempotence": True,
+        "linger_ms": 0,  # records gather before they reach aiokafka, in batches of ours
+        "compression_type": "lz4",
+        "max_batch_size": BATCH_BYTES,
+        "request_timeout_ms": 40_000,
+        "metadata_max_age_ms": 60_000,
+    }
+)
+"""Options of every producer. A caller adds the servers, the security and a client id, and may override any."""
+
+Entry = tuple[bytes, bytes | None, Headers]
+"""Key, value and headers of a record to be written."""
+
+Batch = Any
+"""aiokafka's ``BatchBuilder``; the package publishes no types."""
+
+_NO_HEADERS: Final[list[tuple[str, bytes]]] = []
+
+
+class Client(Protocol):
+    """What is used of aiokafka's producer, which publishes no types."""
+
+    client: Any
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def create_batch(self) -> Batch: ...
+
+    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> "asyncio.Future[Any]":
+        """Take a batch over, and return a future of its acknowledgement."""
+        ...
+
+    async def partitions_for(self, topic: str) -> Collection[int]: ...
+
+
+MakeClient = Callable[..., Client]
+"""Returns a client for options, as `aiokafka.AIOKafkaProducer` does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Records of one partition in batches, each with its number of records."""
+
+    topic: str
+    partition: int
+    batches: tuple[tuple[int, Batch], ...]
+
+
+def checked_size(topic: str, key: bytes, value: bytes | None) -> int:
+    """Return the bytes of key and value. Raise `TooLarge` if the record does not fit into a topic."""
+    size = len(key) + len(value or b"")
+    if size > MAX_RECORD_BYTES:
+        raise TooLarge(f"a record of {size} bytes for {topic} is over {MAX_RECORD_BYTES} bytes")
+    return size
+
+
+class BatchWriter:
+    """Writes batches with one idempotent producer, in order, and retries as long as brokers are away.
+
+    ``check`` is called before each batch is handed over, right before bytes leave the process (also when aiokafka tries
+    again by itself: what was handed over before the process was stopped would otherwise go out when it continues), and
+    after the acknowledgement. If it raises, or ends the process, nothing more is written.
+    """
+
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        check: Callable[[], None] | None = None,
+        make: MakeClient = aiokafka.AIOKafkaProducer,
+    ) -> None:
+        """Prepare; ``client`` are aiokafka's options beside, or instead of, `DEFAULTS`."""
+        self._options = {**DEFAULTS, **client}
+        self._check = check
+        self._make = make
+        self._client: Client | None = None
+
+    async def start(self) -> None:
+        """Connect. Raise `BackendError` if no broker answers."""
+        self._client = self._make(**self._options)
+        try:
+            await self._client.start()
+        except KafkaError as error:
+            await self.stop()
+            raise BackendError(f"the producer cannot start: {error!r}") from error
+        except BaseException:
+            await self.stop()
+            raise
+        if self._check is not None:
+            _check_before_sending(self._client.client, self._check)
+
+    async def stop(self, within: float = 10.0) -> None:
+        """Write what was handed over and disconnect, but do not wait longer for brokers that are away."""
+        client, self._client = self._client, None
+        if client is not None and not await stop_client(client, within):
+            await _disconnect(client)
+
+    async def partitions(self, topic: str) -> int:
+        """Return the number of partitions of a topic. Raise `BackendError` if it is missing."""
+        try:
+            return len(await self._started.partitions_for(topic))
+        except KafkaError as error:
+            raise _failure(topic, error) from error
+
+    def pack(self, topic: str, partition: int, entries: Sequence[Entry]) -> Packed:
+        """Pack records, in their order, into as few batches as possible. Raise `TooLarge` if a record does not fit."""
+        create = self._started.create_batch
+        batches = []
+        at = 0
+        while at < len(entries):
+            batch = create()
+            count = _fill(batch, entries, at)
+            if count == 1:  # a record that is larger than a batch is alone in one
+                key, value, _ = entries[at]
+                checked_size(topic, key, value)
+            batches.append((count, batch))
+            at += count
+        return Packed(topic, partition, tuple(batches))
+
+    async def write(self, packed: Packed) -> int | None:
+        """Return, once all replicas have all records, the offset of the last one (null if the broker gave none).
+
+        Raise `BackendError` if a broker refuses them.
+        """
+        sent = []
+        last = None
+        try:
+            for count, batch in packed.batches:
+                sent.append((count, await self._hand_over(batch, packed)))
+            for count, acknowledgement in sent:
+                base = (await acknowledgement).offset
+                last = base + count - 1 if base is not None and base >= 0 else None
+        except KafkaError as error:
+            raise _failure(packed.topic, error) from error
+        if self._check is not None:
+            self._check()
+        return last
+
+    async def append(self, topic: str, partition: int, entries: Sequence[Entry]) -> int | None:
+        """Pack and write. Raise `TooLarge`, with nothing written, or `BackendError`."""
+        return await self.write(self.pack(topic, partition, entries))
+
+    async def _hand_over(self, batch: Batch, packed: Packed) -> "asyncio.Future[Any]":
+        """Hand a batch over to aiokafka, which then retries until it succeeds; until then wait for brokers."""
+        while True:
+            if self._check is not None:
+                self._check()
+            try:
+                return await self._started.send_batch(batch, packed.topic, partition=packed.partition)
+            except KafkaTimeoutError:  # nothing was taken over, so another attempt duplicates nothing
+                log.warning("No broker takes records for %s-%d; retrying", packed.topic, packed.partition)
+
+    @property
+    def _started(self) -> Client:
+        if self._client is None:
+            raise BackendError("the producer is not connected: it was not started, or is stopped")
+        return self._client
+
+
+def _fill(batch: Batch, entries: Sequence[Entry], at: int) -> int:
+    """Append records from ``at`` on until the batch is full; return how many."""
+    append = batch.append
+    count = 0
+    for index in range(at, len(entries)):
+        key, value, headers = entries[index]
+        if append(timestamp=None, key=key, value=value, headers=[*headers] if headers else _NO_HEADERS) is None:
+            break
+        count += 1
+    batch.close()
+    return count
+
+
+def _failure(topic: str, error: KafkaError) -> BackendError:
+    if isinstance(error, MessageSizeTooLargeError):
+        return BackendError(
+            f"{topic} refuses a batch: its max.message.bytes is too low; it must be above {BATCH_BYTES} and hold a "
+            f"record of {MAX_RECORD_BYTES} bytes with its headers"
+        )
+    return BackendError(f"records for {topic} could not be written: {error!r}")
+
+
+def _check_before_sending(client: Any, check: Callable[[], None]) -> None:
+    """Run ``check`` in the very step in which aiokafka's client writes to a socket."""
+    send = client.send
+
+    async def checked(node: int, request: Any, **options: Any) -> Any:
+        check()
+        return await send(node, request, **options)
+
+    client.send = checked
+
+
+async def _disconnect(client: Any) -> None:
+    """Close a producer that could not flush: aiokafka has no stop without a flush, and its sender would go on."""
+    with contextlib.suppress(Exception):
+        sender = client._sender.sender_task  # noqa: SLF001
+        if sender is not None:
+            sender.cancel()
+            await asyncio.wait({sender}, timeout=REQUEST_SECONDS * 2)
+        await client.client.close()
+
+
+# ------------------------------------------------------------------------------------------- writers that share batches
+
+TOGETHER_BYTES: Final = BATCH_BYTES * 3 // 4
+"""Bytes of keys and values that are written together; the rest of a batch is for headers and framing."""
+
+WriteTogether = Callable[[str, int, Sequence[Entry]], Awaitable[object]]
+"""Writes records of one partition, as `BatchWriter.append` does."""
 
 
 @dataclass(slots=True, eq=False)
-class _Item:
-    key: bytes
-    value: bytes | None
-    headers: list[tuple[str, bytes]]
-    due: float
+class _Submitted:
+    """The records of one writer; a writer that gave up has cancelled the future."""
+
+    entries: Sequence[Entry]
+    size: int
+    at: float
     durable: "asyncio.Future[None]"
 
-    def fail(self, why: str) -> None:
+    def fail(self, error: Exception) -> None:
         if not self.durable.done():
-            self.durable.set_exception(NotDurable(why))
+            self.durable.set_exception(error)
 
 
 @dataclass(slots=True)
 class _Lane:
-    """What waits for one partition, and what is on its way."""
+    """The records of one partition: what waits, and what is being written."""
 
     topic: str
     partition: int
-    waiting: deque[_Item] = field(default_factory=deque)
-    flying: list[_Item] = field(default_factory=list)
+    waiting: deque[_Submitted] = field(default_factory=deque)
+    in_flight: list[_Submitted] = field(default_factory=list)
     drain: "asyncio.Task[None] | None" = None
 
 
-class Producer:
-    """An idempotent producer that outlives its connection. `start` does not wait for a broker; `write` does."""
+class GroupCommit:
+    """Lets writers of one partition share batches: while one write is on its way, what comes next gathers.
+
+    So a busy moment makes larger batches instead of more. Records keep their order in each partition.
+    """
+
+    def __init__(self, write: WriteTogether, prefix: str = "", pause: float = 0.0) -> None:
+        """Prepare; ``prefix`` stands before every name of a topic.
+
+        ``pause``: seconds after a write in which more gathers; the first record after silence goes at once.
+        """
+        self.connected = asyncio.Event()
+        """Records wait while it is not set."""
+        self.connected.set()
+        self._write = write
+        self._prefix = prefix
+        self._pause = pause
+        self._lanes: dict[tuple[str, int], _Lane] = {}
+
+    def submit(self, topic: str, partition: int, entries: Sequence[Entry], size: int) -> "asyncio.Future[None]":
+        """Return a future that is done when the records are durable; if it is cancelled in time, they are not written.
+
+        ``size`` is the sum of their `checked_size`.
+        """
+        lane = self._lanes.get((topic, partition))
+        if lane is None:
+            lane = self._lanes[topic, partition] = _Lane(self._prefix + topic, partition)
+        loop = asyncio.get_running_loop()
+        durable: asyncio.Future[None] = loop.create_future()
+        lane.waiting.append(_Submitted(entries, size, loop.time(), durable))
+        if lane.drain is None:
+            lane.drain = loop.create_task(self._drain(lane))
+        return durable
+
+    def expire(self, before: float, error: Exception) -> bool:
+        """Fail what was submitted before a moment of the event loop's clock; return whether there was anything."""
+        expired = False
+        for lane in self._lanes.values():
+            for one in (*lane.in_flight, *lane.waiting):
+                if one.at > before:
+                    break
+                expired = expired or not one.durable.done()
+                one.fail(error)
+            while lane.waiting and lane.waiting[0].durable.done():
+                lane.waiting.popleft()
+        return expired
+
+    async def close(self, within: float = 0.0) -> None:
+        """Wait, at most so many seconds, for what was submitted, and fail the rest with `BackendError`."""
+        drains = [lane.drain for lane in self._lanes.values() if lane.drain is not None]
+        if drains:
+            await asyncio.wait(drains, timeout=within)
+        for drain in drains:
+            drain.cancel()
+        await asyncio.gather(*drains, return_exceptions=True)
+        for lane in self._lanes.values():
+            for one in (*lane.in_flight, *lane.waiting):
+                one.fail(BackendError("the producer stops"))
+
+    async def _drain(self, lane: _Lane) -> None:
+        """Write what waits in a lane until nothing does."""
+        try:
+            while lane.waiting:
+                await self.connected.wait()
+                lane.in_flight = self._take(lane.waiting)
+                if lane.in_flight:
+                    await self._write_in_flight(lane)
+                await asyncio.sleep(self._pause)
+        finally:
+            lane.drain = None
+
+    @staticmethod
+    def _take(waiting: deque[_Submitted]) -> list[_Submitted]:
+        taken: list[_Submitted] = []
+        size = 0
+        while waiting and size < TOGETHER_BYTES:
+            one = waiting.popleft()
+            if not one.durable.done():
+                taken.append(one)
+                size += one.size
+        return taken
+
+    async def _write_in_flight(self, lane: _Lane) -> None:
+        entries = [entry for one in lane.in_flight for entry in one.entries]
+        try:
+            await self._write(lane.topic, lane.partition, entries)
+        except Exception as error:
+            for one in lane.in_flight:
+                one.fail(error)
+        else:
+            for one in lane.in_flight:
+                if not one.durable.done():
+                    one.durable.set_result(None)
+        lane.in_flight = []
+
+
+# ------------------------------------------------------------------------------------------------------ the web role's
+
+PATIENCE: Final = 7.0
+"""Seconds that a writer waits for the acknowledgement; below the ingress's limit, which is below its clients'."""
+REQUEST_SECONDS: Final = 4.0
+"""Seconds after which a request to a broker is made again."""
+SILENT_SECONDS: Final = 30.0
+"""Seconds without an answer to a write after which its producer is replaced."""
+MAX_WAITING_BYTES: Final = 64 << 20
+"""Bytes that may wait; above that, writers are refused at once."""
+EXPIRE_SECONDS: Final = 0.2
+"""Seconds between two looks for records that have waited too long."""
+GATHER_SECONDS: Final = 0.002
+"""Seconds after a write in which more gathers."""
+RECONNECT_SECONDS: Final = (0.2, 1.0)
+"""Seconds between two attempts to connect, at first and at most."""
+DISCARD_SECONDS: Final = 2.0
+"""Seconds that a producer which is replaced, or no longer needed, may take to disconnect."""
+
+
+class ReconnectingProducer:
+    """A producer that outlives its connection: `start` does not wait for a broker, and `write` waits a bounded time.
+
+    A record that was not acknowledged in time is `NotDurable`; it may still be written later, like any record that is
+    written at least once. A producer that failed, or got no answer for too long, is replaced: nothing has to be
+    restarted after a broker was away.
+    """
 
     def __init__(
-        self, client: Mapping[str, Any], partitions: int, prefix: str = "", patience: float = PATIENCE
+        self,
+        client: Mapping[str, Any],
+        prefix: str = "",
+        patience: float = PATIENCE,
+        make: MakeClient = aiokafka.AIOKafkaProducer,
     ) -> None:
-        """Prepare; ``client`` is what aiokafka's clients take: the servers, the security, a client id."""
-        self._client = dict(client)
-        self._prefix = prefix
+        """Prepare; ``client`` are aiokafka's options: the servers, the security, a client id."""
+        self._options = {"request_timeout_ms": round(REQUEST_SECONDS * 1000), **client}
+        self._make = make
         self._patience = patience
-        self._home = lru_cache(maxsize=65_536)(lambda key: partition_of(key, partitions))
-        self._lanes: dict[tuple[str, int], _Lane] = {}
+        self._silence = Deadlines(SILENT_SECONDS)
+        self._writer: BatchWriter | None = None
+        self._failed = asyncio.Event()
+        self._group = GroupCommit(self._append, prefix, GATHER_SECONDS)
+        self._group.connected.clear()
         self._bytes = 0
-        self._producer: Any = None
-        self._connected = asyncio.Event()
-        self._broken = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._silence = Deadlines(SILENT_TOO_LONG)
-        self._trouble = "no broker has answered yet"
+        self._problem = "no broker has answered yet"
 
     def ready(self) -> tuple[bool, str]:
-        """Whether records can be written at the moment, and a sentence on it."""
-        return (False, self._trouble) if self._trouble else (True, "records are confirmed")
+        """Return whether records can be written at the moment, and a sentence on it."""
+        return (False, self._problem) if self._problem else (True, "records are acknowledged")
 
     async def start(self) -> None:
         """Begin to connect."""
         self._spawn(self._stay_connected())
-        self._spawn(self._give_up_in_time())
+        self._spawn(self._expire())
 
     async def stop(self, within: float = PATIENCE) -> None:
-        """Take nothing more, wait for what is on its way, and close."""
+        """Accept nothing more, wait for what was accepted, and disconnect."""
         self._closed = True
-        drains = [lane.drain for lane in self._lanes.values() if lane.drain]
-        if drains:
-            await asyncio.wait(drains, timeout=within)
-        for task in (*self._tasks, *drains):
+        await self._group.close(within)
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, *drains, return_exceptions=True)
-        for lane in self._lanes.values():
-            for item in (*lane.flying, *lane.waiting):
-                item.fail("the process ends")
-        if self._producer is not None:
-            await _discard(self._producer)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._writer is not None:
+            await self._writer.stop(DISCARD_SECONDS)
+
+    async def write(
+        self, topic: str, key: bytes, value: bytes | None, *, partition: int, headers: Headers = ()
+    ) -> None:
+        """Return once all replicas have the record. Raise `NotDurable`, or `TooLarge` with nothing written.
+
+        ``topic`` stands without the prefix. ``partition`` is that of the org, whose key may be finer than the org.
+        """
+        size = checked_size(topic, key, value)
+        if self._closed:
+            raise NotDurable("the process ends")
+        if self._bytes + size > MAX_WAITING_BYTES:
+            raise NotDurable(f"more than {MAX_WAITING_BYTES >> 20} MiB wait already")
+        self._bytes += size
+        try:
+            await self._group.submit(topic, partition, ((key, value, headers),), size)
+        except BackendError as error:
+            raise NotDurable(str(error)) from error
+        finally:
+            self._bytes -= size
+
+    async def _expire(self) -> None:
+        """Fail what was not acknowledged in time; one timer for all records is cheaper than one for each."""
+        problem = f"no broker acknowledged within {self._patience:g} s"
+        while True:
+            await asyncio.sleep(EXPIRE_SECONDS)
+            before = asyncio.get_running_loop().time() - self._patience
+            if self._group.expire(before, BackendError(problem)) and not self._problem:
+                self._problem = problem
+                log.warning("Records wait in vain: %s", problem)
+
+    async def _append(self, topic: str, partition: int, entries: Sequence[Entry]) -> None:
+        writer = self._writer
+        assert writer is not None, "nothing is written while no producer is connected"
+        try:
+            with self._silence.one():
+                await writer.append(topic, partition, entries)
+        except Exception as error:
+            why = f"{topic}-{partition}: {str(error) or type(error).__name__}"
+            self._replace(writer, why)
+            raise BackendError(why) from error
+        self._problem = ""
+
+    # ------------------------------------------------------------------------------------------------------ connecting
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    # -------------------------------------------------------------------------------------------------------- writing
-
-    async def write(
-        self, topic: str, key: bytes, value: bytes | None, headers: Headers = (), *, home: bytes | None = None
-    ) -> None:
-        """Return once all replicas have the record. Raises `NotDurable`.
-
-        ``home`` decides the partition where the key is longer than the org; without it the key does.
-        """
-        size = len(key) + len(value or b"")
-        if self._closed:
-            raise NotDurable("the process ends")
-        if self._bytes + size > MOST_BYTES:
-            raise NotDurable(f"more than {MOST_BYTES >> 20} MiB wait already")
-        loop = asyncio.get_running_loop()
-        place = (topic, self._home(key if home is None else home))
-        lane = self._lanes.get(place)
-        if lane is None:
-            lane = self._lanes[place] = _Lane(self._prefix + topic, place[1])
-        durable: asyncio.Future[None] = loop.create_future()
-        lane.waiting.append(_Item(key, value, list(headers), loop.time() + self._patience, durable))
-        if lane.drain is None:
-            lane.drain = loop.create_task(self._drain(lane))
-        self._bytes += size
-        try:
-            await durable
-        finally:
-            self._bytes -= size
-
-    async def _drain(self, lane: _Lane) -> None:
-        """Send what waits in a lane, one batch after the other, until nothing does."""
-        try:
-            while lane.waiting:
-                await self._connected.wait()
-                await self._send(lane, self._producer)
-                await asyncio.sleep(GATHER)
-        finally:
-            lane.drain = None
-
-    async def _send(self, lane: _Lane, producer: Any) -> None:
-        batch = producer.create_batch()
-        while lane.waiting:
-            item = lane.waiting[0]
-            if not item.durable.done():  # whoever gave up has no use for it any more
-                if batch.append(timestamp=None, key=item.key, value=item.value, headers=item.headers) is None:
-                    break
-                lane.flying.append(item)
-            lane.waiting.popleft()
-        if not lane.flying:
-            return
-        batch.close()
-        try:
-            why = await self._confirmed(lane, producer, batch)
-        except Exception as error:
-            why = f"{type(error).__name__}: {error}"
-            self._replace(producer, f"{lane.topic}-{lane.partition}: {why}")
-        flying, lane.flying = lane.flying, []
-        for item in flying:
-            if why:
-                item.fail(why)
-            elif not item.durable.done():
-                item.durable.set_result(None)
-
-    async def _confirmed(self, lane: _Lane, producer: Any, batch: Any) -> str:
-        """Wait until a batch is confirmed; returns why not. Raises what aiokafka raises."""
-        with self._silence.one():
-            await (await producer.send_batch(batch, lane.topic, partition=lane.partition))
-        self._trouble = ""
-        return ""
-
-    # ------------------------------------------------------------------------------------------- staying able to write
-
-    async def _give_up_in_time(self) -> None:
-        """Fail what was not confirmed within the patience, sent or not."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(LOOK_EVERY)
-            now = loop.time()
-            for lane in self._lanes.values():
-                late = [item for item in (*lane.flying, *lane.waiting) if item.due <= now]
-                if late and not self._trouble:
-                    self._trouble = f"no broker confirms within {self._patience:g} s"
-                    log.warning("%s-%d: %s", lane.topic, lane.partition, self._trouble)
-                for item in late:
-                    item.fail(f"no broker confirmed within {self._patience:g} s")
-                while lane.waiting and lane.waiting[0].durable.done():
-                    lane.waiting.popleft()
-
-    def _replace(self, producer: Any, why: str) -> None:
-        """Let a producer go that may have lost its place in a sequence; a new one starts with a new one."""
-        if producer is self._producer:
-            self._trouble = why
-            self._connected.clear()
-            self._broken.set()
+    def _replace(self, writer: BatchWriter, why: str) -> None:
+        """Give up a producer that may have lost its place in a sequence; a new one begins a new sequence."""
+        if writer is self._writer:
+            self._problem = why
+            self._group.connected.clear()
+            self._failed.set()
 
     async def _stay_connected(self) -> None:
         while True:
-            self._producer = await self._connect()
-            self._connected.set()
-            await self._broken.wait()
-            self._broken.clear()
-            log.warning("the producer is replaced: %s", self._trouble)
-            broken, self._producer = self._producer, None
-            self._spawn(_discard(broken))
+            self._writer = await self._connect()
+            self._group.connected.set()
+            await self._failed.wait()
+            self._failed.clear()
+            log.warning("The producer is replaced: %s", self._problem)
+            failed, self._writer = self._writer, None
+            self._spawn(failed.stop(DISCARD_SECONDS))
 
-    async def _connect(self) -> Any:
-        pause = 0.2
+    async def _connect(self) -> BatchWriter:
+        pause, longest = RECONNECT_SECONDS
         while True:
-            producer = AIOKafkaProducer(
-                **{
-                    "acks": "all",
-                    "enable_idempotence": True,
-                    "linger_ms": 0,
-                    "max_batch_size": BATCH_BYTES,
-                    "max_request_size": 8 << 20,
-                    "request_timeout_ms": round(REQUEST_SECONDS * 1000),
-                    "metadata_max_age_ms": 60_000,
-                    **self._client,
-                }
-            )
+            writer = BatchWriter(self._options, make=self._make)
             try:
                 async with asyncio.timeout(3 * REQUEST_SECONDS):
-                    await producer.start()
+                    await writer.start()
             except Exception as error:
-                trouble = f"no connection to Kafka: {str(error) or type(error).__name__}"
-                if trouble != self._trouble:
-                    self._trouble = trouble
-                    log.warning("%s", trouble)
-                await _discard(producer)
-            except asyncio.CancelledError:
-                await _discard(producer)
-                raise
+                problem = f"no connection to Kafka: {str(error) or type(error).__name__}"
+                if problem != self._problem:
+                    self._problem = problem
+                    log.warning("%s", problem)
             else:
-                self._trouble = ""
-                return producer
+                self._problem = ""
+                return writer
             await asyncio.sleep(pause)
-            pause = min(pause * 2, 1.0)
-
-
-async def _discard(producer: Any, within: float = 2.0) -> None:
-    """Close a producer, but do not wait for brokers that are away: then its sender would try for ever."""
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(within):
-            await producer.stop()
-            return
-    sender = producer._sender.sender_task  # noqa: SLF001 -- aiokafka has no way to stop without a flush
-    with contextlib.suppress(Exception):
-        if sender is not None:
-            sender.cancel()
-            await asyncio.wait({sender}, timeout=REQUEST_SECONDS * 2)
-        await producer.client.close()
+            pause = min(pause * 2, longest)
 
 
 class WebhookPublisher:
-    """The ingress's `Publisher`: a notice goes to the org's partition of ``pms.webhooks``."""
+    """The ingress's `Publisher`: a webhook is written to its org's partition of ``pms.webhooks``."""
 
-    def __init__(self, producer: Producer, encoded: Callable[[Model], bytes] = encode) -> None:
+    def __init__(
+        self, producer: ReconnectingProducer, partitions: int, encoded: Callable[[Model], bytes] = encode
+    ) -> None:
         self._producer = producer
         self._encoded = encoded
+        self._partition = lru_cache(maxsize=65_536)(lambda org: partition_for(org, partitions))
 
-    async def publish(self, notice: FetchRequest) -> None:
-        await self._producer.write(topics.WEBHOOKS.name, notice.org.encode(), self._encoded(notice))
+    async def publish(self, webhook: FetchRequest) -> None:
+        """Return once it is durable. Raise `NotDurable`."""
+        await self._producer.write(
+            topics.WEBHOOKS.name,
+            topics.WEBHOOKS.key_of(webhook),
+            self._encoded(webhook),
+            partition=self._partition(webhook.org),
+        )
 
 
 class OrgWriter:
-    """Writes records whose key is longer than the org to the partition of the org (`streams.directory.service`)."""
+    """Writes records, whose keys may be finer than the org, to the partition of their org."""
 
-    def __init__(self, producer: Producer) -> None:
+    def __init__(self, producer: ReconnectingProducer, partitions: int) -> None:
         self._producer = producer
+        self._partitions = partitions
 
     async def write(self, topic: str, key: bytes, org: str, value: bytes | None) -> None:
         """Return once it is durable. Raise `NotDurable`."""
-        await self._producer.write(topic, key, value, home=org.encode())
+        await self._producer.write(topic, key, value, partition=partition_for(org, self._partitions))

@@ -16,6 +16,7 @@ from connectors.ports import Checked, Clock, Configuration, FieldError
 from schemas import topics
 from schemas.codec import encode
 from schemas.integrations import CheckReport, CheckResult, CheckStatus, Integration, StoredSecret
+from streams.backends.ports import NotDurable
 from streams.directory import changes
 from streams.directory.changes import Author, Change, Seal
 from streams.directory.directory import CHECK, Directory, key_of, status_key
@@ -30,7 +31,6 @@ from streams.directory.model import (
     Unavailable,
 )
 from streams.runners.global_ import within
-from streams.web.publisher import NotDurable
 
 log = logging.getLogger("streams.directory")
 
@@ -45,7 +45,7 @@ class Writer(Protocol):
     """Writes records to the partition of an org."""
 
     async def write(self, topic: str, key: bytes, org: str, value: bytes | None) -> None:
-        """Return once it is durable. Raise `streams.web.publisher.NotDurable`."""
+        """Return once it is durable. Raise `streams.backends.ports.NotDurable`."""
         ...
 
 

@@ -1,9 +1,8 @@
 """Writes the records of integrations over the log's own producer; the command line uses it, and so do tests."""
 
 from schemas.partitions import partition_of
-from streams.backends.ports import BackendError, Producer
+from streams.backends.ports import BackendError, NotDurable, Producer
 from streams.core.flows import ProducerRecord
-from streams.web.publisher import NotDurable
 
 
 class LogWriter:

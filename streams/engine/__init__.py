@@ -1,6 +1,6 @@
-"""Faust made safe and fast: membership, assignment and keyed state with a changelog, and nothing lost.
+"""Faust made safe and fast: membership, assignment, and keyed state with a changelog, without losing records.
 
-The only package that knows Faust's inside. See docs/decisions.md for what is touched and why.
+The only package that depends on Faust's internals; docs/decisions.md lists which ones, and why.
 """
 
 from streams.engine.engine import Engine, EngineCrashed, Status, run_worker

@@ -1,7 +1,7 @@
-"""What happens to one batch, in the order that makes it safe: changelog, store, effects, ack.
+"""How one batch is processed, in the order that makes it safe: changelog, store, effects, offset.
 
-The store is never ahead of the changelog, so what a step reads is durable; a batch that is done again after a crash
-finds its rows as they are and says its effects again.
+The store is never ahead of the changelog, so what a step reads is durable. A batch that is processed again after a
+crash finds the rows as they are and emits the same effects again.
 """
 
 import asyncio
@@ -10,10 +10,11 @@ from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from streams.backends.producer import Entry
 from streams.core.flows import RecordBatch, Step, View
 from streams.core.observer import Observer
 from streams.engine.fatal import Exit, Fatal
-from streams.engine.output import Entry, Output
+from streams.engine.output import Output
 from streams.engine.stores import NotHeld, PartitionStore
 from streams.engine.tables import TableHandle
 
@@ -22,7 +23,7 @@ StepFunction = Callable[[RecordBatch, Mapping[str, View]], Step]
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """A fold as it was declared."""
+    """The declaration of a fold."""
 
     name: str
     topics: tuple[str, ...]
@@ -34,7 +35,7 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class EngineContext:
-    """What a fold and a scan need of the running engine."""
+    """What folds and scans use of the running engine."""
 
     output: Output
     observer: Observer
@@ -42,43 +43,46 @@ class EngineContext:
     stores: Mapping[str, PartitionStore]
 
     def views(self, tables: Sequence[TableHandle], partition: int) -> dict[str, View]:
+        """Return tables by name, as of one partition. Raise `NotHeld` if this worker does not own it."""
         return {table.name: self.stores[table.name].view(partition) for table in tables}
 
 
 class FoldAgent:
-    """The body of the agent of one fold."""
+    """The Faust agent of one fold."""
 
     def __init__(
         self, fold: Fold, context: EngineContext, finish: Callable[[Any, int], None], stopping: Callable[[], bool]
     ) -> None:
         self._fold = fold
-        self._rim = context
+        self._context = context
         self._finish = finish
         self._stopping = stopping
         self._tables = (fold.table, *(table for table in fold.reads if table != fold.table))
         self._rows = context.stores[fold.table.name]
 
     async def run(self, stream: Any) -> None:
-        """Iterate at once: an agent that awaits anything before has no topics yet when the group is joined."""
+        """Process the batches of a stream; with any await before it, Faust would join the group without its topics."""
         events: AsyncIterable[Any] = stream.events()
         async for event in events:
             message = event.message
             try:
-                await self._batch(RecordBatch(message.topic, message.partition, event.value))
+                await self._process(RecordBatch(message.topic, message.partition, event.value))
                 self._finish(message.tp, message.offset)
             except asyncio.CancelledError as cancelled:
                 if self._stopping():
-                    raise  # nothing is lost: the ledger still has this batch as open
+                    raise  # nothing is lost: the batch is not finished, so its offset is not committed
                 self._fail(message, "was cancelled", cancelled)
             except NotHeld as missing:
-                self._rim.fatal(
-                    Exit.MISPLACED, f"{message.topic}-{message.partition} came without its tables: {missing}", missing
+                self._context.fatal(
+                    Exit.MISPLACED,
+                    f"{message.topic}-{message.partition} was assigned without its tables: {missing}",
+                    missing,
                 )
             except BaseException as error:
                 self._fail(message, f"failed with {error!r}", error)
 
-    async def _batch(self, batch: RecordBatch) -> None:
-        fold, context = self._fold, self._rim
+    async def _process(self, batch: RecordBatch) -> None:
+        fold, context = self._fold, self._context
         began = time.perf_counter()
         views = context.views(self._tables, batch.partition)
         step = fold.step(batch, views)
@@ -92,9 +96,9 @@ class FoldAgent:
 
     def _fail(self, message: Any, what: str, cause: BaseException) -> None:
         first = message.value[0].offset if message.value else message.offset
-        self._rim.fatal(
+        self._context.fatal(
             Exit.STEP_FAILED,
             f"fold {self._fold.name} {what} on {message.topic}-{message.partition}, "
-            f"offsets {first} to {message.offset}; they stay uncommitted",
+            f"offsets {first} to {message.offset}; they are not committed",
             cause,
         )

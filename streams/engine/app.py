@@ -1,4 +1,4 @@
-"""The Faust application: which parts of Faust are ours, and the settings under which the rest is safe."""
+"""The Faust application: which parts of Faust are replaced, and the settings under which the rest is safe."""
 # ruff: noqa: SLF001 - see consumer.py
 
 import time
@@ -16,11 +16,11 @@ from streams.engine.security import broker_credentials
 from streams.engine.settings import EngineSettings
 from streams.engine.stores import PartitionStore
 from streams.engine.tables import RowTable
-from streams.engine.watchdog import PartitionState, Vitals
+from streams.engine.watchdog import PartitionVitals, Vitals
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc]
-    """Passes on what the consumer made: the value of an event is a list of aiokafka's records."""
+    """Leaves keys and values as the consumer made them: the value of an event is a list of aiokafka's records."""
 
     def loads_key(self, app: Any, message: Any, *, loads: Any = None, serializer: Any = None) -> Any:  # noqa: ARG002
         return message.key
@@ -31,7 +31,7 @@ class BatchSchema(faust.Schema):  # type: ignore[misc]
 
 def _monitor(fatal: Fatal) -> type:
     class FailStop(faust.Monitor):  # type: ignore[misc]
-        """Faust only logs a failed send, and commits; nothing should go through Faust's producer, but if it does..."""
+        """Ends the process if Faust's producer, which the engine does not use, fails: Faust would log it and commit."""
 
         def on_send_error(self, producer: Any, exc: BaseException, state: Any) -> None:
             super().on_send_error(producer, exc, state)
@@ -49,7 +49,7 @@ class App(faust.App):  # type: ignore[misc]
         self.table_of_changelog: dict[str, RowTable] = {}
         self.readers: Counter[str] = Counter()
         self.batch_sizes: dict[str, int] = {}
-        """Of topics whose folds want fewer records at once than others."""
+        """Records in one batch, by topic, for folds that declare a size of their own."""
         self.when_recovered: Callable[[], Awaitable[None]] | None = None
         self.ends: dict[TP, int] = {}
         self._moving_since: float | None = None
@@ -61,10 +61,10 @@ class App(faust.App):  # type: ignore[misc]
             broker_client_id=f"{settings.app_id}-{settings.worker}",
             datadir=settings.state_dir / "faust",
             canonical_url=f"http://{settings.worker}:6066",
-            store="memory://",  # never used: tables bring their own
+            store="memory://",  # not used: tables have their own
             Monitor=_monitor(fatal),
             autodiscover=False,
-            # Faust's exactly_once writes outside of its transactions; ours is: changelog, store, effects, ack.
+            # Faust's exactly_once writes outside of its transactions. Folds are idempotent instead.
             processing_guarantee="at_least_once",
             stream_wait_empty=True,
             stream_buffer_maxsize=settings.queue_size,
@@ -107,12 +107,12 @@ class App(faust.App):  # type: ignore[misc]
         return table
 
     def batches(self, topics: tuple[str, ...]) -> Any:
-        """Return one channel over all ``topics``, whose events are batches."""
+        """Return one channel over all topics; its events are batches."""
         self.readers.update(topics)
         schema = BatchSchema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
         return self.topic(*topics, schema=schema, partitions=self.settings.partitions)
 
-    # -- what goes on
+    # ----------------------------------------------------------------------------------------------------- observing
 
     @property
     def batch_consumer(self) -> Consumer | None:
@@ -121,11 +121,11 @@ class App(faust.App):  # type: ignore[misc]
 
     @property
     def moving(self) -> bool:
-        """Whether no fold may run now: partitions move, tables recover, or the first of it has not ended."""
+        """Whether folds may not run: partitions move, tables recover, or the first recovery has not ended."""
         return bool(self.rebalancing or self.in_recovery or not self.tables.actives_ready)
 
     def owned(self) -> frozenset[TP]:
-        """Return the partitions of source topics that are ours."""
+        """Return the partitions of source topics that are assigned to this worker."""
         consumer = self._consumer
         if consumer is None or consumer._thread._consumer is None:
             return frozenset()
@@ -151,15 +151,15 @@ class App(faust.App):  # type: ignore[misc]
             await self.when_recovered()
 
     def vitals(self, beat_age: float, answer_age: float) -> Vitals:
-        """Say how it is; called from the lease's thread, so it only reads."""
+        """Return what the watchdog needs; called from the fence's thread, so it only reads."""
         consumer = self._consumer
         if consumer is None:
             return Vitals(moving=True, beat_age=beat_age, answer_age=answer_age)
         thread = consumer._thread
-        states = {}
+        partitions = {}
         for tp in () if self.moving else self.owned():
             tracker = consumer.trackers.get(tp)
-            states[tp] = PartitionState(
+            partitions[tp] = PartitionVitals(
                 done=tracker.done if tracker else None,
                 delivered=tracker.delivered if tracker else None,
                 position=thread.fetch_position(tp),
@@ -170,7 +170,7 @@ class App(faust.App):  # type: ignore[misc]
             group_error=thread.group_error(),
             moving=self.moving,
             progress=(self.rebalancing_count, consumer.restored, int(self.in_recovery), int(self.rebalancing)),
-            states=states,
+            partitions=partitions,
             beat_age=beat_age,
             answer_age=answer_age,
         )

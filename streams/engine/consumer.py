@@ -1,12 +1,12 @@
-"""Faust's consumer, made to lose nothing when partitions move, and to hand out whole batches.
+"""Faust's consumer, changed to lose nothing when partitions move, and to deliver whole batches.
 
 It closes two races of the stock consumer at the end of every rebalance: records that arrive between the seek to the
 committed offsets and the clearing of the queues are dropped and later committed; and while the set of active partitions
-is empty, aiokafka takes that for "all" and reads on past the records it drops. The rules here: no source record is
-handed out while partitions move; a fetch and a seek exclude each other; a fetch during which partitions moved is
+is empty, aiokafka takes that for "all" and reads on past the records that it drops. The rules: no source record is
+delivered while partitions move; a fetch and a seek exclude each other; a fetch during which partitions moved is
 dropped (a seek follows it). And a changelog record is applied only *while* partitions move, when no fold can run.
 """
-# ruff: noqa: SLF001 - this file is where Faust's and aiokafka's inside is touched; tests/streams/engine/test_pins.py guards it
+# ruff: noqa: SLF001 - this file uses internals of Faust and aiokafka; tests/streams/engine/test_pins.py watches them
 
 import asyncio
 import logging
@@ -23,25 +23,25 @@ from streams.engine.offsets import OffsetTracker
 log = logging.getLogger("streams.engine")
 
 POLL = 0.1
-"""Seconds that one look for fetched records may wait; a seek waits for it."""
+"""Seconds that a poll for fetched records may wait; a seek waits for it."""
 
 MARKER = b"\xff\xffmarker"
-"""Key of the stand-in that tells Faust how far a changelog was read."""
+"""Key of the message by which Faust learns how far a changelog was read."""
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Where aiokafka's consumer runs."""
+    """The thread in which aiokafka's consumer runs."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = self.app.settings.fetch_wait_ms  # Faust has 1500 in its code
+        consumer._fetch_max_wait_ms = self.app.settings.fetch_wait_ms  # Faust's 1500 cannot be set
         return consumer
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Seek every source partition to where it goes on, also one of which nothing was committed yet.
+        """Seek every source partition to its committed offset, or to its beginning if nothing was committed.
 
-        aiokafka leaves such a one where it is. But it may have been read from while partitions moved, and what was read
-        then is dropped: without a seek it would never come again.
+        aiokafka does not seek the latter. But it may have been read while partitions moved, and what was read then is
+        dropped: without a seek it would never be read again.
         """
         return dict(await self.call_thread(self._seek_to_committed))
 
@@ -82,18 +82,19 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
-    """One event is the records of one partition from one fetch; what is committed is what folds finished."""
+    """Delivers the records of one partition from one fetch as one event, and commits what folds have finished."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.trackers: dict[TP, OffsetTracker] = {}
         self.restored = 0
-        self._moving_position = asyncio.Lock()
+        self._positions = asyncio.Lock()
+        """Held by a fetch, and by a seek."""
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
-    # -- fetching
+    # ------------------------------------------------------------------------------------------------------ fetching
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ARG002, ASYNC109
         records, generation = await self._fetch()
@@ -108,7 +109,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 if table is not None:
                     message = self._restore(table, tp, chunk, generation)
                 else:
-                    message = self._hand_out(tp, chunk, generation)
+                    message = self._deliver(tp, chunk, generation)
                 if message is not None:
                     yield tp, message
 
@@ -116,7 +117,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
         app = self.app
-        async with self._moving_position:
+        async with self._positions:
             count, moving = app.rebalancing_count, app.rebalancing
             # A copy: aiokafka, in its thread, must not see the set change, and an empty one means "all" to it.
             active = set(self._get_active_partitions())
@@ -138,7 +139,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self.restored += table.restore(tp.partition, chunk)
         return _message(tp, chunk[-1], MARKER, None, generation)
 
-    def _hand_out(self, tp: TP, chunk: list[Any], generation: int) -> ConsumerMessage | None:
+    def _deliver(self, tp: TP, chunk: list[Any], generation: int) -> ConsumerMessage | None:
         if self.app.rebalancing:
             return None  # a seek to the committed offset follows
         tracker = self.trackers.get(tp)
@@ -152,28 +153,28 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         tracker.deliver(chunk[-1].offset, self.app.readers[tp.topic])
         return _message(tp, chunk[-1], None, chunk, generation)
 
-    # -- positions
+    # ----------------------------------------------------------------------------------------------------- positions
 
     async def perform_seek(self) -> None:
-        async with self._moving_position:
+        async with self._positions:
             self.trackers.clear()
             await super().perform_seek()
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
-        async with self._moving_position:
+        async with self._positions:
             await super().seek_wait(partitions)
 
     async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
-        """Return where topics end; rows that claim to know more of a changelog than there is are thrown away.
+        """Return where topics end, and drop rows whose offset is beyond the end of their changelog.
 
-        That is so after Kafka lost data, or was set up anew while ``data_dir`` stayed; Faust would crash at each start.
+        Kafka has then lost data, or was set up again while ``data_dir`` stayed; Faust would crash at each start.
         """
         ends: dict[TP, int] = dict(await super().highwaters(*partitions))
         for tp, end in ends.items():
             table = self.app.table_of_changelog.get(tp.topic)
             known = table.rows.offset(tp.partition) if table is not None else None
             if table is not None and known is not None and known >= (end or 0):
-                log.warning("The rows of %s-%d are ahead of it (%d of %d): they are rebuilt", *tp, known, end)
+                log.warning("The rows of %s-%d are ahead of the changelog (%d of %d) and are rebuilt", *tp, known, end)
                 table.rows.reset(tp.partition)
                 self.app.tables.recovery.active_offsets[tp] = None
         return ends
@@ -182,10 +183,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await super().on_partitions_revoked(revoked)  # waits for running batches and commits
         self.trackers.clear()
 
-    # -- commits: the trackers decide, not Faust's acks
+    # --------------------------------------------------------------- commits: of the trackers, not of Faust's own acks
 
     def finish(self, tp: TP, last: int) -> None:
-        """Note that one fold is done with the batch that ends with ``last``."""
+        """Note that one fold has finished the batch that ends with ``last``."""
         tracker = self.trackers.get(tp)
         if tracker is not None:
             tracker.finish(last)
@@ -202,7 +203,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return tracker.done if tracker is not None else None
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Do nothing: gaps between offsets mean nothing to a ledger."""
+        """Do nothing: the trackers need no consecutive offsets."""
 
 
 class Transport(driver.Transport):  # type: ignore[misc]
@@ -212,7 +213,7 @@ class Transport(driver.Transport):  # type: ignore[misc]
 
 
 def slices(records: Sequence[Any], most: int, most_bytes: int) -> Iterator[list[Any]]:
-    """Cut what a fetch brought into batches of bounded work: a step does not pause, and heartbeats wait for it."""
+    """Return fetched records in batches of bounded size: a step does not pause, and heartbeats wait for it."""
     batch: list[Any] = []
     size = 0
     for record in records:
@@ -227,7 +228,7 @@ def slices(records: Sequence[Any], most: int, most_bytes: int) -> Iterator[list[
 
 
 def _message(tp: TP, last: Any, key: bytes | None, value: Iterable[Any] | None, generation: int) -> ConsumerMessage:
-    """Build what Faust passes along: it stands at the last offset of its records."""
+    """Return the message that Faust passes on for some records; its offset is that of the last one."""
     seconds = last.timestamp / 1000.0
     return ConsumerMessage(
         tp.topic, tp.partition, last.offset, seconds, last.timestamp_type, (), key, value, None, 0, 0, tp,

@@ -1,4 +1,4 @@
-"""The engine: folds, scans and services are declared on it, and ``run`` runs them as one member of the group."""
+"""The engine: folds, scans and services are declared on it, and `Engine.run` runs them as one group member."""
 # ruff: noqa: SLF001 - see consumer.py
 
 import asyncio
@@ -7,7 +7,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from streams.core.flows import RecordBatch, Step, View
@@ -26,36 +26,36 @@ from streams.engine.watchdog import Watchdog
 log = logging.getLogger("streams.engine")
 
 BEAT = 0.5
-"""Seconds between two signs of life of the event loop."""
+"""Seconds between two beats of the event loop."""
 PROBE = 5.0
-"""Seconds between two questions to the broker where the topics end."""
+"""Seconds between two requests to the broker for the ends of topics."""
 
 
-_CHATTER = ("aiokafka", "faust", "mode", "streams.engine.app", "streams.engine.consumer", "streams.engine.tables")
-"""Loggers of others (mode names a service's logger after its module): warnings only, unless told otherwise."""
+_VERBOSE = ("aiokafka", "faust", "mode", "streams.engine.app", "streams.engine.consumer", "streams.engine.tables")
+"""Loggers of libraries (mode names a service's logger after its module): warnings only, unless a level is set."""
 
 
 class EngineCrashed(RuntimeError):  # noqa: N818
-    """A part of the engine, or a service on it, crashed; the cause is attached."""
+    """A part of the engine, or one of its services, crashed; the cause is attached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a worker is, for probes in other threads."""
+    """The condition of a worker, for probes in other threads."""
 
     started: bool
     recovered: bool
-    """Tables are complete and nothing moves: folds run."""
+    """Whether tables are complete and partitions do not move, so that folds run."""
     moving: bool
-    """A rebalance or recovery goes on (also before the first one has ended)."""
+    """Whether a rebalance or recovery is under way, or the first one has not ended."""
     stopping: bool
     partitions: frozenset[int]
     heartbeat_age: float
-    """Seconds since the event loop was last seen to run."""
+    """Seconds since the event loop last ran."""
     lag: int | None
-    """Records of owned partitions that are not done, as of the last look."""
+    """Records of owned partitions that are not finished, as of the last probe."""
     reason: str | None
-    """Why the process is about to end itself, or crashed."""
+    """Why the process is about to end itself, or has crashed."""
 
     @property
     def ready(self) -> bool:
@@ -63,7 +63,7 @@ class Status:
 
 
 class Engine:
-    """Declares, then runs. Nothing of Faust exists before ``run``, so nothing is bound to a wrong event loop."""
+    """Collects declarations, then runs them. Faust's objects are made in `run`, so that they get its event loop."""
 
     def __init__(
         self, settings: EngineSettings, observer: Observer | None = None, *, fatal: Fatal | None = None
@@ -85,7 +85,7 @@ class Engine:
         self._stopping = False
         self._crash: BaseException | None = None
 
-    # -- declaring
+    # ----------------------------------------------------------------------------------------------------- declaring
 
     def table(self, name: str) -> TableHandle:
         """Declare a table of bytes to bytes; exactly one fold writes it."""
@@ -106,12 +106,11 @@ class Engine:
         *,
         batch_size: int | None = None,
     ) -> None:
-        """Declare that ``step`` makes rows of ``table``, and effects, of what comes on ``topics``.
-
-        ``batch_size``: records that it gets at once, where one record may mean much work.
+        """Declare that ``step`` turns records of ``topics`` into rows of ``table`` and effects.
 
         ``step`` gets its own table and those of ``reads``, by name, as of the batch's partition. If it raises, the
-        worker ends (71) and the batch is done again by the next: a bad record is the step's own business.
+        worker ends (71) and the next owner processes the batch again: a bad record is for the step to handle.
+        ``batch_size``: records of one batch at most, for steps in which one record may cause much work.
         """
         self._refuse_when_running()
         if name in self._folds:
@@ -132,10 +131,10 @@ class Engine:
         *,
         on_assigned: bool = False,
     ) -> None:
-        """Declare that ``step(views, partition)`` says every ``every`` seconds what is due on each owned partition.
+        """Declare that ``step(views, partition)`` returns, every ``every`` seconds, what each owned partition emits.
 
-        ``reads`` defaults to all tables. With ``on_assigned`` it also runs soon after a partition has come. It is a
-        generator best: what it yields is written in chunks, and other work goes on in between.
+        ``reads`` defaults to all tables. With ``on_assigned`` it also runs soon after a partition was assigned. A
+        generator is best: what it yields is written in chunks, and other tasks run in between.
         """
         self._refuse_when_running()
         if name in self._scans:
@@ -143,23 +142,23 @@ class Engine:
         self._scans[name] = Scan(name, every, step, tuple(reads), on_assigned)
 
     def service(self, factory: Callable[[], Any]) -> None:
-        """Declare a ``mode.Service`` to be made and started once tables have recovered; stopped before the rest is.
+        """Declare a ``mode.Service``: made and started after the tables have recovered, stopped before the rest.
 
-        A crash of it is a crash of the worker.
+        If it crashes, the worker does.
         """
         self._refuse_when_running()
         self._factories.append(factory)
 
     @property
     def changelogs(self) -> tuple[str, ...]:
-        """The changelog topics that must exist, compacted, before ``run``."""
+        """Return the changelog topics that must exist, compacted, before `run`."""
         return tuple(table.changelog for table in self._tables.values())
 
     def views(self, partition: int) -> dict[str, View]:
-        """Return all tables as of an owned partition, for services; raises ``NotHeld`` where it is not owned."""
+        """Return all tables as of an owned partition, for services. Raise `NotHeld` if it is not owned."""
         return {name: store.view(partition) for name, store in self._stores.items()}
 
-    # -- being asked, from any thread
+    # ------------------------------------------------------------------------------------ observing, from any thread
 
     @property
     def status(self) -> Status:
@@ -181,17 +180,17 @@ class Engine:
     def ready(self) -> bool:
         return self.status.ready
 
-    # -- running
+    # ------------------------------------------------------------------------------------------------------- running
 
     def stop(self) -> None:
-        """Ask for a graceful end; from any thread."""
+        """Request a graceful end; from any thread."""
         loop, stop = self._loop, self._stop
         if loop is not None and stop is not None:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(stop.set)
 
     async def run(self, *, signals: bool = True) -> None:
-        """Run until a signal (or ``stop``), finish what runs, commit, return; raise ``EngineCrashed`` after a crash."""
+        """Run until a signal or `stop`, finish running batches, and commit. Raise `EngineCrashed` after a crash."""
         self._refuse_when_running()
         loop = self._loop = asyncio.get_running_loop()
         stop = self._stop = asyncio.Event()
@@ -200,13 +199,13 @@ class Engine:
                 loop.add_signal_handler(number, stop.set)
         self._beat = time.monotonic()
         watchdog = Watchdog(self.settings.stuck_after, self.settings.stalled_after)
-        lease = Fence(self.settings.fence_seconds, self._fatal, lambda: self._watch(watchdog))
-        output = Output(self.settings, lease)
+        fence = Fence(self.settings.fence_seconds, self._fatal, lambda: self._watch(watchdog))
+        output = Output(self.settings, fence)
         app = self._build(output)
-        lease.start()
-        beating = [asyncio.create_task(self._beating()), asyncio.create_task(self._probing(app))]
+        fence.start()
+        tasks = [asyncio.create_task(self._beating()), asyncio.create_task(self._probing(app))]
         services: list[Any] = []
-        app.when_recovered = lambda: self._start_extras(app, services, beating)
+        app.when_recovered = lambda: self._start_scans_and_services(app, services, tasks)
         try:
             await output.start()
             await self._until_stopped(app, stop)
@@ -215,12 +214,12 @@ class Engine:
         finally:
             self._stopping = True
             try:
-                await asyncio.wait_for(self._shut_down(app, services, beating, output), self.settings.stop_timeout)
+                await asyncio.wait_for(self._shut_down(app, services, tasks, output), self.settings.stop_timeout)
             except TimeoutError:
                 self._fatal(Exit.SLOW_STOP, f"a graceful stop took more than {self.settings.stop_timeout:.0f} s")
             except Exception as error:
                 self._crash = self._crash or error
-            lease.stop()
+            fence.stop()
             if signals:
                 for number in (signal.SIGTERM, signal.SIGINT):
                     loop.remove_signal_handler(number)
@@ -235,12 +234,12 @@ class Engine:
             table = app.row_table(name, self._stores[name])
             if table.changelog_topic_name != handle.changelog:
                 raise RuntimeError(f"Faust calls the changelog of {name} {table.changelog_topic_name}")
-        self._rim = EngineContext(output, self._observer, self._fatal, self._stores)
+        self._context = EngineContext(output, self._observer, self._fatal, self._stores)
         for fold in self._folds.values():
             if fold.batch_size is not None:
                 app.batch_sizes |= dict.fromkeys(fold.topics, fold.batch_size)
-            folding = FoldAgent(fold, self._rim, self._finish, lambda: bool(app.should_stop))
-            app.agent(app.batches(fold.topics), name=fold.name, concurrency=1)(folding.run)
+            agent = FoldAgent(fold, self._context, self._finish, lambda: bool(app.should_stop))
+            app.agent(app.batches(fold.topics), name=fold.name, concurrency=1)(agent.run)
         return app
 
     def _finish(self, tp: Any, last: int) -> None:
@@ -266,11 +265,10 @@ class Engine:
                 task.cancel()
             await asyncio.gather(starting, stopping, crashing, return_exceptions=True)
 
-    async def _start_extras(self, app: App, services: list[Any], tasks: list[asyncio.Task[None]]) -> None:
-        for scan in self._scans.values():
-            reads = scan.reads or tuple(self._tables.values())
-            whole = Scan(scan.name, scan.every, scan.step, reads, scan.on_assigned)
-            tasks.append(asyncio.create_task(ScanTask(whole, self._rim, self._owned, self._moves).run()))
+    async def _start_scans_and_services(self, app: App, services: list[Any], tasks: list[asyncio.Task[None]]) -> None:
+        for declared in self._scans.values():
+            scan = replace(declared, reads=declared.reads or tuple(self._tables.values()))
+            tasks.append(asyncio.create_task(ScanTask(scan, self._context, self._owned, self._moves).run()))
         for factory in self._factories:
             service = factory()
             services.append(service)
@@ -298,7 +296,7 @@ class Engine:
         app = self._app
         return None if app is None or app.moving or self._stopping else int(app.rebalancing_count)
 
-    # -- signs of life
+    # ---------------------------------------------------------------------------------------------------- monitoring
 
     async def _beating(self) -> None:
         while True:
@@ -306,7 +304,7 @@ class Engine:
             await asyncio.sleep(BEAT)
 
     async def _probing(self, app: App) -> None:
-        """Ask where the topics end: the truth about lag, and proof that the consumer's thread answers."""
+        """Ask for the ends of topics: they give the lag, and the answer proves that the consumer's thread runs."""
         while True:
             await asyncio.sleep(PROBE)
             owned = app.owned()
@@ -318,21 +316,21 @@ class Engine:
             try:
                 ends = await asyncio.wait_for(consumer.highwaters(*owned), self.settings.request_timeout * 2)
             except TimeoutError:
-                continue  # asked since then, and still no answer
+                continue  # `_asked` stays: the request has no answer yet
             except Exception as error:
-                log.debug("No answer about the ends of topics: %r", error)
+                log.debug("The ends of topics could not be read: %r", error)
             else:
-                self._note(app, consumer, ends)
+                self._note_lag(app, consumer, ends)
             self._asked = None
 
-    def _note(self, app: App, consumer: Any, ends: Mapping[Any, int]) -> None:
+    def _note_lag(self, app: App, consumer: Any, ends: Mapping[Any, int]) -> None:
         app.ends = dict(ends)
         total = 0
         for tp, end in ends.items():
             tracker = consumer.trackers.get(tp)
             done = tracker.done if tracker is not None and tracker.done is not None else consumer._read_offset[tp]
             if done is None and (tracker is None or not tracker.waiting):
-                done = consumer._thread.fetch_position(tp)  # nothing was ever committed: a topic may begin late
+                done = consumer._thread.fetch_position(tp)  # never committed: a topic may begin after 0
             lag = max(0, end - (done or 0))
             total += lag
             self._observer.lag_measured(tp.topic, tp.partition, lag)
@@ -348,24 +346,24 @@ class Engine:
             unanswered = now - asked if asked is not None else 0.0
             verdict = watchdog.look(app.vitals(now - self._beat, unanswered), now)
         except RuntimeError:
-            return  # a dict changed while this thread read it; the next tick is soon
+            return  # a dict changed while this thread read it; the next reading is soon
         if verdict is not None:
             self._fatal(*verdict)
 
     def _refuse_when_running(self) -> None:
         if self._app is not None:
-            raise RuntimeError("the engine runs already")
+            raise RuntimeError("the engine is already running")
 
 
 def run_worker(engine: Engine) -> int:
     """Run in the main thread until a signal; return the exit code: 0 after a graceful end, 1 after a crash."""
-    for name in _CHATTER:
+    for name in _VERBOSE:
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.WARNING)
     factory = None
     if engine.settings.uvloop:
-        import uvloop  # noqa: PLC0415 - not there on every platform
+        import uvloop  # noqa: PLC0415 -- not available on every platform
 
         factory = uvloop.new_event_loop
     try:

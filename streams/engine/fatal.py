@@ -1,6 +1,6 @@
-"""The ways in which a worker ends itself at once, because going on could lose or spoil data.
+"""The ways in which a worker ends itself at once, because continuing could lose or corrupt data.
 
-``os._exit`` on purpose: an exception in a Faust agent acks its record, and a graceful stop would commit.
+With ``os._exit``: an exception in a Faust agent acknowledges its record, and a graceful stop would commit.
 """
 
 import contextlib
@@ -14,28 +14,28 @@ log = logging.getLogger("streams.engine")
 
 
 class Exit(IntEnum):
-    """Exit codes, so that a supervisor and its operator can tell why."""
+    """Exit codes: each is one reason for which a worker ends itself."""
 
     SEND_FAILED = 70
     """Faust could not send something."""
     STEP_FAILED = 71
     """A fold or a scan raised, or what it wrote could not be written."""
     GROUP_FAILED = 72
-    """The group coordinator met an error that nobody would ever look at."""
+    """The group coordinator failed, with an error that Faust does not look at."""
     STUCK = 73
-    """A rebalance or a recovery went without progress for too long."""
+    """A rebalance or a recovery made no progress for too long."""
     STALLED = 74
-    """Records wait on an owned partition and nobody works on them."""
+    """Records wait on an owned partition and are not processed, or the event loop is blocked."""
     FROZEN = 75
-    """The process stood still for so long that its partitions may be somebody else's."""
+    """The process stood still for so long that other workers may own its partitions."""
     MISPLACED = 76
-    """A partition came without the tables that belong to it."""
+    """A partition was assigned without the tables that belong to it."""
     SLOW_STOP = 77
-    """A graceful stop did not come to an end."""
+    """A graceful stop did not end in time."""
 
 
 class Fatal:
-    """Says why in one sentence, tells the hook, and ends the process."""
+    """Logs the reason, calls the hook, and ends the process."""
 
     def __init__(
         self, hook: Callable[[int, str], None] = lambda _code, _reason: None, leave: Callable[[int], object] = os._exit
@@ -53,4 +53,4 @@ class Fatal:
             with contextlib.suppress(Exception):
                 handler.flush()
         self._leave(int(code))
-        raise SystemExit(int(code))  # only where `leave` was replaced and returned
+        raise SystemExit(int(code))  # only if `leave` returns, as in tests

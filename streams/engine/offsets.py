@@ -1,4 +1,4 @@
-"""Which batches of a partition were handed out, and up to where all of them are done."""
+"""Which batches of a partition were delivered, and up to which offset all of them are finished."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class _Open:
-    """A batch that was handed out: where the next one begins, and how many folds still work on it."""
+    """A batch that was delivered: where the next one begins, and how many folds have not finished it."""
 
     end: int
     readers: int
@@ -15,8 +15,8 @@ class _Open:
 class OffsetTracker:
     """The only source of the offset that is committed for one partition.
 
-    Faust's own acks say "done" for a record whose agent raised or was cancelled; here only a fold that came to its end
-    says so, and the offset never passes a batch that is still open.
+    Faust acknowledges a record whose agent raised or was cancelled. Here a batch counts only once its folds have
+    finished it, and the offset never passes a batch that is still open.
     """
 
     __slots__ = ("_open", "delivered", "done")
@@ -24,17 +24,17 @@ class OffsetTracker:
     def __init__(self) -> None:
         self._open: OrderedDict[int, _Open] = OrderedDict()
         self.done: int | None = None
-        """The offset to commit: everything before it is done. ``None`` until a first batch is done."""
+        """The offset to commit: everything before it is finished. Null until a first batch is."""
         self.delivered: int | None = None
-        """The last offset that was handed out."""
+        """The last offset that was delivered."""
 
     def deliver(self, last: int, readers: int = 1) -> None:
-        """Hand out the batch that ends with the offset ``last`` to so many folds."""
+        """Note that the batch that ends with the offset ``last`` was delivered to so many folds."""
         self._open[last] = _Open(last + 1, readers)
         self.delivered = last
 
     def finish(self, last: int) -> None:
-        """One fold is done with the batch that ends with ``last`` (one of before a rebalance is not known any more)."""
+        """Note that one fold has finished the batch that ends with ``last``; one from before a rebalance is ignored."""
         batch = self._open.get(last)
         if batch is None:
             return
@@ -48,5 +48,5 @@ class OffsetTracker:
 
     @property
     def waiting(self) -> int:
-        """Batches that are handed out and not done."""
+        """Return how many batches are delivered and not finished."""
         return len(self._open)

@@ -1,7 +1,7 @@
-"""What of Faust, mode and aiokafka the engine overrides, calls or relies upon without being promised it.
+"""The internals of Faust, mode and aiokafka that the engine overrides, calls or depends on.
 
-``fingerprints`` says what is there now; ``tests/streams/engine/test_pins.py`` says what was there when the engine was last
-proved under torture. If they differ, read the difference, run ``make chaos``, and only then write the new ones down.
+``fingerprints`` returns what is installed; ``tests/streams/engine/test_pins.py`` holds what was installed when the
+engine last passed ``make chaos``. If they differ, read the difference and run ``make chaos``; then update the test.
 """
 
 import hashlib
@@ -89,7 +89,7 @@ def versions() -> dict[str, str]:
 
 
 def fingerprints() -> dict[str, str]:
-    """Return a fingerprint of the source of everything touched; what is gone has none."""
+    """Return a fingerprint of the source of each internal; "gone" if it does not exist any more."""
     found = {}
     for owner, names in _TOUCHED:
         for name in names:

@@ -1,4 +1,4 @@
-"""The clock as a source: a scan looks through the rows that this worker owns and says what is due; it writes none."""
+"""Scans: at intervals each reads the rows that this worker owns and emits what is due; it writes no rows."""
 
 import asyncio
 import time
@@ -13,18 +13,18 @@ from streams.engine.stores import NotHeld
 from streams.engine.tables import TableHandle
 
 ScanFunction = Callable[[Mapping[str, View], int], Iterable[ProducerRecord | None]]
-"""May yield ``None`` for what it looked at in vain: other work goes on between any `CHUNK` of what it yields."""
+"""Yields what to emit, or null for a row without a result: other work runs after each `CHUNK` of what it yields."""
 
 CHUNK = 500
-"""Effects that are written at once; between two chunks the event loop serves everybody else."""
+"""Effects that are written together; between two chunks the event loop runs other tasks."""
 
 LOOK = 0.2
-"""Seconds between two looks whether something is due."""
+"""Seconds between two checks whether a scan is due."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A scan as it was declared."""
+    """The declaration of a scan."""
 
     name: str
     every: float
@@ -34,7 +34,7 @@ class Scan:
 
 
 class ScanTask:
-    """Runs one scan, over the partitions that are owned, while they do not move."""
+    """Runs one scan over the owned partitions, while they do not move."""
 
     def __init__(
         self,
@@ -44,10 +44,10 @@ class ScanTask:
         moves: Callable[[], int | None],
     ) -> None:
         self._scan = scan
-        self._rim = context
+        self._context = context
         self._owned = owned
         self._moves = moves
-        """Counts rebalances; ``None`` while one goes on."""
+        """Returns the number of rebalances so far; null while one is under way."""
 
     async def run(self) -> None:
         due_at = time.monotonic() + self._scan.every
@@ -65,7 +65,7 @@ class ScanTask:
             seen = await self._partitions(sorted(todo)) | (seen & owned) | (owned - todo)
 
     async def _partitions(self, partitions: Iterable[int]) -> frozenset[int]:
-        """Scan one after the other; return those that were scanned to their end."""
+        """Scan one partition after the other; return those whose scan was completed."""
         done = set()
         for partition in partitions:
             try:
@@ -77,11 +77,11 @@ class ScanTask:
                 continue
             except BaseException as error:
                 reason = f"scan {self._scan.name} failed with {error!r} on partition {partition}"
-                self._rim.fatal(Exit.STEP_FAILED, reason, error)
+                self._context.fatal(Exit.STEP_FAILED, reason, error)
         return frozenset(done)
 
     async def _partition(self, partition: int) -> bool:
-        scan, context = self._scan, self._rim
+        scan, context = self._scan, self._context
         began, count, move = time.perf_counter(), 0, self._moves()
         if move is None:
             return False

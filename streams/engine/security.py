@@ -1,4 +1,4 @@
-"""Faust's credentials, made of the very arguments that aiokafka's own clients get: one truth for both."""
+"""Faust's credentials, derived from the options that aiokafka's own clients get, so that both connect the same way."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import faust
 
 
 def broker_credentials(security: Mapping[str, Any]) -> Any | None:
-    """Translate; a combination that Faust cannot express is refused rather than run in plaintext."""
+    """Return Faust's credentials. Raise `ValueError` for a combination that Faust would run in plaintext."""
     protocol = str(security.get("security_protocol", "PLAINTEXT")).upper()
     context = security.get("ssl_context")
     mechanism = str(security.get("sasl_mechanism", "PLAIN")).upper()

@@ -1,4 +1,4 @@
-"""What the engine must be told; every number with its unit and the reason for its default."""
+"""Settings of the engine; every number with its unit and the reason for its default."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """Immutable settings of one engine: one consumer group member, in one process."""
+    """The settings of one engine: one member of the consumer group, in one process."""
 
     bootstrap_servers: str
     """``host:port`` of some brokers, separated by commas."""
@@ -19,59 +19,53 @@ class EngineSettings:
     worker: str
     """Name of this worker, unique in the group; with ``app_id`` it also names its folder below ``data_dir``."""
     data_dir: Path
-    """Where the rows are kept on disk; may be lost at any time (the changelogs bring them back)."""
+    """Folder of the rows on disk; may be lost at any time (they are rebuilt from the changelogs)."""
     partitions: int
     """Partitions of every topic and changelog that the engine reads or writes."""
     security: Mapping[str, Any] = field(default_factory=dict)
     """``security_protocol``, ``sasl_mechanism``, ``sasl_plain_username``, ``ssl_context``... as aiokafka takes them."""
     replication_factor: int = 1
-    """Of changelogs, as far as Faust mentions it; topics are created elsewhere, the engine never does."""
+    """Of changelogs, as Faust has it; the engine never creates topics."""
     store: Literal["rocksdb", "memory"] = "rocksdb"
-    """Where rows live: on disk, or (tests, demos) in memory, read back from the changelog at every start."""
+    """Where rows are kept: on disk, or (tests, demos) in memory, read again from the changelog at every start."""
     uvloop: bool = False
-    """Run on uvloop (:func:`~streams.engine.run_worker` only)."""
+    """Whether `streams.engine.run_worker` uses uvloop."""
 
     session_timeout: float = 10.0
-    """Seconds without a heartbeat after which the broker gives our partitions to others: the pause after a kill."""
+    """Seconds without a heartbeat after which the broker assigns our partitions to others: the pause after a kill."""
     heartbeat_interval: float = 1.0
     """Seconds between heartbeats."""
     rebalance_timeout: float = 60.0
-    """Seconds that a member may take to finish its running batches when partitions move."""
+    """Seconds that a member may take to finish its batches when partitions move."""
     request_timeout: float = 40.0
-    """Seconds after which a request to a broker is given up and made again."""
+    """Seconds after which a request to a broker is made again."""
     commit_interval: float = 1.0
-    """Seconds between commits of offsets: what a crash at most makes us do twice."""
+    """Seconds between commits of offsets: work that is at most repeated after a crash."""
 
     fetch_wait_ms: int = 50
-    """Milliseconds that a broker may hold a fetch that finds nothing. Faust's own 1500 slow recovery down."""
+    """Milliseconds that a broker may hold a fetch that finds nothing. Faust's own 1500 make recovery slow."""
     fetch_bytes: int = 4 * MIB
-    """Bytes of one partition that a fetch brings at most."""
+    """Bytes of one partition in one fetch at most."""
     batch_size: int = 2000
-    """Records that a step gets at most at once, where its fold does not want fewer."""
+    """Records of one step at most, where its fold does not declare fewer."""
     batch_bytes: int = 256 * 1024
-    """Bytes of values that a step gets at most at once (a single larger record comes alone): nothing else of the
-    process runs while a step does, so this bounds the pause."""
+    """Bytes of values of one step at most (a single larger record comes alone): nothing else of the process runs while
+    a step does, so this bounds the pause."""
     queue_size: int = 16
-    """Batches that wait for one fold before its partitions are not fetched any more."""
-    produce_batch_bytes: int = 512 * 1024
-    """Bytes of one produced batch; must stay below the topics' ``max.message.bytes`` (1 MiB by default)."""
-    max_request_size: int = 8 * MIB
-    """Bytes of the largest single record that may be written; a larger one stops the worker with a clear word."""
-    compression: Literal["lz4"] | None = "lz4"
-    """Of what the engine writes, changelogs included."""
+    """Batches that wait for one fold before its partitions are no longer fetched."""
 
-    lease: float = 0.6
+    fence_ratio: float = 0.6
     """Part of ``session_timeout`` that the process may stand still before it must assume that others took over."""
     stuck_after: float = 300.0
-    """Seconds that a rebalance or a recovery may go without any progress (a broker may be away for minutes)."""
+    """Seconds that a rebalance or a recovery may be without progress (a broker may be away for minutes)."""
     stalled_after: float = 300.0
-    """Seconds that an owned partition may have records which nobody works on."""
+    """Seconds that records of an owned partition may wait without being processed."""
     stop_timeout: float = 60.0
     """Seconds that a graceful stop may take."""
 
     state_max_age: float = 12 * 3600.0
-    """Seconds after which rows left on disk are thrown away instead of being brought up to date: the changelog may have
-    forgotten a deletion by then. Must be well below the changelogs' ``delete.retention.ms`` (a day by default)."""
+    """Seconds after which rows left on disk are dropped instead of being brought up to date: compaction may have
+    removed a tombstone by then. Must be well below the changelogs' ``delete.retention.ms`` (a day by default)."""
     block_cache_bytes: int = 128 * MIB
     """RocksDB's cache of blocks, shared by all partitions of all tables of the process."""
     write_buffer_bytes: int = 8 * MIB
@@ -89,4 +83,4 @@ class EngineSettings:
 
     @property
     def fence_seconds(self) -> float:
-        return self.session_timeout * self.lease
+        return self.session_timeout * self.fence_ratio

@@ -1,6 +1,6 @@
-"""Where a table's rows live, partition by partition, next to the changelog offset that they are as of.
+"""The rows of tables, partition by partition, each with the changelog offset up to which they are complete.
 
-Nothing here knows Faust or Kafka. Bytes in, bytes out; a partition is open while this worker owns it.
+Independent of Faust and Kafka. Keys and values are bytes; a partition is open while this worker owns it.
 """
 
 import contextlib
@@ -22,15 +22,15 @@ Row = tuple[bytes, bytes | None]
 """A key and its value; ``None`` deletes."""
 
 _OFFSET = b"__faust\0offset__"
-"""The key of the offset in a RocksDB; no row may be called that."""
+"""The key of the offset in a RocksDB; no row may have it."""
 
 
-class NotHeld(LookupError):  # noqa: N818 - it is not an error but an answer
-    """The rows asked for are of a partition that this worker does not own now."""
+class NotHeld(LookupError):  # noqa: N818 -- named after what the partition is not
+    """The rows of a partition were read that this worker does not own."""
 
 
 class PartitionView:
-    """What a step sees of one table. ``get`` and ``scan`` are the store's own functions, with nothing between."""
+    """One table as a step reads it; ``get`` and ``scan`` are the store's own functions, without a layer between."""
 
     __slots__ = ("get", "scan")
 
@@ -44,7 +44,7 @@ class PartitionView:
 
 
 class PartitionStore(Protocol):
-    """The rows of one table, of those partitions that are open."""
+    """The rows of one table, for the partitions that are open."""
 
     def open(self, partition: int) -> None: ...
     def close(self, partition: int) -> None: ...
@@ -55,18 +55,18 @@ class PartitionStore(Protocol):
         ...
 
     def write(self, partition: int, rows: Iterable[Row], offset: int | None) -> None:
-        """Write all rows and the offset at once; an offset of ``None`` leaves the old one."""
+        """Write all rows and the offset atomically; without an offset the old one stays."""
         ...
 
     def view(self, partition: int) -> View: ...
 
     def reset(self, partition: int) -> None:
-        """Forget all rows of an open partition; it stays open."""
+        """Drop all rows of an open partition; it stays open."""
         ...
 
 
 class MemoryStore:
-    """A dict per partition; gone with the process."""
+    """A dict for each partition, which ends with the process."""
 
     def __init__(self) -> None:
         self._rows: dict[int, dict[bytes, bytes]] = {}
@@ -118,7 +118,7 @@ class MemoryStore:
 
 
 class RocksMemory:
-    """The cache and the write buffers that all RocksDBs of the process share, so that memory stays bounded."""
+    """The cache and the write buffers that all RocksDBs of the process share, which bounds their memory."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self.cache: Any = rocksdict.Cache(settings.block_cache_bytes)
@@ -144,7 +144,7 @@ class RocksMemory:
 
 
 class RocksStore:
-    """A RocksDB per partition, below ``folder``; it survives the process and may be thrown away between two runs."""
+    """A RocksDB for each partition, below ``folder``; it outlives the process and may be deleted between two runs."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class RocksStore:
         return self._folder / f"{self._name}-{partition}.db"
 
     def open(self, partition: int) -> None:
-        """Open, or begin anew where what is there is too old, or broken. Raises while another process holds it."""
+        """Open a partition, empty if its rows are too old or corrupt. Raise while another process holds the files."""
         if partition in self._dbs:
             return
         path = self.path(partition)
@@ -177,7 +177,7 @@ class RocksStore:
         except Exception as error:
             if not _is_broken(error):
                 raise
-            log.warning("The rows in %s are broken and are rebuilt from the changelog: %s", path, error)
+            log.warning("The rows in %s are corrupt and are rebuilt from the changelog: %s", path, error)
             shutil.rmtree(path, ignore_errors=True)
             db = rocksdict.Rdict(str(path), options=self._memory.options())
         self._dbs[partition] = db
@@ -215,7 +215,7 @@ class RocksStore:
         db = self._held(partition)
 
         def scan(prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-            # No upper bound in the read options: rocksdict keeps a pointer into them that outlives them.
+            # No upper bound in the read options: rocksdict would keep a pointer to it after they are freed.
             for key, value in db.items(from_key=prefix):
                 if not key.startswith(prefix):
                     return
@@ -252,7 +252,7 @@ def _is_broken(error: Exception) -> bool:
 
 
 def is_locked(error: Exception) -> bool:
-    """Whether another process (one that is about to end, most often) still holds the files."""
+    """Return whether another process, usually one that is ending, holds the files."""
     return "lock" in str(error).lower()
 
 

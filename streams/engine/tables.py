@@ -1,7 +1,7 @@
-"""Our rows under Faust's name: Faust decides who owns a table's partitions and how far its changelog must be read.
+"""Tables as Faust sees them: Faust assigns their partitions and decides how far their changelogs must be read.
 
-Faust never reads or writes a row. It calls the store when partitions come and go, and asks for the offset that the rows
-are as of; records of the changelog go past it, a fetch at a time (``consumer.py``).
+Faust never reads or writes a row. It calls the store when partitions are assigned or revoked, and asks for the offset
+up to which the rows are complete; the records of a changelog do not pass through it (``consumer.py``).
 """
 
 import asyncio
@@ -19,20 +19,20 @@ from streams.engine.stores import PartitionStore, is_locked
 log = logging.getLogger("streams.engine")
 
 LOCK_PATIENCE = 30
-"""Seconds to wait for another process to let go of a partition's files."""
+"""Seconds to wait for another process to close a partition's files."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableHandle:
-    """A table that was declared: what folds, scans and services name it by."""
+    """The declaration of a table, by which folds, scans and services refer to it."""
 
     name: str
     changelog: str
-    """Its topic; compacted, with as many partitions as every other."""
+    """Its topic: compacted, with as many partitions as every other."""
 
 
 class RowStore(Store):  # type: ignore[misc]
-    """What Faust takes for the store of a table."""
+    """The store of a table as Faust expects it."""
 
     def __init__(self, *args: Any, rows: PartitionStore, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -43,7 +43,7 @@ class RowStore(Store):  # type: ignore[misc]
         return self.rows.offset(tp.partition)
 
     def set_persisted_offset(self, tp: Any, offset: int) -> None:
-        """Do nothing: an offset is only ever written together with the rows that it speaks of."""
+        """Do nothing: an offset is written only together with its rows."""
 
     async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any, generation_id: int = 0) -> None:  # noqa: ARG002
         changelog = self.table.changelog_topic_name
@@ -73,10 +73,10 @@ class RowStore(Store):  # type: ignore[misc]
         await super().stop()
 
     def apply_changelog_batch(self, batch: Any, to_key: Any, to_value: Any) -> None:
-        """Do nothing: what Faust holds here are markers; their records are in the rows already."""
+        """Do nothing: what Faust passes are markers, whose records are in the rows already."""
 
     def reset_state(self) -> None:
-        """Do nothing: stale rows are dropped where they are opened."""
+        """Do nothing: old rows are dropped when they are opened."""
 
     async def backup_partition(self, *args: Any, **kwargs: Any) -> None:
         raise NotImplementedError
@@ -86,7 +86,7 @@ class RowStore(Store):  # type: ignore[misc]
 
 
 class RowTable(faust.Table):  # type: ignore[misc]
-    """A Faust table whose rows are ours."""
+    """A Faust table whose rows are in a `PartitionStore`."""
 
     def __init__(self, *args: Any, rows: PartitionStore, **kwargs: Any) -> None:
         self.rows = rows
@@ -96,7 +96,7 @@ class RowTable(faust.Table):  # type: ignore[misc]
         return RowStore("rows:", self.app, self, table_name=self.name, rows=self.rows)
 
     def restore(self, partition: int, records: Sequence[Record]) -> int:
-        """Put records of the changelog into the rows, those that are not there yet; return how many."""
+        """Apply those records of the changelog that the rows do not contain yet; return how many."""
         if partition not in self.rows.partitions():
             return 0
         known = self.rows.offset(partition)

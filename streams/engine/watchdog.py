@@ -1,6 +1,6 @@
-"""Finds the states in which Faust or aiokafka hang for ever while the process looks alive.
+"""Detects the conditions in which Faust or aiokafka hang for ever while the process looks alive.
 
-What it looks at is a plain value, so that every rule can be tested without a broker.
+It judges a plain value, so that every rule can be tested without a broker.
 """
 
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from streams.engine.fatal import Exit
 TP = tuple[str, int]
 
 BEAT_PATIENCE = 5.0
-"""Seconds without a beat of the event loop after which it is no wonder that questions stay unanswered."""
+"""Seconds without a beat of the event loop after which the loop, not the consumer, is why a request has no answer."""
 
 GROUP_ERROR_PATIENCE = 3.0
-"""Seconds that an error of the group may wait to be noticed by aiokafka itself."""
+"""Seconds that an error of the group may last; aiokafka handles some by itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class PartitionState:
-    """How far one owned partition of a source topic is."""
+class PartitionVitals:
+    """How far one owned partition of a source topic is processed."""
 
     done: int | None
     delivered: int | None
@@ -34,35 +34,36 @@ class PartitionState:
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What can be seen of a worker at one moment."""
+    """What is known of a worker at one moment."""
 
     group_error: str | None = None
     moving: bool = False
-    """A rebalance, a recovery, or the start, is under way."""
+    """Whether a rebalance, a recovery or the start is under way."""
     progress: tuple[int, ...] = ()
-    """Any number that changes while that goes on."""
-    states: Mapping[TP, PartitionState] = field(default_factory=dict)
+    """Numbers of which at least one changes while that makes progress."""
+    partitions: Mapping[TP, PartitionVitals] = field(default_factory=dict)
     beat_age: float = 0.0
-    """Seconds since the event loop was last seen to run."""
+    """Seconds since the event loop last ran."""
     answer_age: float = 0.0
-    """Seconds that a question to the consumer's thread has been without an answer; an error is one."""
+    """Seconds that a request to the consumer's thread has been without an answer; an error is an answer."""
 
 
 Diagnosis = tuple[Exit, str]
 
 
 class Watchdog:
-    """Remembers since when nothing has changed, and says when that is too long."""
+    """Remembers since when nothing has changed, and judges whether that is too long."""
 
     def __init__(self, stuck_after: float, stalled_after: float) -> None:
         self._stuck_after = stuck_after
         self._stalled_after = stalled_after
         self._error_since: float | None = None
         self._progress: tuple[float, tuple[int, ...]] | None = None
-        self._standings: dict[TP, tuple[float, PartitionState]] = {}
+        self._unchanged: dict[TP, tuple[float, PartitionVitals]] = {}
+        """Since when each partition on which records wait has been as it is."""
 
     def look(self, vitals: Vitals, now: float) -> Diagnosis | None:
-        """Return why the worker must end, or ``None``."""
+        """Return why the worker must end, or null."""
         return self._group(vitals, now) or self._stuck(vitals, now) or self._stalled(vitals, now)
 
     def _group(self, vitals: Vitals, now: float) -> Diagnosis | None:
@@ -73,7 +74,7 @@ class Watchdog:
             self._error_since = now
         if now - self._error_since < GROUP_ERROR_PATIENCE:
             return None
-        return Exit.GROUP_FAILED, f"the consumer group failed and nobody would notice: {vitals.group_error}"
+        return Exit.GROUP_FAILED, f"the consumer group failed, which Faust does not notice: {vitals.group_error}"
 
     def _stuck(self, vitals: Vitals, now: float) -> Diagnosis | None:
         if not vitals.moving:
@@ -90,26 +91,20 @@ class Watchdog:
         if vitals.beat_age > self._stalled_after:
             return Exit.STALLED, f"the event loop has been blocked for {vitals.beat_age:.0f} s"
         if vitals.moving:
-            self._standings.clear()
+            self._unchanged.clear()
             return None
         if vitals.answer_age > self._stalled_after and vitals.beat_age < BEAT_PATIENCE:
             return Exit.STALLED, f"the consumer has not answered for {vitals.answer_age:.0f} s"
-        seen: dict[TP, tuple[float, PartitionState]] = {}
-        for tp, state in vitals.states.items():
-            if not state.pending:
-                continue
-            since, before = self._standings.get(tp, (now, state))
-            moved = (before.done, before.delivered, before.position) != (
-                state.done,
-                state.delivered,
-                state.position,
-            )
-            seen[tp] = (now, state) if moved else (since, before)
-        self._standings = seen
-        for (topic, partition), (since, _) in seen.items():
+        self._unchanged = {tp: self._since(tp, seen, now) for tp, seen in vitals.partitions.items() if seen.pending}
+        for (topic, partition), (since, _) in self._unchanged.items():
             if now - since >= self._stalled_after:
                 return (
                     Exit.STALLED,
                     f"records wait on {topic}-{partition} and nothing has moved there for {now - since:.0f} s",
                 )
         return None
+
+    def _since(self, tp: TP, seen: PartitionVitals, now: float) -> tuple[float, PartitionVitals]:
+        since, before = self._unchanged.get(tp, (now, seen))
+        moved = (before.done, before.delivered, before.position) != (seen.done, seen.delivered, seen.position)
+        return (now, seen) if moved else (since, before)

@@ -12,7 +12,7 @@ from connectors.http import open_client
 from connectors.registry import webhook_url
 from streams import __version__, topology
 from streams.backends.clients import client_options
-from streams.backends.producer import OrgWriter, Producer, WebhookPublisher
+from streams.backends.producer import OrgWriter, ReconnectingProducer, WebhookPublisher
 from streams.local.kept_secrets import jwt_secret
 from streams.observability.lag import LagExporter
 from streams.observability.metrics import Metrics
@@ -41,7 +41,7 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
     }
     metrics, heartbeat = Metrics(), Heartbeat()
     signing = SharedSecret(jwt_secret(settings)) if settings.jwt_jwks is None else None
-    producer: Producer | None = None
+    producer: ReconnectingProducer | None = None
 
     def ready() -> tuple[bool, str]:
         if not integrations.directory.caught_up:
@@ -51,7 +51,7 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
     @contextlib.asynccontextmanager
     async def parts() -> AsyncIterator[ASGIApp]:
         nonlocal producer
-        producer = Producer(client, settings.partitions, settings.prefix)
+        producer = ReconnectingProducer(client, settings.prefix)
         await producer.start()
         lag = LagExporter(
             client, topology.groups(settings.delays), settings.partitions, metrics, clock, settings.prefix
@@ -60,7 +60,7 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
         try:
             async with _keys(settings, signing, clock) as keys:
                 api = build_api(
-                    integrations.service(OrgWriter(producer), clock),
+                    integrations.service(OrgWriter(producer, settings.partitions), clock),
                     TokenVerifier(keys, clock),
                     version=__version__,
                     documented=webhook_routes(),
@@ -68,7 +68,11 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
                     public_url=_public_url(env),
                 )
                 yield build_ingress(
-                    integrations.directory, WebhookPublisher(producer), clock, count=metrics.webhook, others=api
+                    integrations.directory,
+                    WebhookPublisher(producer, settings.partitions),
+                    clock,
+                    count=metrics.webhook,
+                    others=api,
                 )
         finally:
             for task in tasks:

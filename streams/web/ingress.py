@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from connectors.ports import Clock, Refused, WebhookReader
 from schemas.pms import FetchRequest
 from streams.backends.deadlines import Deadlines
+from streams.backends.ports import NotDurable
 from streams.web.answers import Answer, RequestIds, problem, received
-from streams.web.publisher import NotDurable, Publisher
 
 log = logging.getLogger("streams.web.ingress")
 
@@ -33,6 +33,14 @@ Count = Callable[[str, str], None]
 """Counts a webhook by its system (``other`` if unknown) and its result."""
 
 RESULT_OF_REFUSAL: Final[Mapping[int, str]] = {400: "malformed", 401: "unsigned", 413: "too_large", 503: "held"}
+
+
+class Publisher(Protocol):
+    """Writes webhooks to Kafka (`streams.backends.producer.WebhookPublisher`)."""
+
+    async def publish(self, webhook: FetchRequest) -> None:
+        """Return once it is durable. Raise `streams.backends.ports.NotDurable`."""
+        ...
 
 
 class WebhookDirectory(Protocol):

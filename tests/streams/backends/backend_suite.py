@@ -1,4 +1,4 @@
-"""What every log does: inherited by the tests of the one in memory and of the one on Kafka."""
+"""What every backend does: inherited by the tests of the one in memory and of the one on Kafka."""
 
 import asyncio
 from collections import defaultdict
@@ -15,7 +15,7 @@ PARTITIONS = 4
 
 
 class Ear:
-    """Notes what a rebalance says, and may have a last word."""
+    """Records rebalances, and may commit when partitions are revoked."""
 
     def __init__(self, last_word: Callable[[Collection[Partition]], object] | None = None) -> None:
         self.said: list[tuple[str, frozenset[Partition]]] = []

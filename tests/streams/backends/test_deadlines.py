@@ -1,11 +1,11 @@
-"""Deadlines with one timer for all."""
+"""Deadlines with one timer for all, and the bounded wait for a client that stops."""
 
 import asyncio
 import time
 
 import pytest
 
-from streams.backends.deadlines import Deadlines
+from streams.backends.deadlines import Deadlines, stop_client
 
 
 async def test_what_takes_too_long_is_cut_off() -> None:
@@ -62,3 +62,38 @@ async def test_an_error_of_the_block_stays_itself() -> None:
     """The deadline hides nothing."""
     with pytest.raises(KeyError), Deadlines(10).one():
         raise KeyError
+
+
+async def test_a_client_that_does_not_stop_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    """The wait is bounded, and the log says so."""
+
+    class Stuck:
+        async def stop(self) -> None:
+            await asyncio.get_running_loop().create_future()
+
+    assert not await stop_client(Stuck(), 0.01)
+    assert "did not stop within 0.01 s" in caplog.text
+
+
+async def test_a_client_that_is_interrupted_while_it_stops_does_not_cancel_the_caller(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """aiokafka may let a cancellation of an inner task out of its stop."""
+
+    class Interrupted:
+        async def stop(self) -> None:
+            raise asyncio.CancelledError
+
+    assert await stop_client(Interrupted())
+    assert "interrupted" in caplog.text
+
+
+async def test_an_error_of_a_client_that_stops_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """What is no longer needed cannot fail anything."""
+
+    class Broken:
+        async def stop(self) -> None:
+            raise ConnectionError("gone")
+
+    assert await stop_client(Broken())
+    assert "did not stop cleanly: ConnectionError('gone')" in caplog.text

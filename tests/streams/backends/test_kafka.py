@@ -1,4 +1,4 @@
-"""The log on Kafka keeps the laws of every log."""
+"""The backend on Kafka obeys the laws of every backend."""
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -34,7 +34,7 @@ class TestKafkaLog(LogSuite):
         return KafkaBackend(KafkaBackendSettings(bootstrap_servers=kafka, prefix=topic_prefix))
 
 
-async def test_a_cluster_that_is_not_there_is_said_in_one_sentence() -> None:
+async def test_a_cluster_that_does_not_answer_is_an_error_of_one_sentence() -> None:
     log = KafkaBackend(KafkaBackendSettings(bootstrap_servers="127.0.0.1:9"))
 
     with pytest.raises(BackendError, match="the producer cannot start"):

@@ -1,7 +1,5 @@
-"""What the log on Kafka makes of the errors that aiokafka raises; no broker needed."""
+"""How the consumer on Kafka treats the errors that aiokafka raises; no broker needed."""
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import aiokafka
@@ -10,18 +8,16 @@ from aiokafka.errors import (
     CommitFailedError,
     GroupAuthorizationFailedError,
     KafkaError,
-    KafkaTimeoutError,
-    MessageSizeTooLargeError,
     NotLeaderForPartitionError,
 )
 
-from streams.backends.kafka import KafkaBackend, KafkaBackendSettings, KafkaConsumer, KafkaProducer, KafkaReader
+from streams.backends.kafka import KafkaBackend, KafkaBackendSettings, KafkaConsumer, KafkaReader
 from streams.backends.ports import BackendError, NotOwner, Partition
-from tests.streams.backends.backend_suite import Ear, out
+from tests.streams.backends.backend_suite import Ear
 
 
 class Troubled:
-    """Raises what it was given, one after the other, then answers."""
+    """Raises the errors that it got, one after the other, then answers."""
 
     def __init__(self, *troubles: Exception, answer: Any = None) -> None:
         self.troubles = list(troubles)
@@ -34,19 +30,13 @@ class Troubled:
             raise self.troubles.pop(0)
         return self.answer
 
-    getmany = commit = send = _ask
+    getmany = commit = _ask
 
 
 def consumer(troubled: Troubled, patience: float = 60) -> KafkaConsumer:
-    settings = KafkaBackendSettings(bootstrap_servers="nobody:1", prefix="p.", patience=patience)
+    settings = KafkaBackendSettings(bootstrap_servers="missing:1", prefix="p.", patience=patience)
     made = KafkaConsumer(settings, "g", ["t"], Ear())
     made._consumer = troubled
-    return made
-
-
-def producer(troubled: Troubled) -> KafkaProducer:
-    made = KafkaProducer(KafkaBackendSettings(bootstrap_servers="nobody:1", prefix="p."))
-    made._producer = troubled
     return made
 
 
@@ -70,67 +60,22 @@ async def test_any_other_error_of_fetching_is_fatal_at_once(error: KafkaError) -
     assert troubled.asked == 1
 
 
-@pytest.mark.parametrize(("error", "told"), [(CommitFailedError(), NotOwner), (KafkaError("no"), BackendError)])
-async def test_a_commit_says_whether_the_partition_has_gone_or_the_log_is_broken(
-    error: KafkaError, told: type[BackendError]
+@pytest.mark.parametrize(("error", "raises"), [(CommitFailedError(), NotOwner), (KafkaError("no"), BackendError)])
+async def test_a_commit_distinguishes_a_partition_that_was_revoked_from_a_broken_backend(
+    error: KafkaError, raises: type[BackendError]
 ) -> None:
     with pytest.raises(BackendError) as raised:
         await consumer(Troubled(error)).commit({Partition("t", 0): 1})
 
-    assert raised.type is told
+    assert raised.type is raises
 
 
-async def test_a_broker_that_takes_nothing_yet_is_asked_again() -> None:
-    written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    written.set_result(None)
-    troubled = Troubled(KafkaTimeoutError(), KafkaTimeoutError(), answer=written)
-    await producer(troubled).send(out("t", b"1", b"2"), 0)
+async def test_what_was_never_started_can_be_stopped() -> None:
+    backend = KafkaBackend(KafkaBackendSettings(bootstrap_servers="missing:1"))
+    await backend.producer().stop()
+    await backend.consumer("g", ["t"], Ear()).stop()
 
-    assert troubled.asked == 4
-
-
-@pytest.mark.parametrize(
-    ("error", "says"),
-    [(MessageSizeTooLargeError(), "max.message.bytes is too low"), (KafkaError("no"), "not be written")],
-)
-async def test_a_write_that_fails_is_an_error_of_the_log(error: KafkaError, says: str) -> None:
-    with pytest.raises(BackendError, match=says):
-        await producer(Troubled(error)).send(out("t", b"1"), 0)
-
-
-async def test_what_was_never_started_is_stopped_without_a_word() -> None:
-    log = KafkaBackend(KafkaBackendSettings(bootstrap_servers="nobody:1"))
-    await log.producer().stop()
-    await log.consumer("g", ["t"], Ear()).stop()
-
-    assert await log.last("t", []) == {}
-
-
-async def test_a_client_that_does_not_stop_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
-    from streams.backends import kafka
-
-    class Stuck:
-        async def stop(self) -> None:
-            await asyncio.get_running_loop().create_future()
-
-    stop: Callable[..., Any] = kafka._stop
-    await stop(Stuck(), 0.01)
-
-    assert "did not stop within 0.01 s" in caplog.text
-
-
-async def test_a_client_that_breaks_off_while_it_stops_takes_nobody_along(caplog: pytest.LogCaptureFixture) -> None:
-    """aiokafka may let a cancellation of its inside out of its stop."""
-    from streams.backends import kafka
-
-    class Broken:
-        async def stop(self) -> None:
-            raise asyncio.CancelledError
-
-    stop: Callable[..., Any] = kafka._stop
-    await stop(Broken(), 5.0)
-
-    assert "broke off" in caplog.text
+    assert await backend.last("t", []) == {}
 
 
 class Rewinding(Troubled):

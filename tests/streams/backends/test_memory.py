@@ -1,4 +1,4 @@
-"""The log in memory keeps the laws of every log, and its clock moves only when it is told to."""
+"""The backend in memory obeys the laws of every backend, and its clock moves only when a test moves it."""
 
 import asyncio
 from datetime import timedelta

@@ -10,7 +10,7 @@ from connectors.clock import SystemClock
 from schemas import topics
 from schemas.partitions import partition_of
 from streams.backends.kafka import KafkaBackend, KafkaBackendSettings
-from streams.backends.producer import OrgWriter, Producer
+from streams.backends.producer import OrgWriter, ReconnectingProducer
 from streams.directory.directory import TOPICS, Directory
 from streams.directory.service import Integrations, RandomIds
 from streams.runners.global_ import Follow
@@ -45,7 +45,7 @@ class Noticing(Directory):
 async def process(log: KafkaBackend, kafka: str, prefix: str) -> AsyncIterator[tuple[Noticing, Integrations]]:
     directory = Noticing()
     follower = Follow(log, TOPICS, directory, SystemClock())
-    producer = Producer({"bootstrap_servers": kafka}, PARTITIONS, prefix)
+    producer = ReconnectingProducer({"bootstrap_servers": kafka}, prefix)
     await producer.start()
     running = asyncio.create_task(follower.run())
     async with asyncio.timeout(30):
@@ -54,7 +54,9 @@ async def process(log: KafkaBackend, kafka: str, prefix: str) -> AsyncIterator[t
     try:
         yield (
             directory,
-            Integrations(directory, follower, OrgWriter(producer), ring("k1"), systems, SystemClock(), RandomIds()),
+            Integrations(
+                directory, follower, OrgWriter(producer, PARTITIONS), ring("k1"), systems, SystemClock(), RandomIds()
+            ),
         )
     finally:
         await follower.stop()

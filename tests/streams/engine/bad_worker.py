@@ -1,4 +1,4 @@
-"""A worker that does one thing wrong; run as a process of its own, since it is meant to end."""
+"""A worker that does one thing wrong; a process of its own, since it has to end."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""Where reading goes on after partitions have moved."""
+"""Where reading continues after partitions have moved."""
 
 from types import SimpleNamespace
 from typing import Any

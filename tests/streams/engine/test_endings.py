@@ -1,4 +1,4 @@
-"""How a worker ends, and what it leaves: always a clear word, and never a record that was lost."""
+"""How a worker ends: always with a reason in its log and its exit code, and without losing a record."""
 
 import asyncio
 import contextlib
@@ -49,7 +49,7 @@ class Subject:
         return await asyncio.wait_for(self.process.wait(), seconds)
 
     @property
-    def said(self) -> str:
+    def log(self) -> str:
         return (self.folder / "log").read_text()
 
 
@@ -73,16 +73,16 @@ async def is_committed(worker: Subject, offset: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "code", "word"),
+    ("how", "code", "reason"),
     [
         ("raise", 71, "cannot read poison"),
-        ("oversized", 71, "over 8388608 bytes"),
+        ("oversized", 71, "over 8323072 bytes"),
         ("nowhere", 71, "fold copy failed"),
         ("blocked", 74, "event loop has been blocked|nothing has moved there"),
     ],
 )
 async def test_a_batch_that_cannot_be_done_stays_uncommitted(
-    kafka: str, tmp_path: Path, how: str, code: int, word: str
+    kafka: str, tmp_path: Path, how: str, code: int, reason: str
 ) -> None:
     async with subject(kafka, tmp_path, how) as worker:
         await worker.send(b"good")
@@ -91,19 +91,19 @@ async def test_a_batch_that_cannot_be_done_stays_uncommitted(
 
         assert await worker.exit_code(90) == code
         assert await worker.committed() == 1
-        assert re.search(word, worker.said)
+        assert re.search(reason, worker.log)
 
 
 @pytest.mark.parametrize(
-    ("how", "code", "word"), [("service", 1, "has had enough"), ("scan", 71, "scan look failed with ValueError")]
+    ("how", "code", "reason"), [("service", 1, "has had enough"), ("scan", 71, "scan look failed with ValueError")]
 )
-async def test_what_crashes_takes_the_worker_along(kafka: str, tmp_path: Path, how: str, code: int, word: str) -> None:
+async def test_a_crash_of_a_part_ends_the_worker(kafka: str, tmp_path: Path, how: str, code: int, reason: str) -> None:
     async with subject(kafka, tmp_path, how) as worker:
         assert await worker.exit_code() == code
-        assert word in worker.said
+        assert reason in worker.log
 
 
-async def test_a_worker_that_is_told_to_end_finishes_its_batch_and_commits(kafka: str, tmp_path: Path) -> None:
+async def test_a_worker_that_gets_a_signal_finishes_its_batch_and_commits(kafka: str, tmp_path: Path) -> None:
     async with subject(kafka, tmp_path, "slow") as worker:
         await worker.send(b"first")
         await is_committed(worker, 1)

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from streams.engine.offsets import OffsetTracker
 
 
-def test_nothing_is_done_before_a_fold_says_so() -> None:
+def test_nothing_is_done_before_a_fold_has_finished_it() -> None:
     tracker = OffsetTracker()
     tracker.deliver(9)
 

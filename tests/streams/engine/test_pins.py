@@ -1,4 +1,4 @@
-"""The inside of Faust, mode and aiokafka is as it was when the engine was last proved under torture."""
+"""The internals of Faust, mode and aiokafka are as they were when the engine last passed `make chaos`."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""One engine on a real broker, from its first start to its last: what it does, and what it finds again."""
+"""One engine on a real broker, started several times: what it does, and what it finds again."""
 
 import asyncio
 import shutil
@@ -29,7 +29,7 @@ DELETED = b"k000"
 
 
 class Watcher(mode.Service):  # type: ignore[misc]
-    """A service that notes when it lives."""
+    """A service that notes when it starts and stops."""
 
     def __init__(self, notes: list[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -96,7 +96,7 @@ class Life:
         for record in batch.records:
             assert record.key is not None
             if views["counts"].get(record.key) is None and record.key != DELETED:
-                self.strange.append(f"{record.key!r} was said before it was written")
+                self.strange.append(f"{record.key!r} was emitted before it was written")
             if [name for name, _ in record.headers] != ["from", "n"]:
                 self.strange.append(f"headers {record.headers}")
         return Step({b"%d" % batch.partition: b"seen"})
@@ -183,22 +183,22 @@ def story(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Story:
     folder = tmp_path_factory.mktemp("state")
     name = f"story-{time.time_ns()}"
 
-    async def tell() -> Story:
+    async def play() -> Story:
         await fill(kafka, name)
         first = await live(kafka, folder, Life(name))
         again = await live(kafka, folder, Life(name))
         shutil.rmtree(folder / name)
         lost = await live(kafka, folder, Life(name))
-        _claim_to_know_more(folder, name)
+        _write_rows_ahead(folder, name)
         ahead = await live(kafka, folder, Life(name))
         memory = await live(kafka, folder, Life(name, store="memory"))
         return Story(kafka, name, first, again, lost, ahead, memory)
 
-    return asyncio.run(tell())
+    return asyncio.run(play())
 
 
-def _claim_to_know_more(folder: Path, name: str) -> None:
-    """Make the rows of a partition say that they are of a changelog longer than the one there is."""
+def _write_rows_ahead(folder: Path, name: str) -> None:
+    """Write rows whose offset is beyond the end of their changelog."""
     settings = EngineSettings(bootstrap_servers="x", app_id=name, worker="w1", data_dir=folder, partitions=PARTITIONS)
     store = RocksStore(settings.state_dir / "tables", "counts", RocksMemory(settings), 3600)
     store.open(1)
@@ -227,9 +227,9 @@ def test_events_come_in_batches_of_one_topic(story: Story) -> None:
 
 
 def test_effects_come_after_their_rows_with_their_headers(story: Story) -> None:
-    said = sum(records for flow, _, records in story.first.handled if flow == "total")
+    emitted = sum(records for flow, _, records in story.first.handled if flow == "total")
 
-    assert said == EVENTS
+    assert emitted == EVENTS
     assert story.first.strange == []
 
 
@@ -248,7 +248,7 @@ def test_a_scan_sees_every_owned_partition(story: Story) -> None:
     assert set(story.first.scanned) == set(range(PARTITIONS))
 
 
-async def test_what_a_scan_says_is_written(story: Story) -> None:
+async def test_what_a_scan_emits_is_written(story: Story) -> None:
     due = await last_values(story.bootstrap, f"{story.name}-due", PARTITIONS)
 
     assert set(due) - {DELETED} == set(story.first.rows)
@@ -258,7 +258,7 @@ def test_services_live_between_recovery_and_the_end(story: Story) -> None:
     assert story.first.notes == ["recovered", "service started", "service stopped"]
 
 
-def test_a_running_worker_says_that_it_is_ready(story: Story) -> None:
+def test_a_running_worker_is_ready(story: Story) -> None:
     status = story.first.status
     assert status is not None
 
@@ -282,6 +282,6 @@ def test_rows_that_are_lost_come_back_from_the_changelog(story: Story, life: str
     assert found.rows == story.first.rows
 
 
-def test_rows_that_are_ahead_of_the_changelog_are_not_believed(story: Story) -> None:
+def test_rows_that_are_ahead_of_the_changelog_are_rebuilt(story: Story) -> None:
     assert story.ahead.restored > 0
     assert story.ahead.rows == story.first.rows

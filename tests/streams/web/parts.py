@@ -13,8 +13,8 @@ from starlette.types import ASGIApp
 from connectors.ports import Refused, WebhookReader
 from schemas.base import EntityKind
 from schemas.pms import FetchOrigin, FetchRequest
+from streams.backends.ports import NotDurable
 from streams.web.ingress import build_ingress
-from streams.web.publisher import NotDurable
 from streams.web.server import Connection, Server, config, listen
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -79,16 +79,16 @@ class Readers:
 class Kept:
     """A publisher in memory; `hold` delays its confirmations, `away` makes it raise `NotDurable`."""
 
-    notices: list[FetchRequest] = field(default_factory=list)
+    webhooks: list[FetchRequest] = field(default_factory=list)
     away: bool = False
     hold: asyncio.Event | None = None
 
-    async def publish(self, notice: FetchRequest) -> None:
+    async def publish(self, webhook: FetchRequest) -> None:
         if self.away:
             raise NotDurable("Kafka is unreachable")
         if self.hold is not None:
             await self.hold.wait()
-        self.notices.append(notice)
+        self.webhooks.append(webhook)
 
 
 @dataclass

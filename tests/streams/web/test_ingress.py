@@ -43,7 +43,7 @@ async def test_a_webhook_is_answered_after_it_is_durable() -> None:
     assert reply.status == 202
     assert reply.json == {"received": True, "event": "Rental.Updated"}
     assert reply.headers["content-type"] == "application/json"
-    assert [(webhook.body, webhook.received_at) for webhook in here.publisher.notices] == [(EVENT, NOON)]
+    assert [(webhook.body, webhook.received_at) for webhook in here.publisher.webhooks] == [(EVENT, NOON)]
     assert here.counts == [("buildium", "accepted")]
 
 
@@ -70,7 +70,7 @@ async def test_a_webhook_of_a_disabled_connection_is_accepted_and_ignored() -> N
         reply = await here.ask(post("/api/webhooks/buildium/off"))
 
     assert reply.status == 202
-    assert here.publisher.notices[0].ignored == "disabled"
+    assert here.publisher.webhooks[0].ignored == "disabled"
     assert here.counts == [("buildium", "ignored")]
 
 
@@ -99,7 +99,7 @@ async def test_a_refused_request_gets_a_reason(request_bytes: bytes, status: int
     assert reply.is_problem(status)
     assert detail in reply.json["detail"]
     assert here.counts[0][1] == result
-    assert here.publisher.notices == []
+    assert here.publisher.webhooks == []
     if status == 405:
         assert reply.headers["allow"] == "POST"
 
@@ -131,7 +131,7 @@ async def test_a_body_of_exactly_the_limit_is_accepted() -> None:
         in_chunks = await here.ask(chunked + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
 
     assert (plain.status, in_chunks.status) == (202, 202)
-    assert [webhook.body for webhook in here.publisher.notices] == [body, body]
+    assert [webhook.body for webhook in here.publisher.webhooks] == [body, body]
 
 
 async def test_a_chunked_body_is_limited() -> None:
@@ -165,7 +165,7 @@ async def test_a_fragmented_body_is_reassembled() -> None:
         reply = await read_reply(reader)
 
     assert reply.status == 202
-    assert here.publisher.notices[0].body == EVENT
+    assert here.publisher.webhooks[0].body == EVENT
 
 
 async def test_an_incomplete_body_times_out() -> None:
@@ -190,7 +190,7 @@ async def test_a_client_that_disconnects_publishes_nothing() -> None:
         await asyncio.sleep(0.1)
 
         assert here.counts == [("buildium", "too_slow")]
-        assert here.publisher.notices == []
+        assert here.publisher.webhooks == []
 
 
 async def test_a_webhook_that_is_not_durable_gets_503() -> None:
@@ -228,7 +228,7 @@ async def test_concurrent_requests_are_all_answered() -> None:
 
     assert {reply.status for reply in replies} == {202}
     assert [reply.headers["x-request-id"] for reply in replies] == [f"r{number}" for number in range(200)]
-    assert len(here.publisher.notices) == 200
+    assert len(here.publisher.webhooks) == 200
 
 
 @pytest.mark.parametrize("given", ["", "two words", "x" * 200, "<script>", "-dash", "\t"])
@@ -287,7 +287,7 @@ async def test_the_shared_path_is_of_the_first_integration_whose_secret_verifies
         reply = await here.ask(post())
 
     assert reply.status == 202
-    assert [one.org for one in here.publisher.notices] == ["second"]
+    assert [one.org for one in here.publisher.webhooks] == ["second"]
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ async def test_before_all_integrations_are_read_every_webhook_is_to_be_sent_agai
 
     assert reply.is_problem(503)
     assert reply.headers["retry-after"] == "5"
-    assert publisher.notices == []
+    assert publisher.webhooks == []
 
 
 # --------------------------------------------------------------------------------------------------------- other routes

@@ -529,11 +529,21 @@ def test_the_command_prints_a_token() -> None:
     assert 7199 <= claims["exp"] - claims["iat"] <= 7201
 
 
+def test_without_a_secret_the_command_signs_with_the_one_that_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The web role of the same data folder verifies with it."""
+    monkeypatch.chdir(tmp_path)
+    printed = token(secret="")
+    kept = (tmp_path / ".rentstream" / "jwt-secret").read_text().strip()
+
+    assert jwt.decode(printed.stdout.strip(), kept, algorithms=["HS256"])["org"] == "default"
+
+
 @pytest.mark.parametrize(
     ("arguments", "secret", "words"),
     [
-        ([], "", "RENTSTREAM_JWT_SECRET is not set"),
-        ([], "short-secret", "fewer than 32 bytes"),
+        ([], "short-secret", "at least 32 bytes"),
         (["--expires", "soon"], SIGNING.get_secret_value(), "--expires"),
         (["--expires", "0s"], SIGNING.get_secret_value(), "expired"),
         (["--expires", "99999999999d"], SIGNING.get_secret_value(), "--expires"),
