@@ -20,9 +20,6 @@ from schemas.rent_roll import LeaseSnapshot, ListingSnapshot, PropertySnapshot, 
 
 Snapshot = PropertySnapshot | UnitSnapshot | LeaseSnapshot | ListingSnapshot
 
-SWEEP_STAGES = (EntityKind.PROPERTY, EntityKind.UNIT, EntityKind.LEASE, EntityKind.LISTING)
-"""The order in which a sweep reads an account: parents first."""
-
 
 class Clock(Protocol):
     """Time as a parameter, so that a test can move it."""

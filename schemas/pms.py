@@ -39,6 +39,10 @@ class FetchRequest(Model):
     """The webhook's body as it came, byte for byte."""
 
 
+STAGES = (EntityKind.PROPERTY, EntityKind.UNIT, EntityKind.LEASE, EntityKind.LISTING)
+"""The order in which a sweep reads the kinds of entities of an account: parents first."""
+
+
 class SweepStep(Model):
     """The next pages that a full read of an account wants: the sweep carries its own state from record to record.
 

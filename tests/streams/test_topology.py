@@ -13,7 +13,7 @@ from schemas.topics import TOPICS, TopicSpec
 from streams import topology
 from streams.core.rent_roll import STAGES
 from streams.topology import APP, DELIVERIES, FLOWS, RENT_ROLL, Flow, Kind, all_topics, groups, redeliveries
-from tests.streams.core.test_rent_roll import end, fold, lease, page, swept, unit
+from tests.streams.core.rent_roll.rolls import end, fold, lease, page, swept, unit
 
 ROOT = Path(__file__).resolve().parents[2]
 DELAYS = ("1m", "2m", "5m", "10m")

@@ -11,7 +11,7 @@ from schemas.delivery import OfferedProperty, OfferedUnit, UnitState
 from schemas.rent_roll import ListingSnapshot, MoveOut, PropertySnapshot, PropertyType
 from streams.core.availability import Doubt
 from streams.core.offer import Offer, digest, is_swept, offer
-from tests.streams.core.test_rent_roll import building, end, fold, lease, page, swept, unit
+from tests.streams.core.rent_roll.rolls import building, end, fold, lease, page, swept, unit
 from tests.streams.core.views import MemoryView
 
 DAY = date(2026, 3, 10)
