@@ -168,7 +168,7 @@ class UnitRow(Model):
     """
 
     gone: bool = False
-    """First on purpose: `streams.core.rent_roll` looks at this byte without decoding the row."""
+    """First on purpose: `schemas.codec.row_holds` reads this byte without decoding the row."""
     property_id: int | None = None
     """Null while only leases or a listing of the unit were seen."""
     seq: int = 0

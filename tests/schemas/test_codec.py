@@ -18,10 +18,20 @@ from pydantic import create_model
 from schemas import codec
 from schemas.avro import schema_of
 from schemas.base import Model
-from schemas.codec import MAGIC, RECORDS, DecodeError, committed, decode, decode_as, encode, head_of
+from schemas.codec import MAGIC, RECORDS, DecodeError, committed, decode, decode_as, encode, head_of, row_holds
 from schemas.delivery import DeliveryDue, DueReason
 from schemas.pms import FetchOrigin, FetchRequest
-from schemas.rent_roll import LeaseSnapshot, LeaseStatus, UnitSnapshot
+from schemas.rent_roll import (
+    LeaseEntry,
+    LeaseRow,
+    LeaseSnapshot,
+    LeaseStatus,
+    ListingSnapshot,
+    PropertyRow,
+    PropertySnapshot,
+    UnitRow,
+    UnitSnapshot,
+)
 from tests.schemas.strategies import data, records
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -106,6 +116,58 @@ def test_a_record_that_does_not_stand_alone_is_not_encoded_as_another() -> None:
 
     with pytest.raises(DecodeError, match="fingerprint"):
         decode(encode(Stranger(id=1)))
+
+
+# ------------------------------------------------------------------------------------------- rows, without decoding
+
+
+ROWS = (UnitRow, LeaseRow, PropertyRow)
+SNAPSHOTS = (UnitSnapshot, LeaseSnapshot, ListingSnapshot, PropertySnapshot)
+BODIES = st.one_of([records(snapshot) for snapshot in SNAPSHOTS]).map(encode)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_whether_a_row_is_gone_is_the_first_byte_of_its_body(row: type[Model]) -> None:
+    """`row_holds` reads that byte."""
+    assert next(iter(row.model_fields)) == "gone"
+
+
+def bodies_of(row: Model) -> set[bytes]:
+    """Return the encoded snapshots that a row holds."""
+    match row:
+        case UnitRow():
+            return {body for body in (row.body, row.listing, *(entry.body for entry in row.leases)) if body}
+        case LeaseRow() | PropertyRow():
+            return {row.body} if row.body else set()
+    raise TypeError(row)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.one_of([records(row) for row in ROWS]), st.lists(BODIES, min_size=4, max_size=4), st.data())
+def test_a_row_holds_a_body_if_and_only_if_decoding_it_finds_the_body(
+    row: Model, bodies: list[bytes], draw: st.DataObject
+) -> None:
+    """Whatever else stands in the row, and however much alike two bodies are."""
+    one, listing, lease, other = bodies
+    held: dict[str, object] = {"body": draw.draw(st.sampled_from([None, one]))}
+    if isinstance(row, UnitRow):
+        held["listing"] = draw.draw(st.sampled_from([None, listing]))
+        held["leases"] = draw.draw(st.sampled_from([(), (LeaseEntry(id=1, body=lease),)]))
+    row = row.model_copy(update=held)
+    gone = row.gone  # type: ignore[attr-defined]
+    alike = decode(one)
+    almost = draw.draw(st.sampled_from([*type(alike).model_fields]))
+    changed = encode(alike.model_copy(update={almost: getattr(draw.draw(records(type(alike))), almost)}))
+    for body in (*bodies, other, changed):
+        found = row_holds(encode(row), head_of(schema_of(type(row))), body)
+        assert found is (not gone and body in bodies_of(row))
+
+
+def test_a_row_of_an_older_writer_is_left_to_be_decoded() -> None:
+    row = UnitRow(body=encode(UNIT), fetched_at=datetime(2026, 1, 1, tzinfo=UTC))
+    head = head_of(schema_of(UnitRow))
+    assert row_holds(encode(row), head, encode(UNIT))
+    assert not row_holds(head_of("int") + encode(row)[10:], head, encode(UNIT))
 
 
 # ------------------------------------------------------------------------------------------------------- evolution
