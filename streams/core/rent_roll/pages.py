@@ -126,22 +126,20 @@ class _PageFold:
 
     def _compare(self, item: PageItem) -> tuple[int, bool]:
         """Return the sequence of what the rows hold of an entity, and whether the item is the same."""
-        row: LeaseRow | PropertyRow | None
+        row: UnitRow | LeaseRow | PropertyRow | None
         match self.page.kind:
             case EntityKind.LEASE:
                 row = self.rows.find(LeaseRow, lease_key(self.prefix, item.id))
             case EntityKind.PROPERTY:
                 row = self.rows.find(PropertyRow, property_key(self.prefix, item.id))
-            case kind:
+            case EntityKind.UNIT:
+                row = self.rows.find(UnitRow, unit_key(self.prefix, item.id))
+            case _:
                 unit = self.rows.find(UnitRow, unit_key(self.prefix, item.id))
-                if unit is None:
-                    return 0, False
-                if kind is EntityKind.UNIT:
-                    return unit.seq, unit.body == item.body
-                return unit.listing_seq, unit.listing == item.body
+                return (unit.listing_seq, unit.listing == item.body) if unit else (0, False)
         if row is None:
             return 0, False
-        return row.seq, row.gone if item.body is None else row.body == item.body
+        return row.seq, row.gone if item.body is None else not row.gone and row.body == item.body
 
     def _repeat(self, entity: int) -> None:
         """Repeat what a record of this very sequence emitted: a crash may have come before it was durable."""

@@ -113,3 +113,19 @@ def test_an_unknown_entity_is_fetched_again_if_an_older_reply_brings_it(
 ) -> None:
     _, late = fold(swept(), page(kind, 30, sweep="s2"), page(kind, 25, snapshot))
     assert refetches(late) == {(kind, entity)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "snapshot", "entity"),
+    [(EntityKind.PROPERTY, building(11), 11), (EntityKind.UNIT, unit(2), 2), (EntityKind.LEASE, lease(101), 101)],
+    ids=["property", "unit", "lease"],
+)
+def test_an_entity_that_is_gone_is_fetched_again_if_an_older_reply_brings_it(
+    kind: EntityKind, snapshot: object, entity: int
+) -> None:
+    """Also as it was before it was gone: what differs is whether it exists."""
+    view = swept()
+    fold(view, page(kind, 40, snapshot), page(kind, 41, gone=(entity,)), page(kind, 50, sweep="s3"))
+    back, still_gone = fold(view, page(kind, 45, snapshot), page(kind, 46, gone=(entity,)))
+    assert refetches(back) == {(kind, entity)}
+    assert not still_gone.emits
