@@ -98,6 +98,8 @@ class Batch(Model):
     org: str
     connection: str
     sink: str
+    receiver: str = ""
+    """Identity of the receiver's configuration that it was cut for; it must not be sent to another one."""
     batch_id: str
     sync_id: str
     cut_at: Instant
@@ -119,6 +121,9 @@ class DeliveryResult(StrEnum):
     WAITING = "waiting"
     """Parked on a rung; it comes back."""
     DEAD = "dead"
+    """The last attempt failed, or no attempt can succeed."""
+    CANCELLED = "cancelled"
+    """The receiver was disabled, deleted or replaced before it answered."""
 
 
 class DeliveryOutcome(Model):
@@ -158,6 +163,8 @@ class DeliveryRow(Model):
     """One property at one receiver."""
 
     phase: DeliveryPhase = DeliveryPhase.IDLE
+    receiver: str = ""
+    """Identity of the receiver's configuration that ``known`` and ``sent`` belong to."""
     version: int = 0
     attempt: int = 0
     dirty_since: Instant | None = None

@@ -14,6 +14,7 @@ from schemas.partitions import partition_of
 from streams import topology
 from streams.backends.ports import Backend
 from streams.core.flows import Record
+from streams.core.policy import SinkPolicy
 from streams.core.retry import Ladder
 from streams.core.sequence import FetchSequence
 from streams.core.sweep import Running
@@ -115,7 +116,8 @@ class ScanPart:
 
 def folds(dependencies: Dependencies) -> tuple[FoldPart, ...]:
     """Put the folds together."""
-    emit = EmitBatches(tuple(sink.name for sink in dependencies.sinks), dependencies.day)
+    sinks = tuple(SinkPolicy(sink.name, identity=sink.name) for sink in dependencies.sinks)
+    emit = EmitBatches(sinks, dependencies.day)
     return (
         FoldPart(topology.flow("maintain_rent_roll"), maintain_rent_roll.step),
         FoldPart(topology.flow("emit_batches"), emit.step),

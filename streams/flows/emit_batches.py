@@ -9,6 +9,7 @@ from schemas.delivery import DeliveryDue, DeliveryOutcome
 from streams.core import delivery
 from streams.core.flows import Disposition, FoldResult, Record, View
 from streams.core.offer import Offer, offer
+from streams.core.policy import SinkPolicy
 from streams.core.rows import Rows
 from streams.topology import RENT_ROLL
 
@@ -17,7 +18,7 @@ from streams.topology import RENT_ROLL
 class EmitBatches:
     """What the step has to know: the receivers, and which day it is at a connection's properties."""
 
-    sinks: tuple[str, ...]
+    sinks: tuple[SinkPolicy, ...]
     day: Callable[[str, str, datetime], date]
     """Calendar date at the properties of a connection (org, connection, moment)."""
 
@@ -27,8 +28,9 @@ class EmitBatches:
             return FoldResult(Disposition.IGNORED)
         roll = views[RENT_ROLL]
 
-        def cut(org: str, connection: str, property_id: int) -> Offer | None:
+        def read(org: str, connection: str, property_id: int, sink: SinkPolicy) -> Offer | None:
+            del sink
             return offer(roll, org, connection, property_id, self.day(org, connection, now))
 
         cause = delivery.Cause(f"{record.topic}:{record.offset}", now)
-        return delivery.apply(rows, said, cause, self.sinks, cut)
+        return delivery.apply(rows, said, cause, self.sinks, read)
