@@ -1,4 +1,4 @@
-"""What a receiver is owed, what it is sent, and what it answered."""
+"""What receivers have to be sent, what they were sent, and what they answered."""
 
 from datetime import date
 from enum import StrEnum
@@ -7,19 +7,19 @@ from schemas.base import Half, Instant, Model, Money
 
 
 class DueReason(StrEnum):
-    """Why a property's state is looked at for a receiver."""
+    """Why a receiver may not know the present state of a property."""
 
     UNKNOWN = "unknown"
     CHANGED = "changed"
     SWEPT = "swept"
-    """The first full read is complete: everything that was held back until then."""
-    DATE_PASSED = "turned"
-    """A date passed at the property: a lease starts, a unit comes free."""
+    """The first full sweep is complete: everything was held back until then."""
+    DATE_PASSED = "date_passed"
+    """A date passed at the property: a lease starts, a unit becomes available."""
     RETRY = "retry"
     SCHEDULED = "scheduled"
     """The daily snapshot."""
     ASKED = "asked"
-    """A person asked for it."""
+    """Requested by a person or a reconciler."""
 
 
 class DeliveryDue(Model):
@@ -30,17 +30,17 @@ class DeliveryDue(Model):
     property_id: int
     reason: DueReason
     seen_at: Instant
-    """When the change was first heard of."""
+    """When the change was first seen (the arrival of its webhook)."""
     sink: str | None = None
     """Null: every receiver of the org."""
     version: int | None = None
-    """Of a retry: the delivery that waits. A newer one makes the retry void."""
+    """Of a retry: the delivery that waits. A newer one supersedes the retry."""
     attempt: int = 0
     """Of a retry: how many attempts were made."""
 
 
 class UnitState(StrEnum):
-    """What a receiver is told of a unit."""
+    """The state of a unit, as receivers get it."""
 
     UNKNOWN = "unknown"
     AVAILABLE = "available"
@@ -50,7 +50,7 @@ class UnitState(StrEnum):
 
 
 class OfferedProperty(Model):
-    """A property as a receiver is told of it, before the receiver's own form."""
+    """A property as it is offered, before the mapping to a receiver's own format."""
 
     id: int
     name: str
@@ -60,7 +60,7 @@ class OfferedProperty(Model):
 
 
 class OfferedUnit(Model):
-    """A unit as a receiver is told of it, before the receiver's own form. Null where nobody knows."""
+    """A unit as it is offered, before the mapping to a receiver's own format. Null where unknown."""
 
     id: int
     code: str
@@ -82,7 +82,7 @@ class OfferedUnit(Model):
 
 
 class BatchMode(StrEnum):
-    """Whether a batch says everything of a property or only what its receiver does not know yet."""
+    """Whether a batch holds all units of a property or only those that its receiver does not know yet."""
 
     UNKNOWN = "unknown"
     SNAPSHOT = "snapshot"
@@ -104,7 +104,7 @@ class Batch(Model):
     sync_id: str
     cut_at: Instant
     seen_at: Instant
-    """When the oldest change in it was first heard of."""
+    """When the oldest change in it was first seen."""
     version: int
     """Counts the deliveries of this property to this receiver."""
     attempt: int = 1
@@ -114,7 +114,7 @@ class Batch(Model):
 
 
 class DeliveryResult(StrEnum):
-    """How a delivery ended, for now or for good."""
+    """How an attempt of a delivery ended."""
 
     UNKNOWN = "unknown"
     ACKNOWLEDGED = "acknowledged"
@@ -127,7 +127,7 @@ class DeliveryResult(StrEnum):
 
 
 class DeliveryOutcome(Model):
-    """What became of one delivery. Written to ``deliveries.outcomes``."""
+    """The outcome of an attempt of a delivery. Written to ``deliveries.outcomes``."""
 
     org: str
     connection: str
@@ -143,7 +143,7 @@ class DeliveryOutcome(Model):
 
 
 class DeliveryPhase(StrEnum):
-    """Where the delivery of a property to a receiver stands."""
+    """The state of the delivery of a property to a receiver; see `streams.core.delivery.states`."""
 
     UNKNOWN = "unknown"
     IDLE = "idle"
@@ -152,7 +152,7 @@ class DeliveryPhase(StrEnum):
 
 
 class Acknowledged(Model):
-    """The digest of a unit's state: what the receiver has, or what is on its way to it."""
+    """A unit and the digest of what the receiver has of it, or of what is on its way."""
 
     unit_id: int
     digest: bytes
@@ -172,7 +172,7 @@ class DeliveryRow(Model):
     known: tuple[Acknowledged, ...] | None = None
     """What the receiver acknowledged, by unit; null before its first snapshot."""
     sent: tuple[Acknowledged, ...] = ()
-    """What is on its way, or was and nobody knows whether it arrived."""
+    """What was sent and not acknowledged: the receiver may have it or not."""
     batch_id: str = ""
     sync_id: str = ""
     cut_at: Instant | None = None
@@ -181,13 +181,13 @@ class DeliveryRow(Model):
     content: bytes = b""
     """Digest of the content on its way: a retry with the same one repeats its bytes."""
     cause: str = ""
-    """``topic:offset`` of the record that put this delivery on its way: should it come again, so does the batch."""
+    """``topic:offset`` of the record that started the delivery: if it is consumed again, the batch is emitted again."""
     acknowledged_at: Instant | None = None
     last_error: str | None = None
 
 
 class ReceiverRow(Model):
-    """What is kept of a receiver as a whole: the counter that keeps sync ids unique within a second."""
+    """A receiver as a whole: the counter that keeps sync ids unique within a second."""
 
     second: str = ""
     count: int = 0

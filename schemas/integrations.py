@@ -187,7 +187,7 @@ class SyncProgress(Model):
     read: int = 0
     """Entities of this stage read so far."""
     total: int | None = None
-    """How many the stage has, once the PMS told."""
+    """How many the stage has, once the PMS reported it."""
     failed: str | None = None
     """Why the sync ended without a result, one sentence."""
     denied: tuple[EntityKind, ...] = ()

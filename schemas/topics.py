@@ -1,6 +1,6 @@
 """THE CATALOGUE of topics: every name, what travels on it, and how long it stays.
 
-All have the same number of partitions, and all records of an org are on the same partition of each. Names stand here
+All have the same number of partitions, and all records of an org are on the same partition of each. Names are here
 without the prefix of `RENTSTREAM_TOPIC_PREFIX`.
 """
 

@@ -9,4 +9,4 @@ class SinkPolicy:
 
     name: str
     identity: str
-    """Changes with the receiver (created anew, another address): what the former one acknowledged counts no more."""
+    """Changes with the receiver (created again, another address): what the former one acknowledged counts no more."""

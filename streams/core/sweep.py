@@ -1,4 +1,4 @@
-"""How an account is read whole: stage by stage, page by page, each step a record that says what is next."""
+"""How an account is read in full: stage by stage, page by page, each step a record that leads to the next."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,33 +18,33 @@ ITEMS_A_RECORD = 500
 
 
 def sweep_id(now: datetime, every: float) -> str:
-    """Name the sweep that is due at ``now``: one for each slot of ``every`` seconds, in the order of time."""
+    """Return the id of the sweep that is due at ``now``: one for each slot of ``every`` seconds; ids sort by time."""
     slot = datetime.fromtimestamp(now.timestamp() // every * every, UTC)
     return slot.strftime("%Y%m%dT%H%M%SZ")
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One call of a step: where it began, and the first of the sequences that were taken for its records."""
+    """One call of a step: its offset, and the first of the sequences that were taken for its records."""
 
     offset: int
     seq: int
 
 
 def offsets(step: SweepStep, page_size: int) -> tuple[int, ...]:
-    """Say which calls a step makes: one while nobody knows how long the list is, then several at once."""
+    """Return the offsets of a step's calls: one while the length of the list is unknown, then several at once."""
     if step.total is None:
         return (step.offset,)
     return tuple(range(step.offset, max(step.total, step.offset + 1), page_size))[:PAGES_AT_ONCE]
 
 
 def sequences(page_size: int) -> int:
-    """Say how many sequences one call needs: one for each record that it may fill."""
+    """Return how many sequences one call needs: one for each record that it may fill."""
     return -(-page_size // ITEMS_A_RECORD)
 
 
 def pages(step: SweepStep, reads: Sequence[tuple[Read, PageOf]], at: datetime) -> list[Page]:
-    """Turn what a step's calls brought into records, in the order of their sequences."""
+    """Return the records of what a step's calls brought, in the order of their sequences."""
     made: list[Page] = []
     for read, page in reads:
         for part in range(0, max(len(page.items), 1), ITEMS_A_RECORD):
@@ -67,10 +67,10 @@ def pages(step: SweepStep, reads: Sequence[tuple[Read, PageOf]], at: datetime) -
 def after(
     step: SweepStep, reads: Sequence[tuple[Read, PageOf]], made: Sequence[Page], at: datetime
 ) -> SweepStep | SweepEnd:
-    """Say what follows a step: more of its stage, the next stage, or the end.
+    """Return what follows a step: more of its stage, the next stage, or the end.
 
-    A stage that brought another number of entities than the PMS counts was read while it moved: the sweep still counts
-    as a look at everything, but what it missed is not believed to be gone.
+    A stage that brought another number of entities than the PMS counts changed while it was read: the sweep is
+    complete but torn, and what it missed is not fetched.
     """
     rows = sum(page.rows for _, page in reads)
     total = reads[-1][1].total
@@ -109,14 +109,14 @@ def after(
 
 
 class Running:
-    """Which sweep of a connection is under way, so that no second one begins beside it. Lost with the process."""
+    """Which sweep of a connection is running, so that no second one begins beside it. Lost with the process."""
 
     def __init__(self, patience: timedelta = timedelta(minutes=2)) -> None:
         self._patience = patience
         self._seen: dict[tuple[str, str], tuple[str, datetime]] = {}
 
     def admits(self, step: SweepStep, now: datetime) -> bool:
-        """Say whether a step may go on; the first step of another sweep waits its turn (the next slot)."""
+        """Return whether a step may be made; the first step of another sweep is refused until the running one ends."""
         key = (step.org, step.connection)
         running = self._seen.get(key)
         begins = step.stage is EntityKind.PROPERTY and step.offset == 0

@@ -1,4 +1,4 @@
-"""What a batch carries: which units, how its content is told from another's, and how it is named."""
+"""What a batch carries: which units, the digest of its content, and its ids."""
 
 import hashlib
 import uuid

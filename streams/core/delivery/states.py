@@ -56,9 +56,9 @@ class Action(StrEnum):
     MARK = "mark the row as changed"
     WAIT = "keep the reason of the failure"
     CONFIRM = "remember what was sent as known"
-    """If the row is marked, `Event.DUE` follows at once."""
+    """If the row is marked or the receiver was replaced, `Event.DUE` follows at once."""
     GIVE_UP = "keep the reason; what was sent stays unconfirmed"
-    """If the row is marked, `Event.DUE` follows at once."""
+    """If the row is marked or the receiver was replaced, `Event.DUE` follows at once."""
     REST = "end the delivery"
     VOID = "count the record as superseded"
 
@@ -172,9 +172,9 @@ def markdown() -> str:
             lines.append(f"| `{phase}` | `{event}` | {following} | {found.action} | {found.disposition} |")
     lines += [
         "",
-        "Where no next phase stands, the event `cut` or `cut_empty` follows at once and decides it. After the end of",
-        "a delivery (`acknowledged`, `dead`, `cancelled`) the event `due` follows at once if the row is marked, or if",
-        "the receiver was replaced.",
+        "Where the next phase is empty, the event `cut` or `cut_empty` follows at once and decides it. After the end",
+        "of a delivery (`acknowledged`, `dead`, `cancelled`) the event `due` follows at once if the row is marked, or",
+        "if the receiver was replaced.",
     ]
     return "\n".join(lines) + "\n"
 

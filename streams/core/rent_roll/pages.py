@@ -116,7 +116,7 @@ class _PageFold:
         """Fold an entity of a reply that is older than the newest page of a sweep.
 
         The same reply may have been folded before (then repeat what it emitted), the row may hold something newer, or
-        nothing may differ. Otherwise only another fetch can tell which state is the later one.
+        nothing may differ. Otherwise only another fetch decides which state is the later one.
         """
         known, same = self._compare(item)
         if known == self.page.seq:

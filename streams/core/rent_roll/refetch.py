@@ -1,6 +1,6 @@
 """What the rent roll fetches again, and why: what it cannot decide from the replies that it has.
 
-A refetch is a `FetchRequest` on the topic of the webhooks, so requests for one entity cost one call, whoever made them.
+A refetch is a `FetchRequest` on the topic of the webhooks, so requests for one entity cost one call.
 """
 
 from datetime import datetime
@@ -14,7 +14,7 @@ from streams.core.flows import Emit
 
 
 class RefetchReason(StrEnum):
-    """Why an entity is fetched again; the value stands in `FetchRequest.event`."""
+    """Why an entity is fetched again; the value is that of `FetchRequest.event`."""
 
     OVERTAKEN = "overtaken by a sweep"
     """A reply differs from its row and is older than the newest sweep: either of them may be the later state."""
