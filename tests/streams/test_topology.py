@@ -181,8 +181,12 @@ def test_the_ladder_may_be_any() -> None:
 
 IN_FLOWS = tuple(flow for flow in FLOWS if flow.kind in (Kind.FOLD, Kind.CALL, Kind.SCAN))
 SAYS_IN: dict[str, tuple[str, ...]] = {
-    "maintain_rent_roll": ("streams/core/rent_roll.py",),
-    "emit_batches": ("streams/core/delivery.py",),
+    "maintain_rent_roll": (
+        "streams/core/rent_roll/pages.py",
+        "streams/core/rent_roll/completeness.py",
+        "streams/core/rent_roll/refetch.py",
+    ),
+    "emit_batches": ("streams/core/delivery/machine.py",),
     "sweep_accounts": ("streams/flows/fetch_changes.py",),
 }
 """Where a flow's effects are made, beside its own file."""

@@ -91,14 +91,10 @@ class _Delivery:
 
     def fold(self) -> FoldResult:
         """Apply the transition of the event that the record means."""
-        event = event_of(self.row, self.record, self.cause.id)
-        moment = self.record.seen_at if isinstance(self.record, DeliveryDue) else self.record.at
-        if self.policy is None:
-            if event is Event.DUE:
-                return FoldResult(Disposition.IGNORED)
-            if event in (Event.RETRY, Event.REPEATED):
-                event = Event.CANCELLED
-        return self._fire(event, moment)
+        event = event_of(self.row, self.record, self.cause.id, enabled=self.policy is not None)
+        if event is None:
+            return FoldResult(Disposition.IGNORED)
+        return self._fire(event, self.record.seen_at if isinstance(self.record, DeliveryDue) else self.record.at)
 
     def _fire(self, event: Event, moment: datetime) -> FoldResult:
         """Apply the transition of an event; ``moment`` is that of the change or the outcome behind it."""

@@ -126,8 +126,20 @@ RESULTS: Mapping[DeliveryResult, Event] = {
 }
 
 
-def event_of(row: DeliveryRow, record: DeliveryDue | DeliveryOutcome, cause: str) -> Event:
-    """Return what a record means for a row; ``cause`` is the record's ``topic:offset``."""
+def event_of(
+    row: DeliveryRow, record: DeliveryDue | DeliveryOutcome, cause: str, *, enabled: bool = True
+) -> Event | None:
+    """Return what a record means for a row; ``cause`` is the record's ``topic:offset``.
+
+    A receiver that is not ``enabled`` is sent nothing: what would be cut again is cancelled, a change is no event.
+    """
+    event = _event_of(row, record, cause)
+    if enabled or event not in (Event.DUE, Event.RETRY, Event.REPEATED):
+        return event
+    return None if event is Event.DUE else Event.CANCELLED
+
+
+def _event_of(row: DeliveryRow, record: DeliveryDue | DeliveryOutcome, cause: str) -> Event:
     if row.cause == cause:
         return Event.REPEATED
     if isinstance(record, DeliveryDue):

@@ -176,7 +176,7 @@ class _PageFold:
             self.rows.put(key, row.model_copy(update={"seq": seq}))
             return
         property_id = item.parent if item.parent is not None else decode_as(UnitSnapshot, item.body).property_id
-        if row.property_id not in (None, property_id):
+        if row.property_id is not None and row.property_id != property_id:
             self._mark_due(row.property_id)
             self._index(row.property_id, item.id, belongs=False)
         if row.body is None or row.property_id != property_id:  # otherwise the property's index has it already
@@ -280,10 +280,8 @@ class _PageFold:
             if row.property_id is None and property_id is not None:
                 self._index(property_id, unit, belongs=True)
 
-    def _index(self, property_id: int | None, unit: int, *, belongs: bool) -> None:
+    def _index(self, property_id: int, unit: int, *, belongs: bool) -> None:
         """Add a unit to the index row of a property, or remove it."""
-        if property_id is None:
-            return
         key = property_key(self.prefix, property_id)
         row = self.rows.find(PropertyRow, key)
         if row is None:

@@ -123,6 +123,17 @@ def test_a_record_is_an_event_of_the_delivery_that_is_on_its_way(
     assert event_of(ROW, record, "due:7") is Event.REPEATED
 
 
+def test_nothing_is_cut_for_a_receiver_that_is_disabled() -> None:
+    """A change is no event; a delivery that would be cut again is cancelled; an outcome counts as ever."""
+    changed, retried = due(DueReason.CHANGED), due(DueReason.RETRY, 3, 2)
+    assert event_of(ROW, changed, "due:8", enabled=False) is None
+    assert event_of(ROW, retried, "due:8", enabled=False) is Event.CANCELLED
+    assert event_of(ROW, changed, "due:7", enabled=False) is Event.CANCELLED
+    assert event_of(ROW, due(DueReason.RETRY, 2, 2), "due:8", enabled=False) is Event.SUPERSEDED
+    for result, event in RESULTS.items():
+        assert event_of(ROW, outcome(result, 3, 2), "outcomes:8", enabled=False) is event
+
+
 # ---------------------------------------------------------------------------------------------------------- the docs
 
 
