@@ -27,6 +27,7 @@ check: $(VENV)/dev.stamp ## format, lint, types, import rules, and that generate
 	@said=$$($(VENV)/bin/lint-imports --no-logo --no-cache) || { echo "$$said" >&2; exit 1; }
 	@$(PY) -m schemas --check || { echo 'check: run `make avsc` and commit what it wrote' >&2; exit 1; }
 	@$(PY) .ci/topology.py --check
+	@$(PY) .ci/delivery.py --check
 	@$(PY) .ci/lock.py --check
 	@$(PY) .ci/surroundings.py
 	@echo 'check: all is well'
@@ -40,8 +41,9 @@ chaos: $(VENV)/dev.stamp ## workers killed, frozen and restarted under load, for
 avsc: $(VENV)/dev.stamp ## commits to schemas/avsc what the records have become
 	@$(PY) -m schemas
 
-docs: $(VENV)/dev.stamp ## writes docs/topology.md from streams/topology.py
+docs: $(VENV)/dev.stamp ## writes docs/topology.md and docs/delivery.md from the topology and the states of a delivery
 	@$(PY) .ci/topology.py
+	@$(PY) .ci/delivery.py
 
 lock: $(VENV)/dev.stamp ## remakes the lock files; ARGS=--upgrade for the newest versions
 	@$(PY) .ci/lock.py $(ARGS)

@@ -6,9 +6,10 @@ Every answer is a value; a port raises for nothing that the outside can do.
 import random as randomness
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import IntEnum
 from typing import Literal, Protocol
+from zoneinfo import ZoneInfo
 
 from pydantic import JsonValue, SecretStr
 
@@ -19,9 +20,6 @@ from schemas.pms import FetchRequest
 from schemas.rent_roll import LeaseSnapshot, ListingSnapshot, PropertySnapshot, UnitSnapshot
 
 Snapshot = PropertySnapshot | UnitSnapshot | LeaseSnapshot | ListingSnapshot
-
-SWEEP_STAGES = (EntityKind.PROPERTY, EntityKind.UNIT, EntityKind.LEASE, EntityKind.LISTING)
-"""The order in which a sweep reads an account: parents first."""
 
 
 class Clock(Protocol):
@@ -203,6 +201,10 @@ class Connection:
     """IANA name of the calendar in which dates of its properties are read."""
     make_ready_days: int = 0
     """Days that a unit needs between a move-out and the next move-in."""
+
+    def day(self, now: datetime) -> date:
+        """Return the calendar date at its properties."""
+        return now.astimezone(ZoneInfo(self.timezone)).date()
 
 
 # ------------------------------------------------------------------------------------------------------ integrations

@@ -1,1 +1,1 @@
-"""What is said: every record that travels on a topic or rests in a table, and the catalogue of topics."""
+"""Every record that is on a topic or in a row of a table, its encoding, and the catalogue of topics."""

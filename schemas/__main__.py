@@ -1,4 +1,4 @@
-"""``python -m schemas``: commits today's writers to ``schemas/avsc``; ``--check`` only says what is missing."""
+"""``python -m schemas``: writes today's schemas to ``schemas/avsc``; ``--check`` fails if one is missing."""
 
 import json
 import sys
@@ -33,7 +33,7 @@ def main(check: bool) -> int:
 
 
 def _meaning(schema: Any) -> Any:
-    """Leave out the defaults: they say nothing about a writer's bytes. The fingerprint leaves out more (a scale)."""
+    """Return a schema without its defaults, which do not affect a writer's bytes (a fingerprint omits a scale too)."""
     if isinstance(schema, list):
         return [_meaning(one) for one in schema]
     if isinstance(schema, dict):

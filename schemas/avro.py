@@ -1,4 +1,4 @@
-"""Avro, derived from the records: nobody writes a schema twice.
+"""Avro schemas, derived from the records, so that no schema is written twice.
 
 Mapping: ``Decimal`` bytes/decimal, ``datetime`` timestamp-micros, ``date`` date, ``StrEnum`` enum whose first symbol
 ``unknown`` is the default, ``X | None`` a union with null, ``tuple[X, ...]`` array, nested records by name.
@@ -31,7 +31,7 @@ _SCALARS: dict[type, Any] = {
 
 
 def schema_of(record: type[Model]) -> Schema:
-    """Derive the Avro schema of a record class, nested records in place at their first use."""
+    """Return the Avro schema of a record class, nested records in place at their first use."""
     schema: Schema = _record(record, set())
     return schema
 
@@ -59,7 +59,7 @@ def _field(name: str, info: FieldInfo, named: set[str]) -> Schema:
 
 
 def _default(info: FieldInfo) -> Any:
-    """Give a default as JSON, as Avro wants it; bytes are written as ISO-8859-1 text."""
+    """Return a default as JSON, as Avro requires it; bytes are written as ISO-8859-1 text."""
     if info.default is PydanticUndefined:
         raise TypeError(f"{info}: a default factory cannot be written into a schema")
     return _json(info.default)

@@ -1,4 +1,4 @@
-"""The ground of every record: frozen, closed, and with the few scalar types that the house agrees on."""
+"""The base class of every record, frozen and closed, and the scalar types that records share."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Model(BaseModel):
-    """Something said once and never changed: it travels on a topic or rests in a table.
+    """A record: immutable, on a topic or in a row of a table.
 
     The class is the only hand-written schema; Avro follows from it (`schemas.avro`). A new field needs a default, so
     that what was written before it stays readable.

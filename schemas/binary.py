@@ -1,4 +1,4 @@
-"""Avro's binary form of a record, by two functions that are made for each class when it is first met.
+"""Avro's binary encoding of a record, by two functions that are generated for each class on its first use.
 
 They do what fastavro and pydantic's validation do together, in a third of the time: a table's row is read and written
 for every change, so this is most of what a change costs. The writer's bytes are fastavro's. The reader knows only what
@@ -22,7 +22,7 @@ Reader = Callable[[bytes, int], Any]
 
 
 def writer_of(record: type[Model]) -> Writer:
-    """Make the function that writes records of this class."""
+    """Return a function that writes records of this class."""
     code = _Code(record)
     code.write(schema_of(record), "it", 1)
     made: Writer = code.function("it, out")
@@ -30,7 +30,7 @@ def writer_of(record: type[Model]) -> Writer:
 
 
 def reader_of(record: type[Model]) -> Reader:
-    """Make the function that reads records of this class."""
+    """Return a function that reads records of this class."""
     code = _Code(record)
     code.read(schema_of(record), "it", 1)
     code.add(1, "if at != len(d): raise ValueError('it ends early, or goes on')")
@@ -39,7 +39,7 @@ def reader_of(record: type[Model]) -> Reader:
     return made
 
 
-# -------------------------------------------------------------------------------------------------- what they call
+# -------------------------------------------------------------------------------------------- what generated code calls
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
@@ -56,7 +56,7 @@ def _write_long(out: bytearray, value: int) -> None:
 
 
 def _more(d: bytes, at: int, low: int) -> tuple[int, int]:
-    """Read the rest of a number that does not fit into its first byte."""
+    """Return a number that does not fit into its first byte, and the offset after it."""
     value, shift = low & 127, 7
     while True:
         byte = d[at]
@@ -93,7 +93,7 @@ def _amount(raw: bytes, precision: int, scale: int) -> Decimal:
     return Decimal(units).scaleb(-scale)
 
 
-# ----------------------------------------------------------------------------------------------- how they are made
+# -------------------------------------------------------------------------------------------------- how it is generated
 
 
 class _Code:
@@ -136,7 +136,7 @@ class _Code:
         return self._classes[schema["name"]]
 
     def _whole(self, schema: Any) -> Any:
-        """Give the schema behind a name that was used before."""
+        """Return the schema of a name that was used before."""
         known = self._classes.get(schema.removeprefix(NAMESPACE + ".")) if isinstance(schema, str) else None
         if known is None:
             return schema
@@ -195,7 +195,7 @@ class _Code:
         self._write_long(f"len({raw})", depth)
         self.add(depth, f"out += {raw}")
 
-    # ---- reading: lines that let ``to`` be what stands at ``at`` of ``d``
+    # ---- reading: lines that set ``to`` to the value at offset ``at`` of ``d``
 
     def read(self, schema: Any, to: str, depth: int) -> None:  # noqa: C901 -- a table of kinds
         match self._whole(schema):
@@ -266,7 +266,7 @@ class _Code:
 
 
 def _classes(hint: Any) -> Iterator[type[Model] | type[StrEnum]]:
-    """Give the records and enums that a hint speaks of, itself included."""
+    """Yield the records and enums in a type hint, itself included."""
     if isinstance(hint, type) and issubclass(hint, Model):
         yield hint
         for info in hint.model_fields.values():

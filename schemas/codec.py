@@ -1,7 +1,7 @@
-"""Records to bytes and back: Avro single-object encoding, so that every value says which schema wrote it.
+"""Records to bytes and back: Avro single-object encoding, so that every value names the schema that wrote it.
 
 A value is ``C3 01``, the eight-byte CRC-64-AVRO fingerprint of its writer's schema (little end first), and the body.
-The writers that ever were stand in ``schemas/avsc/`` (``make avsc``); today's classes read all of them.
+Every schema that ever wrote is in ``schemas/avsc/`` (``make avsc``); today's classes read all of them.
 """
 
 import json
@@ -47,7 +47,7 @@ RECORDS: tuple[type[Model], ...] = (
     integrations.SyncProgress,
     integrations.SyncResult,
 )
-"""Every record that stands alone on a topic, in a row or in an item; nested ones follow."""
+"""Every record that is a value of its own on a topic, in a row or in an item; nested ones follow from them."""
 
 MAGIC = b"\xc3\x01"
 _HEAD = len(MAGIC) + 8
@@ -56,7 +56,7 @@ R = TypeVar("R", bound=Model)
 
 
 class DecodeError(ValueError):
-    """These bytes are no record that we know; the sentence says what they are instead."""
+    """These bytes are not a known record; the message describes what they are instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class _Reader:
 
 
 def head_of(schema: Any) -> bytes:
-    """Make the ten bytes that open every value written with ``schema``."""
+    """Return the ten bytes at the beginning of every value written with ``schema``."""
     digest = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
     return MAGIC + bytes.fromhex(digest)
 
@@ -89,7 +89,7 @@ def _writer(record: type[Model]) -> _Writer:
 
 
 def committed() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give the name and schema of every writer that was ever committed."""
+    """Yield the path and schema of every writer that was ever committed."""
     for folder in sorted(resources.files("schemas").joinpath("avsc").iterdir(), key=lambda entry: entry.name):
         if folder.is_dir():
             for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
@@ -119,7 +119,7 @@ def encode(record: Model) -> bytes:
 
 
 def decode(value: bytes | None) -> Model:
-    """Decode a value by the schema that wrote it. Raises `DecodeError`."""
+    """Decode a value by the schema that wrote it. Raise `DecodeError` if it is not a known record."""
     if value is None:
         raise DecodeError("there is no value")
     known = _readers().get(value[:_HEAD])
@@ -130,7 +130,7 @@ def decode(value: bytes | None) -> Model:
     if known.read is not None:
         try:
             return known.read(value, _HEAD)  # type: ignore[no-any-return]
-        except Exception:  # noqa: S110 -- the slower way finds out what is the matter, if anything is
+        except Exception:  # noqa: S110 -- the slower way determines what is wrong, if anything is
             pass
     body = BytesIO(value)
     body.seek(_HEAD)
@@ -139,15 +139,27 @@ def decode(value: bytes | None) -> Model:
     except ValidationError as error:
         fields = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
         raise DecodeError(f"a {known.record.__name__} with values that are not allowed: {fields}") from None
-    except Exception as error:  # fastavro raises what its decoder stumbles over: EOFError, IndexError, ValueError …
+    except Exception as error:  # fastavro raises what its decoder meets: EOFError, IndexError, ValueError …
         raise DecodeError(f"a {known.record.__name__} that ends early or is damaged ({type(error).__name__})") from None
     if rest := len(value) - body.tell():
         raise DecodeError(f"a {known.record.__name__} with {rest} bytes too many")
     return found
 
 
+def row_holds(raw: bytes, head: bytes, body: bytes) -> bool:
+    """Return whether an encoded row holds ``body`` and is not marked as gone, without decoding the row.
+
+    ``head`` is that of the row's class (`head_of`), whose first field is the boolean ``gone``; ``body`` is an encoded
+    snapshot, which the row keeps in a field of bytes. This is sound, because a body is found only where one was
+    written: it begins with `MAGIC`, which is not valid UTF-8 and so in no text, and with the fingerprint of its schema;
+    and Avro bodies of one schema are prefix-free, so a longer one never begins with a shorter one. False for a row that
+    an older writer wrote: the caller decodes it.
+    """
+    return raw.startswith(head) and raw[_HEAD] == 0 and body in raw
+
+
 def decode_as(record: type[R], value: bytes | None) -> R:
-    """Decode a value that has to be of one class. Raises `DecodeError`."""
+    """Decode a value that has to be of one class. Raise `DecodeError` if it is not."""
     found = decode(value)
     if not isinstance(found, record):
         raise DecodeError(f"a {type(found).__name__} where a {record.__name__} belongs")

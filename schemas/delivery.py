@@ -1,4 +1,4 @@
-"""What a receiver is owed, what it is sent, and what it answered."""
+"""What receivers have to be sent, what they were sent, and what they answered."""
 
 from datetime import date
 from enum import StrEnum
@@ -7,19 +7,21 @@ from schemas.base import Half, Instant, Model, Money
 
 
 class DueReason(StrEnum):
-    """Why a property's state is looked at for a receiver."""
+    """Why a receiver may not know the present state of a property."""
 
     UNKNOWN = "unknown"
     CHANGED = "changed"
     SWEPT = "swept"
-    """The first full read is complete: everything that was held back until then."""
-    DATE_PASSED = "turned"
-    """A date passed at the property: a lease starts, a unit comes free."""
+    """The first full sweep is complete: everything was held back until then."""
+    DATE_PASSED = "date_passed"
+    """A date passed at the property: a lease starts, a unit becomes available."""
     RETRY = "retry"
     SCHEDULED = "scheduled"
     """The daily snapshot."""
     ASKED = "asked"
-    """A person asked for it."""
+    """Requested by a person."""
+    RECONFIGURED = "reconfigured"
+    """The configuration of the receiver, or of the connection, changed since it was looked at."""
 
 
 class DeliveryDue(Model):
@@ -30,11 +32,11 @@ class DeliveryDue(Model):
     property_id: int
     reason: DueReason
     seen_at: Instant
-    """When the change was first heard of."""
+    """When the change was first seen (the arrival of its webhook)."""
     sink: str | None = None
     """Null: every receiver of the org."""
     version: int | None = None
-    """Of a retry: the delivery that waits. A newer one makes the retry void."""
+    """Of a retry: the delivery that waits. A newer one supersedes the retry."""
     attempt: int = 0
     """Of a retry: the number of the attempt that failed, or that was held."""
     held: bool = False
@@ -42,7 +44,7 @@ class DeliveryDue(Model):
 
 
 class UnitState(StrEnum):
-    """What a receiver is told of a unit."""
+    """The state of a unit, as receivers get it."""
 
     UNKNOWN = "unknown"
     AVAILABLE = "available"
@@ -52,7 +54,7 @@ class UnitState(StrEnum):
 
 
 class OfferedProperty(Model):
-    """A property as a receiver is told of it, before the receiver's own form."""
+    """A property as it is offered, before the mapping to a receiver's own format."""
 
     id: int
     name: str
@@ -62,7 +64,7 @@ class OfferedProperty(Model):
 
 
 class OfferedUnit(Model):
-    """A unit as a receiver is told of it, before the receiver's own form. Null where nobody knows."""
+    """A unit as it is offered, before the mapping to a receiver's own format. Null where unknown."""
 
     id: int
     code: str
@@ -84,7 +86,7 @@ class OfferedUnit(Model):
 
 
 class BatchMode(StrEnum):
-    """Whether a batch says everything of a property or only what its receiver does not know yet."""
+    """Whether a batch holds all units of a property or only those that its receiver does not know yet."""
 
     UNKNOWN = "unknown"
     SNAPSHOT = "snapshot"
@@ -100,11 +102,15 @@ class Batch(Model):
     org: str
     connection: str
     sink: str
+    receiver: str = ""
+    """Identity of the receiver's configuration that it was cut for; it must not be sent to another one."""
+    configured_at: Instant | None = None
+    """When the configuration that it was cut for was changed: tells an outdated batch from an outdated process."""
     batch_id: str
     sync_id: str
     cut_at: Instant
     seen_at: Instant
-    """When the oldest change in it was first heard of."""
+    """When the oldest change in it was first seen."""
     version: int
     """Counts the deliveries of this property to this receiver."""
     attempt: int = 1
@@ -114,17 +120,20 @@ class Batch(Model):
 
 
 class DeliveryResult(StrEnum):
-    """How a delivery ended, for now or for good."""
+    """How an attempt of a delivery ended."""
 
     UNKNOWN = "unknown"
     ACKNOWLEDGED = "acknowledged"
     WAITING = "waiting"
     """Parked on a rung; it comes back."""
     DEAD = "dead"
+    """The last attempt failed, or no attempt can succeed."""
+    CANCELLED = "cancelled"
+    """The receiver was disabled, deleted or replaced before it answered."""
 
 
 class DeliveryOutcome(Model):
-    """What became of one delivery. Written to ``deliveries.outcomes``."""
+    """The outcome of an attempt of a delivery. Written to ``deliveries.outcomes``."""
 
     org: str
     connection: str
@@ -140,7 +149,7 @@ class DeliveryOutcome(Model):
 
 
 class DeliveryPhase(StrEnum):
-    """Where the delivery of a property to a receiver stands."""
+    """The state of the delivery of a property to a receiver; see `streams.core.delivery.states`."""
 
     UNKNOWN = "unknown"
     IDLE = "idle"
@@ -149,7 +158,7 @@ class DeliveryPhase(StrEnum):
 
 
 class Acknowledged(Model):
-    """The digest of a unit's state: what the receiver has, or what is on its way to it."""
+    """A unit and the digest of what the receiver has of it, or of what is on its way."""
 
     unit_id: int
     digest: bytes
@@ -160,6 +169,10 @@ class DeliveryRow(Model):
     """One property at one receiver."""
 
     phase: DeliveryPhase = DeliveryPhase.IDLE
+    receiver: str = ""
+    """Identity of the receiver's configuration that ``known`` and ``sent`` belong to."""
+    revision: str = ""
+    """Of everything else in the configurations that decides what is sent; of the last time that it was looked at."""
     version: int = 0
     attempt: int = 0
     dirty_since: Instant | None = None
@@ -167,7 +180,7 @@ class DeliveryRow(Model):
     known: tuple[Acknowledged, ...] | None = None
     """What the receiver acknowledged, by unit; null before its first snapshot."""
     sent: tuple[Acknowledged, ...] = ()
-    """What is on its way, or was and nobody knows whether it arrived."""
+    """What was sent and not acknowledged: the receiver may have it or not."""
     batch_id: str = ""
     sync_id: str = ""
     cut_at: Instant | None = None
@@ -176,13 +189,13 @@ class DeliveryRow(Model):
     content: bytes = b""
     """Digest of the content on its way: a retry with the same one repeats its bytes."""
     cause: str = ""
-    """``topic:offset`` of the record that put this delivery on its way: should it come again, so does the batch."""
+    """``topic:offset`` of the record that started the delivery: if it is consumed again, the batch is emitted again."""
     acknowledged_at: Instant | None = None
     last_error: str | None = None
 
 
 class ReceiverRow(Model):
-    """What is kept of a receiver as a whole: the counter that keeps sync ids unique within a second."""
+    """A receiver as a whole: the counter that keeps sync ids unique within a second."""
 
     second: str = ""
     count: int = 0

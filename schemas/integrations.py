@@ -5,6 +5,7 @@ integration while it runs (`CheckReport`, `SyncProgress`, `SyncResult`) is writt
 configuration and a finding never overwrite each other.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 from schemas.base import EntityKind, Instant, Model
@@ -189,7 +190,7 @@ class SyncProgress(Model):
     read: int = 0
     """Entities of this stage read so far."""
     total: int | None = None
-    """How many the stage has, once the PMS told."""
+    """How many the stage has, once the PMS reported it."""
     failed: str | None = None
     """Why the sync ended without a result, one sentence."""
     denied: tuple[EntityKind, ...] = ()
@@ -208,3 +209,7 @@ class SyncResult(Model):
     first_sweep: str
     """The first complete one."""
     denied: tuple[EntityKind, ...] = ()
+
+
+STATUS_KINDS: Mapping[type[Model], str] = {CheckReport: "check", SyncProgress: "progress", SyncResult: "sync"}
+"""The records of ``integrations.status``, and how their keys end."""

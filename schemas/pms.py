@@ -1,4 +1,4 @@
-"""What the PMS tells us, and what we ask of it: notices and the steps of a sweep."""
+"""Requests to a PMS: which entity to fetch, and the steps of a sweep."""
 
 from enum import StrEnum
 
@@ -10,39 +10,43 @@ class FetchOrigin(StrEnum):
 
     UNKNOWN = "unknown"
     WEBHOOK = "webhook"
-    """The PMS said so."""
+    """The PMS reported a change."""
     SWEEP = "sweep"
-    """A complete pull missed it: is it gone?"""
+    """A complete sweep missed it: it may not exist any more."""
     ROLL = "roll"
-    """The rent roll needs it: a parent that it has never seen, a unit that a lease moved away from."""
+    """The rent roll needs it: an unknown parent, or a unit whose lease changed."""
 
 
 class FetchRequest(Model):
-    """A hint that one entity of a PMS changed; what it is now has to be fetched. Written to ``pms.webhooks``.
+    """A request to fetch one entity of a PMS, which may have changed. Written to ``pms.webhooks``.
 
-    A webhook that names nothing that a rent roll needs is kept too, with ``ignored`` saying by which rule.
+    A webhook about something that a rent roll does not need is written too; ``ignored`` names the rule.
     """
 
     org: str
     connection: str
     origin: FetchOrigin
     event: str
-    """The PMS's own name of the event (``Rental.Updated``), or what we wanted with it."""
+    """The PMS's own name of the event (``Rental.Updated``), or the reason of a request of ours."""
     kind: EntityKind = EntityKind.UNKNOWN
     entity: int | None = None
     """The PMS's number of the entity; for a listing that of its unit."""
     occurred_at: Instant | None = None
-    """When the PMS says that it happened (it may be seconds to minutes ago)."""
+    """When it happened according to the PMS, seconds to minutes before."""
     received_at: Instant
     ignored: str | None = None
     body: bytes = b""
     """The webhook's body as it came, byte for byte."""
 
 
-class SweepStep(Model):
-    """The next pages that a full read of an account wants: the sweep carries its own state from record to record.
+STAGES = (EntityKind.PROPERTY, EntityKind.UNIT, EntityKind.LEASE, EntityKind.LISTING)
+"""The order in which a sweep reads the kinds of entities of an account: parents first."""
 
-    A crash repeats one step at the most. Written to ``pms.sweeps``.
+
+class SweepStep(Model):
+    """The next pages of a sweep, which carries its state from record to record: a crash repeats one step at the most.
+
+    Written to ``pms.sweeps``.
     """
 
     org: str
@@ -58,10 +62,12 @@ class SweepStep(Model):
     page: int = 0
     """How many pages of this stage were written before."""
     total: int | None = None
-    """What the PMS said how many there are of this stage (``X-Total-Count``), once it said so."""
+    """How many entities this stage has according to the PMS (``X-Total-Count``); null before its first page."""
     entities: int = 0
-    """How many entities all stages read so far."""
+    """How many entities all stages brought so far."""
     pages: tuple[int, ...] = ()
     """Pages of each finished stage, in the order of the stages."""
     torn: bool = False
     """Whether a stage brought another number of entities than the PMS counted."""
+    denied: tuple[EntityKind, ...] = ()
+    """Kinds that the credentials may not read, and that the sweep leaves out."""

@@ -1,4 +1,4 @@
-"""What the rent roll is made of: entities as fetched, the pages that carry them, and the rows of the table."""
+"""The rent roll: entities as fetched, the pages that carry them, and the rows of the table."""
 
 from datetime import date
 from enum import StrEnum
@@ -7,7 +7,7 @@ from schemas.base import EntityKind, Half, Instant, Model, Money
 
 
 class PropertyType(StrEnum):
-    """A building's kind, as far as listing it goes."""
+    """The type of a property, as far as a listing needs it."""
 
     UNKNOWN = "unknown"
     APARTMENT = "apartment"
@@ -17,7 +17,7 @@ class PropertyType(StrEnum):
 
 
 class LeaseStatus(StrEnum):
-    """Where a lease stands, in the PMS's own eyes."""
+    """The status of a lease according to the PMS."""
 
     UNKNOWN = "unknown"
     FUTURE = "future"
@@ -26,7 +26,7 @@ class LeaseStatus(StrEnum):
 
 
 class TenantStatus(StrEnum):
-    """Where a tenant of a lease stands, in the PMS's own eyes."""
+    """The status of a tenant of a lease according to the PMS."""
 
     UNKNOWN = "unknown"
     FUTURE = "future"
@@ -49,7 +49,7 @@ class PropertySnapshot(Model):
 
 
 class UnitSnapshot(Model):
-    """A unit as fetched. Null where the PMS does not say."""
+    """A unit as fetched. Null where the PMS has no value."""
 
     id: int
     property_id: int
@@ -59,14 +59,14 @@ class UnitSnapshot(Model):
     bedrooms: Half | None = None
     bathrooms: Half | None = None
     size: int | None = None
-    """Floor area in the unit that the account uses (the PMS does not say which; square feet by default)."""
+    """Floor area in the unit of measurement of the account (square feet by default; the PMS does not name it)."""
     is_listed: bool | None = None
     is_occupied: bool | None = None
-    """A flag that the PMS works out at query time: a cross-check, never the truth of a status."""
+    """A flag that the PMS derives at query time: a cross-check, never the source of a status."""
 
 
 class LeaseTenant(Model):
-    """A tenant on a lease: a number and a standing, no name."""
+    """A tenant on a lease: an id and a status, no name."""
 
     id: int
     status: TenantStatus
@@ -74,7 +74,7 @@ class LeaseTenant(Model):
 
 
 class MoveOut(Model):
-    """A tenant's notice to leave."""
+    """A tenant's notice to vacate."""
 
     tenant_id: int
     on: date
@@ -111,11 +111,11 @@ class ListingSnapshot(Model):
 
 
 class PageItem(Model):
-    """One entity of a page; ``body`` is its encoded snapshot, so that no change is seen without decoding it."""
+    """One entity of a page; ``body`` is its encoded snapshot, so that it is compared without being decoded."""
 
     id: int
     body: bytes | None = None
-    """Null: the PMS answered that it is not there (a listing: the unit is not listed)."""
+    """Null: the PMS answered that it does not exist (a listing: the unit is not listed)."""
     parent: int | None = None
     """Of a unit or a listing: the property, so that the fold need not decode the body."""
 
@@ -127,10 +127,10 @@ class Page(Model):
     connection: str
     kind: EntityKind
     seq: int
-    """The org's own fetch sequence, taken before the call: a later one is a newer truth."""
+    """The org's fetch sequence, taken before the call: a larger one is a newer state."""
     fetched_at: Instant
     seen_at: Instant | None = None
-    """When the change was first heard of (the webhook's arrival), for the freshness figures."""
+    """When the change was first seen (the arrival of its webhook), for the freshness metric."""
     sweep: str | None = None
     number: int = 0
     """Which page of its stage this is, for a sweep."""
@@ -138,20 +138,22 @@ class Page(Model):
 
 
 class SweepEnd(Model):
-    """A full read of an account is complete. Written to ``rent-roll.changes`` behind its pages."""
+    """A sweep of an account is complete. Written to ``rent-roll.changes`` behind its pages."""
 
     org: str
     connection: str
     sweep: str
     seq: int
-    """A fetch sequence older than every page of the sweep: what is newer was seen otherwise."""
+    """A fetch sequence older than every page of the sweep: a row with a newer one was fetched otherwise."""
     started_at: Instant
     ended_at: Instant
     pages: tuple[int, ...]
     """Pages of each stage, in the order of the stages."""
     entities: int
     torn: bool = False
-    """Whether the account moved under the sweep: then what it missed is not asked for."""
+    """Whether the account changed during the sweep: then what it missed is not fetched."""
+    denied: tuple[EntityKind, ...] = ()
+    """Kinds that the credentials may not read, and that the sweep leaves out."""
 
 
 class LeaseEntry(Model):
@@ -164,11 +166,11 @@ class LeaseEntry(Model):
 class UnitRow(Model):
     """One unit of the rent roll: what was fetched of it, its leases and its listing, each with its sequence.
 
-    What it means on a day (status, availability) is derived when it is asked for, never stored.
+    Status and availability depend on the day and are derived when they are needed, never stored.
     """
 
     gone: bool = False
-    """First on purpose: `streams.core.rent_roll` looks at this byte without decoding the row."""
+    """First on purpose: `schemas.codec.row_holds` reads this byte without decoding the row."""
     property_id: int | None = None
     """Null while only leases or a listing of the unit were seen."""
     seq: int = 0
@@ -180,20 +182,20 @@ class UnitRow(Model):
     version: int = 0
     """Counts the changes of this row."""
     fetched_at: Instant
-    """When what it says was fetched; a sweep that finds nothing new does not write it."""
+    """When its content was fetched; a sweep that finds no difference does not write it."""
 
 
 class LeaseRow(Model):
-    """A lease by its id: it leaves the unit that it moved away from, in any order of replies."""
+    """A lease by its id: names its unit, so that a lease that moves is removed from the former one."""
 
     gone: bool = False
     seq: int
     unit_id: int | None = None
     came_from: int | None = None
-    """The unit that it stood at before this sequence."""
+    """Its unit before this sequence, if that was another one."""
     body: bytes | None = None
     live: bool = False
-    """Active or future: a complete pull brings it."""
+    """Active or future: a complete sweep brings it."""
 
 
 class PropertyRow(Model):
@@ -208,20 +210,20 @@ class PropertyRow(Model):
 
 
 class SeenRow(Model):
-    """Which ids one page of the newest sweep brought; what a complete sweep did not bring is asked for by id."""
+    """Which ids one page of the newest sweep brought; what a complete sweep did not bring is fetched by id."""
 
     sweep: str
     ids: tuple[int, ...]
 
 
 class SweptRow(Model):
-    """The newest page of a sweep for one kind of entity: an older reply that differs is asked for again."""
+    """The newest page of a sweep for one kind of entity: an older reply that differs is fetched again."""
 
     seq: int
 
 
 class AccountRow(Model):
-    """What is known of a connection as a whole."""
+    """A connection as a whole."""
 
     sweep: str
     """The last complete sweep."""
@@ -231,4 +233,4 @@ class AccountRow(Model):
     completed_at: Instant
     entities: int = 0
     held_back: int = 0
-    """Removals that the guard against mass removal did not ask for."""
+    """Entities that the last sweep missed and the guard against mass removal did not fetch."""

@@ -1,6 +1,6 @@
 """THE CATALOGUE of topics: every name, what travels on it, and how long it stays.
 
-All have the same number of partitions, and all records of an org are on the same partition of each. Names stand here
+All have the same number of partitions, and all records of an org are on the same partition of each. Names are here
 without the prefix of `RENTSTREAM_TOPIC_PREFIX`.
 """
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from schemas.base import Model
+from schemas.integrations import STATUS_KINDS
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -31,8 +32,8 @@ def by_integration(record: Any) -> str:
 
 
 def by_integration_and_kind(record: Model) -> str:
-    """Return ``org/name/kind``, where each class of record is a kind of its own (``default/buildium/SyncResult``)."""
-    return f"{by_integration(record)}/{type(record).__name__}"
+    """Return ``org/name/kind``: each kind of status of an integration has its last record (``default/buildium/sync``)."""
+    return f"{by_integration(record)}/{STATUS_KINDS[type(record)]}"
 
 
 @dataclass(frozen=True, slots=True)

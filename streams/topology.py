@@ -207,6 +207,11 @@ def flow(name: str) -> Flow:
     return next(one for one in FLOWS if one.name == name)
 
 
+def of_kind(kind: Kind) -> tuple[Flow, ...]:
+    """Return the flows of a kind, in the order of `FLOWS`."""
+    return tuple(one for one in FLOWS if one.kind is kind)
+
+
 def tables() -> tuple[str, ...]:
     """Return the name of every table."""
     return tuple(one.table for one in FLOWS if one.table)

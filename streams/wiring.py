@@ -1,15 +1,12 @@
-"""The parts of a stream worker, put together from the topology: the same for Kafka and for the world in memory."""
+"""The parts of a stream worker, made from the topology: the same for Kafka and for the system in memory."""
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Protocol
-from zoneinfo import ZoneInfo
+from typing import Final, Protocol
 
-from connectors.ports import Clock, Connection, ListingSink
+from connectors.ports import Clock
 from schemas import retry as header
 from schemas import topics
-from schemas.partitions import partition_of
 from streams import topology
 from streams.backends.ports import Backend
 from streams.core.breaker import Breakers
@@ -18,11 +15,14 @@ from streams.core.observer import Observer
 from streams.core.retry import Ladder
 from streams.core.sequence import FetchSequence
 from streams.core.sweep import Running
+from streams.directory.clients import Clients
+from streams.directory.directory import Directory
 from streams.flows import maintain_rent_roll
 from streams.flows.deliver_batches import DeliverBatches
 from streams.flows.emit_batches import EmitBatches
-from streams.flows.fetch_changes import FetchChanges, Sources
+from streams.flows.fetch_changes import FetchChanges
 from streams.flows.mark_date_changes import MarkDateChanges
+from streams.flows.reconcile_receivers import ReconcileReceivers
 from streams.flows.schedule_sweeps import ScheduleSweeps
 from streams.flows.sweep_accounts import SweepAccounts
 from streams.flows.watch_deliveries import WatchDeliveries
@@ -30,15 +30,18 @@ from streams.runners.call import Answer, Call, CallFlow
 from streams.runners.fold import Fold, FoldStep
 from streams.runners.redeliver import Redeliver, Wait
 from streams.runners.scan import Scan, ScanStep
+from streams.topology import Flow, Kind
+
+TAIL: Final = 64
+"""Records at the end of a partition among which is the newest sequence of its former owner."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What the parts need of the outside and of the settings."""
+    """What the flows need of the process: integrations, clock, observer, and the settings of the streams."""
 
-    connections: Sequence[Connection]
-    sources: Sources
-    sinks: Sequence[ListingSink]
+    directory: Directory
+    clients: Clients
     clock: Clock
     observer: Observer
     rungs: Ladder
@@ -48,41 +51,52 @@ class Dependencies:
     linger: float
     """Seconds."""
 
-    def day(self, org: str, connection: str, now: datetime) -> date:
-        """Give the calendar date at the properties of a connection."""
-        zone = next((one.timezone for one in self.connections if (one.org, one.name) == (org, connection)), "UTC")
-        return now.astimezone(ZoneInfo(zone)).date()
 
-    def home(self, org: str) -> int:
-        """Give the partition of an org."""
-        return partition_of(org.encode(), self.partitions)
+# ------------------------------------------------------------------------------------------------------------- folds
+
+FOLDS: Final[Mapping[str, Callable[[Dependencies], FoldStep]]] = {
+    "maintain_rent_roll": lambda _: maintain_rent_roll.step,
+    "emit_batches": lambda needs: EmitBatches(needs.directory).step,
+}
+"""The step of each fold."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoldPart:
     """A fold of the topology with its step."""
 
-    flow: topology.Flow
+    flow: Flow
     step: FoldStep
 
-    def shell(self, dependencies: Dependencies, prefix: str = "") -> Fold:
-        """Wrap the step for whoever runs it."""
+    def runner(self, needs: Dependencies, prefix: str = "") -> Fold:
+        """Return the step as the engine calls it."""
         assert self.flow.table is not None
-        return Fold(
-            self.flow.name,
-            self.flow.table,
-            self.step,
-            dependencies.clock,
-            prefix=prefix,
-            observer=dependencies.observer,
-        )
+        return Fold(self.flow.name, self.flow.table, self.step, needs.clock, prefix=prefix, observer=needs.observer)
+
+
+def folds(needs: Dependencies) -> tuple[FoldPart, ...]:
+    """Return the folds."""
+    return tuple(FoldPart(flow, FOLDS[flow.name](needs)) for flow in topology.of_kind(Kind.FOLD))
+
+
+# ------------------------------------------------------------------------------------------------------------- scans
+
+SCANS: Final[Mapping[str, Callable[[Dependencies], ScanStep]]] = {
+    "schedule_sweeps": lambda needs: (
+        ScheduleSweeps(needs.directory, needs.sweep_every, needs.partitions, needs.clock).step
+    ),
+    "mark_date_changes": lambda needs: MarkDateChanges(needs.directory, needs.partitions, needs.clock).step,
+    "reconcile_receivers": lambda needs: ReconcileReceivers(needs.directory, needs.partitions, needs.clock).step,
+    "watch_deliveries": lambda needs: WatchDeliveries(needs.directory, needs.clock, needs.observer).step,
+}
+"""The step of each scan."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScanPart:
     """A scan of the topology with its step."""
 
-    flow: topology.Flow
+    flow: Flow
     step: ScanStep
 
     @property
@@ -90,129 +104,101 @@ class ScanPart:
         """Return the seconds between two passes."""
         return self.flow.every
 
-    def shell(self, prefix: str = "") -> Scan:
-        """Wrap the step for whoever runs it."""
+    def runner(self, prefix: str = "") -> Scan:
+        """Return the step as the engine calls it."""
         return Scan(self.step, prefix=prefix)
 
 
-def folds(dependencies: Dependencies) -> tuple[FoldPart, ...]:
-    """Put the folds together."""
-    emit = EmitBatches(tuple(sink.name for sink in dependencies.sinks), dependencies.day)
-    return (
-        FoldPart(topology.flow("maintain_rent_roll"), maintain_rent_roll.step),
-        FoldPart(topology.flow("emit_batches"), emit.step),
-    )
+def scans(needs: Dependencies) -> tuple[ScanPart, ...]:
+    """Return the scans."""
+    return tuple(ScanPart(flow, SCANS[flow.name](needs)) for flow in topology.of_kind(Kind.SCAN))
 
 
-def scans(dependencies: Dependencies) -> tuple[ScanPart, ...]:
-    """Put the scans together."""
-    sweeps = ScheduleSweeps(dependencies.connections, dependencies.sweep_every, dependencies.home, dependencies.clock)
-    turns = MarkDateChanges(dependencies.connections, dependencies.day, dependencies.home, dependencies.clock)
-    watch = WatchDeliveries(tuple(sink.name for sink in dependencies.sinks), dependencies.clock, dependencies.observer)
-    return (
-        ScanPart(topology.flow("schedule_sweeps"), sweeps.step),
-        ScanPart(topology.flow("mark_date_changes"), turns.step),
-        ScanPart(topology.flow("watch_deliveries"), watch.step),
-    )
+# ------------------------------------------------------------------------------------------------------------- calls
 
 
-def calls(dependencies: Dependencies, log: Backend) -> tuple[Call, ...]:
-    """Put the calls together; those that share a group share the owner of an org."""
-    connections = {(one.org, one.name): one for one in dependencies.connections}
-    sequence, breakers = FetchSequence(), Breakers(dependencies.observer)
-    fetch = FetchChanges(dependencies.sources, connections, sequence, dependencies.clock, breakers)
-    sweep = SweepAccounts(dependencies.sources, connections, sequence, dependencies.clock, Running(), breakers)
-    deliver = DeliverBatches(
-        {sink.name: sink for sink in dependencies.sinks},
-        dependencies.rungs,
-        dependencies.clock,
-        dependencies.observer,
-        breakers,
-    )
-
-    async def go_on(partitions: Collection[int]) -> None:
-        for partition, records in (await log.last(topics.CHANGES.name, partitions, TAIL)).items():
-            for record in records:
-                sequence.seed(partition, _sequence_of(record))
-
-    readers = Call(
-        topology.READERS,
-        (_flow("fetch_changes", fetch), _flow("sweep_accounts", sweep)),
-        log,
-        dependencies.clock,
-        dependencies.rungs,
-        observer=dependencies.observer,
-        on_assigned=go_on,
-    )
-    deliverer = Call(
-        topology.flow("deliver_batches").group or "",
-        (_flow("deliver_batches", deliver),),
-        log,
-        dependencies.clock,
-        dependencies.rungs,
-        observer=dependencies.observer,
-    )
-    return readers, deliverer
-
-
-TAIL = 64
-"""Records at the end of a partition in which the newest sequence of the owner before is sure to be."""
-
-
-def _sequence_of(record: Record) -> int:
-    said = next((value for name, value in record.headers if name == header.SEQ), b"0")
-    return int(said) if said.isdigit() else 0
-
-
-class _Calling(Protocol):
+class Calling(Protocol):
     """A flow that calls a port."""
 
     def key(self, record: Record) -> tuple[Hashable, ...]:
-        """Return whose turn a record waits for; it begins with org and name of the integration."""
+        """Return what records wait for each other; it begins with org and name of the integration."""
         ...
 
-    async def perform(self, records: Sequence[Record]) -> Answer: ...
+    async def perform(self, records: Sequence[Record]) -> Answer:
+        """Call the port for some records of one key."""
+        ...
 
 
-def _flow(name: str, calling: _Calling) -> CallFlow:
-    flow = topology.flow(name)
+def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
+    """Return one runner for each consumer group of calls: the flows of a group share the owner of an org."""
+    sequence, breakers = FetchSequence(), Breakers(needs.observer)
+    flows: Mapping[str, Calling] = {
+        "fetch_changes": FetchChanges(needs.clients, sequence, needs.clock, breakers),
+        "sweep_accounts": SweepAccounts(needs.clients, sequence, needs.rungs, needs.clock, Running(), breakers),
+        "deliver_batches": DeliverBatches(
+            needs.directory, needs.clients, needs.rungs, needs.clock, needs.observer, breakers
+        ),
+    }
+
+    async def seed(partitions: Collection[int]) -> None:
+        for partition, records in (await backend.last(topics.CHANGES.name, partitions, TAIL)).items():
+            for record in records:
+                sequence.seed(partition, _sequence_of(record))
+
+    groups: dict[str, list[Flow]] = {}
+    for flow in topology.of_kind(Kind.CALL):
+        groups.setdefault(flow.group or "", []).append(flow)
+    return tuple(
+        Call(
+            group,
+            [_call_flow(flow, flows[flow.name]) for flow in members],
+            backend,
+            needs.clock,
+            needs.rungs,
+            observer=needs.observer,
+            on_assigned=seed if any(topics.CHANGES in flow.writes for flow in members) else None,
+        )
+        for group, members in groups.items()
+    )
+
+
+def _sequence_of(record: Record) -> int:
+    text = next((value for name, value in record.headers if name == header.SEQ), b"0")
+    return int(text) if text.isdigit() else 0
+
+
+def _call_flow(flow: Flow, calling: Calling) -> CallFlow:
     return CallFlow(
-        name,
+        flow.name,
         tuple(topic.name for topic in flow.reads),
         calling.key,
         calling.perform,
-        joins=lambda _record: name if flow.coalesce else None,
+        joins=lambda _record: flow.name if flow.coalesce else None,
         group_of=lambda key: key[:2],
         max_in_flight=flow.max_in_flight,
         max_in_flight_per_integration=flow.max_in_flight_per_integration,
     )
 
 
-def redeliveries(dependencies: Dependencies, log: Backend) -> tuple[Redeliver, ...]:
-    """Put the waiting topics together: the linger, and one flow for each rung."""
+# ------------------------------------------------------------------------------------------------------- redeliveries
+
+
+def redeliveries(needs: Dependencies, backend: Backend) -> tuple[Redeliver, ...]:
+    """Return the runners of the waiting topics: the linger, and one for each rung."""
     linger = topology.flow("linger")
-    delays = tuple(rung.delay for rung in dependencies.rungs)
-    pairs = zip(topology.redeliveries(delays), dependencies.rungs, strict=True)
-    return (
+    waits = [(linger, Wait(topics.LINGERING.name, needs.linger, target=topics.DUE.name))]
+    delays = tuple(rung.delay for rung in needs.rungs)
+    for flow, rung in zip(topology.redeliveries(delays), needs.rungs, strict=True):
+        waits.append((flow, Wait.on(rung)))
+    return tuple(
         Redeliver(
-            linger.name,
-            linger.group or "",
-            (Wait(topics.LINGERING.name, dependencies.linger, target=topics.DUE.name),),
-            (),
-            log,
-            dependencies.clock,
-            observer=dependencies.observer,
-        ),
-        *(
-            Redeliver(
-                flow.name,
-                flow.group or "",
-                (Wait.on(rung),),
-                tuple(topic.name for topic in flow.writes),
-                log,
-                dependencies.clock,
-                observer=dependencies.observer,
-            )
-            for flow, rung in pairs
-        ),
+            flow.name,
+            flow.group or "",
+            (wait,),
+            tuple(topic.name for topic in flow.writes) if wait.target is None else (),
+            backend,
+            needs.clock,
+            observer=needs.observer,
+        )
+        for flow, wait in waits
     )

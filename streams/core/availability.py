@@ -1,6 +1,6 @@
-"""What a unit's row means on a day: occupied or vacant, spoken for or not, from when and for how much.
+"""The availability of a unit on a day: occupied or vacant, pre-leased or not, available from when and for how much.
 
-Three axes (occupancy, pre-leased, ready) make the finer status; a table folds it into what a receiver is told. All
+Three axes (occupancy, pre-leased, ready) make the finer status; a table maps it to the state that receivers get. All
 dates are calendar dates at the property, so the day is passed in.
 """
 
@@ -23,7 +23,7 @@ from schemas.rent_roll import (
 
 
 class Status(StrEnum):
-    """Where a unit stands, in the words of the trade."""
+    """The finer status of a unit, in the terms of property management."""
 
     OCCUPIED = "occupied"
     NOTICE_UNRENTED = "notice_unrented"
@@ -53,11 +53,11 @@ UNIT_STATES: dict[Status, UnitState] = {
     Status.EXCLUDED: UnitState.UNAVAILABLE,
     Status.REMOVED: UnitState.REMOVED,
 }
-"""What a receiver is told of each status."""
+"""The state that receivers get for each status."""
 
 
 class Doubt(StrEnum):
-    """A disagreement within the PMS's own data, worth a warning, never a guess."""
+    """Data of the PMS that contradicts itself: worth a warning, never a guess."""
 
     OCCUPIED_FLAG = "the PMS's occupancy flag disagrees with its leases"
     OVERDUE_MOVE_OUT = "a tenant is still current after the day of moving out"
@@ -65,7 +65,7 @@ class Doubt(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """What a unit's row means on a day."""
+    """The status of a unit on a day, and what follows from it."""
 
     status: Status
     available_on: date | None
@@ -83,7 +83,7 @@ class Availability:
         return self.state is UnitState.AVAILABLE
 
 
-def availability(
+def derive_availability(
     unit: UnitSnapshot,
     leases: Sequence[LeaseSnapshot],
     listing: ListingSnapshot | None,
@@ -93,21 +93,21 @@ def availability(
     gone: bool = False,
     make_ready_days: int = 0,
 ) -> Availability:
-    """Derive a unit's standing on ``day``, a calendar date at the property.
+    """Return the availability of a unit on ``day``, a calendar date at the property.
 
-    ``make_ready_days`` are the days between moving out and being ready. The rent is that of the listing, else the market
-    rent; never that of the sitting tenant.
+    ``make_ready_days`` are the days between moving out and being ready. The rent is that of the listing, else the
+    market rent; never that of the present tenant.
     """
     rent = listing.rent if listing and listing.rent is not None else unit.market_rent
     if gone or not building.is_active:
         return Availability(Status.REMOVED if gone else Status.EXCLUDED, None, None, rent)
     current = [lease for lease in leases if _is_current(lease, day)]
-    sitting = {tenant.id for lease in current for tenant in lease.tenants if _sits(tenant.status, lease, day)}
+    residents = {tenant.id for lease in current for tenant in lease.tenants if _resides(tenant.status, lease, day)}
     vacate, doubts = _vacates(current, day)
     coming = [lease for lease in leases if lease not in current and _is_coming(lease, day)]
-    others = [lease for lease in coming if not sitting & {tenant.id for tenant in lease.tenants}]
+    others = [lease for lease in coming if not residents & {tenant.id for tenant in lease.tenants}]
     rented = bool(others)
-    if len(others) < len(coming):  # a renewal: who signed again stays, so the unit does not come free
+    if len(others) < len(coming):  # a renewal: the tenant stays, so the unit does not become available
         vacate, doubts = None, ()
     if unit.is_occupied is not None and unit.is_occupied != bool(current):
         doubts = (*doubts, Doubt.OCCUPIED_FLAG)
@@ -138,12 +138,12 @@ def _begun(lease: LeaseSnapshot, day: date) -> bool:
 
 
 def _ended(lease: LeaseSnapshot, day: date) -> bool:
-    """Tell whether the PMS will have moved everybody out by then. An end alone ends nothing: leases roll over."""
+    """Return whether the PMS moved all tenants out before ``day``; without that a lease rolls over at its end."""
     return lease.ends_by_itself and lease.ends_on is not None and lease.ends_on < day
 
 
-def _sits(tenant: TenantStatus, lease: LeaseSnapshot, day: date) -> bool:
-    """Tell whether a tenant lives there on ``day``; the PMS moves a future lease on by date and tells nobody."""
+def _resides(tenant: TenantStatus, lease: LeaseSnapshot, day: date) -> bool:
+    """Return whether a tenant lives there on ``day``; a future lease becomes active by date, without a webhook."""
     if tenant is TenantStatus.CURRENT:
         return True
     return tenant is TenantStatus.FUTURE and lease.status is LeaseStatus.FUTURE and _begun(lease, day)
@@ -152,29 +152,29 @@ def _sits(tenant: TenantStatus, lease: LeaseSnapshot, day: date) -> bool:
 def _is_current(lease: LeaseSnapshot, day: date) -> bool:
     if lease.status not in (LeaseStatus.ACTIVE, LeaseStatus.FUTURE) or not _begun(lease, day) or _ended(lease, day):
         return False
-    return any(_sits(tenant.status, lease, day) for tenant in lease.tenants)
+    return any(_resides(tenant.status, lease, day) for tenant in lease.tenants)
 
 
 def _is_coming(lease: LeaseSnapshot, day: date) -> bool:
-    """Tell whether people are still to move in; an active lease that all have left is over, whatever its dates say."""
+    """Return whether tenants are still to move in; an active lease that all have left is over, whatever its dates."""
     if _ended(lease, day):
         return False
     left = bool(lease.tenants) and all(tenant.status is TenantStatus.MOVED_OUT for tenant in lease.tenants)
     if lease.status is LeaseStatus.ACTIVE:
         return not left
-    # A standing that this version does not know is somebody's: better silent than wrongly on the market.
+    # A status that this version does not know: rather not offered than wrongly offered.
     return lease.status in (LeaseStatus.FUTURE, LeaseStatus.UNKNOWN)
 
 
 def _vacates(current: Sequence[LeaseSnapshot], day: date) -> tuple[date | None, tuple[Doubt, ...]]:
-    """Work out when everybody will have left: only when all who live there gave notice is the unit on notice."""
+    """Return the day on which the last resident moves out; null unless all residents gave notice."""
     leaves: list[date | None] = []
     for lease in current:
         given: dict[int, date] = {}
         for move in lease.move_outs:
             given[move.tenant_id] = max(move.on, given.get(move.tenant_id, move.on))
         ends_on = lease.ends_on if lease.ends_by_itself else None
-        leaves += [given.get(one.id, ends_on) for one in lease.tenants if _sits(one.status, lease, day)]
+        leaves += [given.get(one.id, ends_on) for one in lease.tenants if _resides(one.status, lease, day)]
     known = [on for on in leaves if on is not None]
     if not known or len(known) < len(leaves):
         return None, ()
@@ -183,19 +183,19 @@ def _vacates(current: Sequence[LeaseSnapshot], day: date) -> tuple[date | None, 
 
 
 def _later(day: date, days: int) -> date:
-    """Add days, as far as the calendar goes: ``9999-12-31`` is how some say never."""
+    """Return a later day, at most the last of the calendar: some enter ``9999-12-31`` for never."""
     return day + timedelta(days=min(days, (date.max - day).days))
 
 
 def when(on: date, day: date) -> str:
-    """Say a date as people do: ``Immediate``, the month within a year, else the ISO date."""
+    """Return a date as text: ``Immediate``, the month's name within a year, else the ISO date."""
     if on <= day:
         return "Immediate"
     return calendar.month_name[on.month] if _a_year_before(on) < day else on.isoformat()
 
 
 def _a_year_before(on: date) -> date:
-    """Give the last day from which ``on`` is a whole year away, or more."""
+    """Return the last day from which ``on`` is a whole year away, or more."""
     if on.year == date.min.year:
         return date.min
     return on.replace(year=on.year - 1, day=28 if (on.month, on.day) == (2, 29) else on.day)
@@ -204,9 +204,9 @@ def _a_year_before(on: date) -> date:
 def dates_of_change(
     leases: Sequence[LeaseSnapshot], listing: ListingSnapshot | None, *, make_ready_days: int = 0
 ) -> Iterator[date]:
-    """Give every day on whose morning the standing of a unit may change without anything being said.
+    """Return every day on which the availability of a unit may change without an event.
 
-    Not among them are the days of a tenant who is overdue: the unit is then free tomorrow, on every day anew.
+    Not among them are the days of a tenant who is overdue: the unit is then available tomorrow, on each of them.
     """
     for lease in leases:
         if lease.starts_on:
@@ -223,5 +223,5 @@ def dates_of_change(
 
 
 def _becomes_a_month(on: date) -> date:
-    """Give the first day on which `when` names the month of ``on``, not its date any more."""
+    """Return the first day on which `when` names the month of ``on`` instead of its date."""
     return min(_later(_a_year_before(on), 1), on)

@@ -105,10 +105,11 @@ def answered(breaker: Breaker, thing: Hashable, now: datetime, *, available: boo
 
 
 class Integration(NamedTuple):
-    """One integration of an org."""
+    """One integration of an org; another version of its configuration begins with a breaker of its own."""
 
     org: str
     name: str
+    version: int = 0
 
 
 def _moment(at: datetime) -> str:

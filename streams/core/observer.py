@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from connectors.ports import Accepted, Failure
+from schemas.base import Model
 from schemas.delivery import Batch
 
 
@@ -18,7 +19,7 @@ class Observer(Protocol):
     def dead_letter(self, origin: str, reason: str) -> None: ...
     def record_parked(self, flow: str, delay: str, reason: str) -> None: ...
     def breaker_moved(self, org: str, integration: str, state: str) -> None: ...
-    def fold_counted(self, flow: str, counts: Mapping[str, int]) -> None: ...
+    def fold_counted(self, flow: str, record: Model, counts: Mapping[str, int]) -> None: ...
 
     def port_called(self, port: str, answer: object, seconds: float) -> None: ...
     def delivery_answered(self, batch: Batch, answer: Accepted | Failure) -> None: ...
@@ -49,7 +50,7 @@ class NullObserver:
     def breaker_moved(self, org: str, integration: str, state: str) -> None:
         """The breaker of an integration is closed, open or half open now."""
 
-    def fold_counted(self, flow: str, counts: Mapping[str, int]) -> None:
+    def fold_counted(self, flow: str, record: Model, counts: Mapping[str, int]) -> None:
         """A fold found facts in a record, by names that the flow knows (``missed``, ``held_back``)."""
 
     # --------------------------------------------------------------------------------------------- ports and delivery

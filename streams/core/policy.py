@@ -3,6 +3,10 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,21 +24,34 @@ class Switches:
 
 @dataclass(frozen=True, slots=True)
 class SinkPolicy:
-    """An enabled receiver of an org."""
+    """An enabled receiver of an org, as it stands to the connections of the org."""
 
     org: str
     name: str
     system: str
     identity: str
-    """Another one means: what the receiver acknowledged before counts no more, or covers other properties."""
+    """Changes with the receiver (created again, another address): what the former one acknowledged counts no more."""
     switches: Switches = Switches()
+    changed_at: datetime = EPOCH
+    """When the configuration was changed last; `EPOCH` for one of the environment."""
+    revision: str = ""
+    """Changes with anything that decides what the receiver is sent of a connection's properties."""
 
     def includes(self, property_id: int) -> bool:
         """Return whether the receiver gets a property."""
         return self.switches.includes(property_id)
 
 
-def identity(system: str, created: str, url: object, switches: Switches) -> str:
-    """Return a short hash that changes with the receiver (when it was created, its address) and with its switches."""
-    facts = [system, created, url, switches.default, sorted(switches.on), sorted(switches.off)]
+def identity(system: str, created: str, url: object) -> str:
+    """Return a short hash that changes with the receiver: when it was created, and its address."""
+    return fingerprint(system, created, url)
+
+
+def switches_of(switches: Switches) -> list[object]:
+    """Return per-property switches in a form to take a fingerprint of."""
+    return [switches.default, sorted(switches.on), sorted(switches.off)]
+
+
+def fingerprint(*facts: object) -> str:
+    """Return sixteen hexadecimal digits that change with the facts, which have to be fit for JSON."""
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()

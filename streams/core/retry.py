@@ -53,11 +53,6 @@ def ladder(text: str) -> Ladder:
     return tuple(rungs)
 
 
-def attempts(rungs: Ladder) -> int:
-    """How often a record is tried before it is given up."""
-    return len(rungs) + 1
-
-
 # ---------------------------------------------------------------------------------------------------- the verdicts
 
 

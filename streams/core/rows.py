@@ -1,4 +1,4 @@
-"""A working set over a table: what a batch has read and written, before anything of it is durable."""
+"""A working set over a table: what a batch has read and written, before any of it is durable."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,13 +24,13 @@ class Rows:
         self._tried: dict[bytes, Model] = {}
 
     def raw(self, key: bytes) -> bytes | None:
-        """Give the stored bytes of a row that this batch has not written; null for one that it has, or that is not."""
+        """Return the stored bytes of a row; null if there is no such row or this batch has written it."""
         if key in self._kept or key in self._tried:
             return None
         return self._view.get(key)
 
     def find(self, record: type[R], key: bytes) -> R | None:
-        """Give a row, decoded. Raises `schemas.codec.DecodeError`."""
+        """Return a row, decoded. Raise `schemas.codec.DecodeError` if it cannot be."""
         found = self._tried.get(key) or self._kept.get(key) or self._read.get(key)
         if found is not None:
             assert isinstance(found, record)
@@ -42,7 +42,7 @@ class Rows:
         return found
 
     def scan(self, record: type[R], prefix: bytes) -> Iterator[tuple[bytes, Callable[[], R]]]:
-        """Give every row under ``prefix``, undecoded: its key, and what decodes it.
+        """Yield every row under ``prefix``, undecoded: its key, and a function that decodes it.
 
         The batch's own come last, in the order in which they were written.
         """
@@ -62,15 +62,15 @@ class Rows:
         self._tried[key] = row
 
     def keep(self) -> None:
-        """Let what was written since the last `keep` or `drop` count."""
+        """Keep what was written since the last `keep` or `drop`."""
         if self._tried:
             self._kept.update(self._tried)
             self._tried = {}
 
     def drop(self) -> None:
-        """Forget what was written since the last `keep` or `drop`."""
+        """Discard what was written since the last `keep` or `drop`."""
         self._tried = {}
 
     def encoded(self) -> dict[bytes, bytes | None]:
-        """Give what counts, as bytes to write."""
+        """Return the rows that were kept, as bytes to write."""
         return {key: encode(row) for key, row in self._kept.items()}

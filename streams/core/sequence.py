@@ -4,21 +4,21 @@ from datetime import datetime
 
 
 class FetchSequence:
-    """A number per partition that only grows, over owners and over clocks that disagree.
+    """A number per partition that only grows, also across owners whose clocks disagree.
 
     It is the time in microseconds, or one more than the last where the clock did not move. A new owner of a partition
-    is told the last number that the one before wrote (`seed`), so that its own are later even on a slower clock.
+    is seeded with the last number that its predecessor wrote, so that its own are later even on a slower clock.
     """
 
     def __init__(self) -> None:
         self._last: dict[int, int] = {}
 
     def seed(self, partition: int, seen: int) -> None:
-        """Go on from ``seen``, if that is later than what is known."""
+        """Continue after ``seen``, if that is later than the last number."""
         self._last[partition] = max(seen, self._last.get(partition, 0))
 
     def take(self, partition: int, now: datetime, count: int = 1) -> int:
-        """Take ``count`` numbers in a row; returns the first of them."""
+        """Take ``count`` consecutive numbers; return the first of them."""
         first = max(int(now.timestamp() * 1_000_000), self._last.get(partition, 0) + 1)
         self._last[partition] = first + count - 1
         return first

@@ -1,4 +1,4 @@
-"""How an account is read whole: stage by stage, page by page, each step a record that says what is next."""
+"""How an account is read in full: stage by stage, page by page, each step a record that leads to the next."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from connectors.ports import PageOf
 from schemas.base import EntityKind
+from schemas.integrations import SyncProgress
 from schemas.pms import SweepStep
 from schemas.rent_roll import Page, SweepEnd
 from streams.core.rent_roll import STAGES, item_of
@@ -18,33 +19,37 @@ ITEMS_A_RECORD = 500
 
 
 def sweep_id(now: datetime, every: float) -> str:
-    """Name the sweep that is due at ``now``: one for each slot of ``every`` seconds, in the order of time."""
-    slot = datetime.fromtimestamp(now.timestamp() // every * every, UTC)
-    return slot.strftime("%Y%m%dT%H%M%SZ")
+    """Return the id of the sweep that is due at ``now``: one for each slot of ``every`` seconds, in order of time."""
+    return stamp(datetime.fromtimestamp(now.timestamp() // every * every, UTC))
+
+
+def stamp(at: datetime) -> str:
+    """Return the id of a sweep that starts at a moment, to the second (``20260301T120000Z``)."""
+    return at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One call of a step: where it began, and the first of the sequences that were taken for its records."""
+    """One call of a step: its offset, and the first of the sequences that were taken for its records."""
 
     offset: int
     seq: int
 
 
 def offsets(step: SweepStep, page_size: int) -> tuple[int, ...]:
-    """Say which calls a step makes: one while nobody knows how long the list is, then several at once."""
+    """Return the offsets of a step's calls: one while the length of the list is unknown, then several at once."""
     if step.total is None:
         return (step.offset,)
     return tuple(range(step.offset, max(step.total, step.offset + 1), page_size))[:PAGES_AT_ONCE]
 
 
 def sequences(page_size: int) -> int:
-    """Say how many sequences one call needs: one for each record that it may fill."""
+    """Return how many sequences one call needs: one for each record that it may fill."""
     return -(-page_size // ITEMS_A_RECORD)
 
 
 def pages(step: SweepStep, reads: Sequence[tuple[Read, PageOf]], at: datetime) -> list[Page]:
-    """Turn what a step's calls brought into records, in the order of their sequences."""
+    """Return the records of what a step's calls brought, in the order of their sequences."""
     made: list[Page] = []
     for read, page in reads:
         for part in range(0, max(len(page.items), 1), ITEMS_A_RECORD):
@@ -67,10 +72,10 @@ def pages(step: SweepStep, reads: Sequence[tuple[Read, PageOf]], at: datetime) -
 def after(
     step: SweepStep, reads: Sequence[tuple[Read, PageOf]], made: Sequence[Page], at: datetime
 ) -> SweepStep | SweepEnd:
-    """Say what follows a step: more of its stage, the next stage, or the end.
+    """Return what follows a step: more of its stage, the next stage, or the end.
 
-    A stage that brought another number of entities than the PMS counts was read while it moved: the sweep still counts
-    as a look at everything, but what it missed is not believed to be gone.
+    A stage that brought another number of entities than the PMS counts changed while it was read: the sweep is
+    complete but torn, and what it missed is not fetched.
     """
     rows = sum(page.rows for _, page in reads)
     total = reads[-1][1].total
@@ -80,21 +85,29 @@ def after(
     page = step.page + len(made)
     if offset < total and not short:
         return step.model_copy(update={"offset": offset, "page": page, "total": total, "entities": entities})
-    torn = step.torn or offset != total
-    done = (*step.pages, page)
+    ended = step.model_copy(update={"page": page, "entities": entities, "torn": step.torn or offset != total})
+    return _next_stage(ended, at)
+
+
+OPTIONAL_STAGES = (EntityKind.LISTING,)
+"""Kinds without which a rent roll can be kept: a sweep goes on if the credentials may not read them."""
+
+
+def without(step: SweepStep, at: datetime) -> SweepStep | SweepEnd:
+    """Return what follows a step whose kind of entity the credentials may not read: the sweep leaves it out.
+
+    What is known of this kind stays as it is: that nothing was read proves nothing.
+    """
+    return _next_stage(step.model_copy(update={"denied": (*step.denied, step.stage)}), at)
+
+
+def _next_stage(step: SweepStep, at: datetime) -> SweepStep | SweepEnd:
+    """Return the first step of the stage after that of ``step``, of which ``page`` pages were written; or the end."""
+    done = (*step.pages, step.page)
     following = STAGES.index(step.stage) + 1
     if following < len(STAGES):
-        return step.model_copy(
-            update={
-                "stage": STAGES[following],
-                "offset": 0,
-                "page": 0,
-                "total": None,
-                "entities": entities,
-                "pages": done,
-                "torn": torn,
-            }
-        )
+        update = {"stage": STAGES[following], "offset": 0, "page": 0, "total": None, "pages": done}
+        return step.model_copy(update=update)
     return SweepEnd(
         org=step.org,
         connection=step.connection,
@@ -103,20 +116,39 @@ def after(
         started_at=step.started_at,
         ended_at=at,
         pages=done,
-        entities=entities,
-        torn=torn,
+        entities=step.entities,
+        torn=step.torn,
+        denied=step.denied,
+    )
+
+
+def progress(step: SweepStep, at: datetime, failed: str | None = None) -> SyncProgress:
+    """Return how far a sweep is, for those who wait for it; ``failed`` is the reason if it ends here."""
+    return SyncProgress(
+        org=step.org,
+        name=step.connection,
+        sweep=step.sweep,
+        started_at=step.started_at,
+        at=at,
+        stage=step.stage,
+        number=STAGES.index(step.stage) + 1,
+        stages=len(STAGES),
+        read=step.offset,
+        total=step.total,
+        failed=failed,
+        denied=step.denied,
     )
 
 
 class Running:
-    """Which sweep of a connection is under way, so that no second one begins beside it. Lost with the process."""
+    """Which sweep of a connection is running, so that no second one begins beside it. Lost with the process."""
 
     def __init__(self, patience: timedelta = timedelta(minutes=2)) -> None:
         self._patience = patience
         self._seen: dict[tuple[str, str], tuple[str, datetime]] = {}
 
     def admits(self, step: SweepStep, now: datetime) -> bool:
-        """Say whether a step may go on; the first step of another sweep waits its turn (the next slot)."""
+        """Return whether a step may be made; the first step of another sweep is refused until the running one ends."""
         key = (step.org, step.connection)
         running = self._seen.get(key)
         begins = step.stage is EntityKind.PROPERTY and step.offset == 0
@@ -125,5 +157,6 @@ class Running:
         self._seen[key] = (step.sweep, now)
         return True
 
-    def ended(self, end: SweepEnd) -> None:
-        self._seen.pop((end.org, end.connection), None)
+    def ended(self, org: str, connection: str) -> None:
+        """Let another sweep of the connection begin."""
+        self._seen.pop((org, connection), None)

@@ -46,10 +46,28 @@ class _Opened(Generic[C]):
     retired: bool = False
 
 
+T = TypeVar("T")
+
+
+def _as_it_is(client: T) -> T:
+    return client
+
+
 class Clients:
     """The clients of one process, one for each integration that is in use."""
 
-    def __init__(self, directory: Directory, clock: Clock, random: randomness.Random) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        clock: Clock,
+        random: randomness.Random,
+        *,
+        source_wrapper: Callable[[PropertySource], PropertySource] = _as_it_is,
+        sink_wrapper: Callable[[ListingSink], ListingSink] = _as_it_is,
+    ) -> None:
+        """Open nothing yet; the wrappers are put around what is opened, to measure it."""
+        self._source_wrapper = source_wrapper
+        self._sink_wrapper = sink_wrapper
         self._directory = directory
         self._systems = directory.systems
         self._clock = clock
@@ -87,6 +105,11 @@ class Clients:
             yield found.client
         finally:
             self._end(found)
+
+    def version(self, org: str, name: str) -> int:
+        """Return the version of an integration's configuration; 0 if the environment describes it, or if it is gone."""
+        entry = self._directory.get(org, name)
+        return entry.version if entry else 0
 
     def used_ratios(self) -> dict[str, float]:
         """Return the largest used part of an API budget, by system."""
@@ -161,13 +184,14 @@ class Clients:
         if system is None:
             return _no_connector(entry)
         client, budget = system.open(entry.configuration, self._clock, self._random)
-        return _Opened(client, budget, entry, digest)
+        return _Opened(self._source_wrapper(client), budget, entry, digest)
 
     def _open_sink(self, entry: Entry, digest: bytes) -> _Opened[ListingSink] | Problem:
         system = as_sink(self._systems.get(entry.system))
         if system is None:
             return _no_connector(entry)
-        return _Opened(system.open(entry.name, entry.configuration, self._clock), None, entry, digest)
+        sink = self._sink_wrapper(system.open(entry.name, entry.configuration, self._clock))
+        return _Opened(sink, None, entry, digest)
 
     def _end(self, opened: _Opened[Any]) -> None:
         opened.leases -= 1

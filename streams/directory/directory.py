@@ -6,16 +6,16 @@ arrive between any two of them.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final, TypeVar
 
 from connectors.ports import Configuration, Connection, WebhookReader
 from schemas import topics
 from schemas.base import Model
 from schemas.codec import DecodeError, decode_as
-from schemas.integrations import CheckReport, Integration, IntegrationRole, SyncProgress, SyncResult
-from streams.core.policy import SinkPolicy, Switches
+from schemas.integrations import STATUS_KINDS, CheckReport, Integration, IntegrationRole, SyncProgress, SyncResult
+from streams.core.policy import EPOCH, SinkPolicy, Switches, fingerprint, switches_of
 from streams.directory.entry import AnySystem, Entry, HeldReader, as_source, described, stored
 from streams.directory.keyring import KeyRing
 from streams.directory.model import IntegrationState
@@ -31,10 +31,8 @@ ORG: Final = "default"
 TOPICS: Final = (topics.INTEGRATIONS.name, topics.INTEGRATION_STATUS.name)
 """What a directory is made from."""
 
-CHECK, PROGRESS, RESULT = "check", "progress", "sync"
+CHECK, PROGRESS, RESULT = (STATUS_KINDS[one] for one in (CheckReport, SyncProgress, SyncResult))
 """Last parts of the keys of `topics.INTEGRATION_STATUS`."""
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Key = tuple[str, str]
 """Org and name."""
@@ -104,6 +102,7 @@ class Directory:
         self._unreadable: dict[tuple[str, bytes | None], UnreadableRecord] = {}
         self._connections: tuple[Connection, ...] | None = None
         self._sinks: dict[str, tuple[SinkPolicy, ...]] = {}
+        self._policies: dict[Key, tuple[SinkPolicy, ...]] = {}
         for key, entry in self._environment.items():
             self._replace(key, entry)
 
@@ -185,6 +184,7 @@ class Directory:
         self._configured += 1
         self._connections = None
         self._sinks.pop(key[0], None)
+        self._policies.clear()
         before = self._entries.pop(key, None)
         if before is not None:
             del self._by_org[key[0]][key[1]]
@@ -229,6 +229,31 @@ class Directory:
             found = tuple(one.policy for one in self.integrations(org) if one.policy)
             self._sinks[org] = found
         return found
+
+    def policies(self, org: str, connection: str) -> tuple[SinkPolicy, ...]:
+        """Return the same receivers with the revision that they and a connection have together."""
+        found = self._policies.get((org, connection))
+        if found is None:
+            source = self._entries.get((org, connection))
+            facts: list[object] = []
+            if source and source.connection:
+                facts = [source.connection.timezone, source.connection.make_ready_days, *switches_of(source.switches)]
+            found = tuple(
+                replace(one, revision=fingerprint(one.identity, *switches_of(one.switches), *facts))
+                for one in self.sinks(org)
+            )
+            self._policies[org, connection] = found
+        return found
+
+    @property
+    def sink_systems(self) -> tuple[str, ...]:
+        """Return the names of the systems that receive, by name."""
+        return tuple(sorted(name for name, system in self.systems.items() if system.role is IntegrationRole.SINK))
+
+    def system_of(self, org: str, name: str) -> str:
+        """Return the name of an integration's system; ``other`` for one that is not there."""
+        entry = self._entries.get((org, name))
+        return entry.system if entry else "other"
 
     def switches(self, org: str, name: str) -> Switches:
         """Return the per-property switches of an integration; for one that is not there everything is on."""

@@ -23,7 +23,7 @@ from connectors.ports import (
 )
 from schemas.integrations import Integration, IntegrationMode, IntegrationRole, StoredSecret
 from schemas.pms import FetchRequest
-from streams.core.policy import SinkPolicy, Switches, identity
+from streams.core.policy import EPOCH, SinkPolicy, Switches, identity
 from streams.directory.keyring import KeyRing, Unreadable
 from streams.directory.model import Origin, SecretState
 
@@ -196,8 +196,10 @@ def _entry(
     policy = None
     if role is IntegrationRole.SINK and enabled:
         created = record.created_at.isoformat() if record else ""
-        receiver = identity(system_name, created, configuration.settings.get("url"), switches)
-        policy = SinkPolicy(org, name, system_name, receiver, switches)
+        receiver = identity(system_name, created, configuration.settings.get("url"))
+        policy = SinkPolicy(
+            org, name, system_name, receiver, switches, changed_at=record.changed_at if record else EPOCH
+        )
     connection, reader = None, None
     if role is IntegrationRole.SOURCE:
         connection = _connection(org, name, system_name, as_source(system), configuration, enabled and not problem)

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from streams.core.flows import RecordBatch, Step, View
 from streams.core.observer import NullObserver, Observer
@@ -62,6 +62,22 @@ class Status:
         return self.recovered and not self.stopping and self.reason is None
 
 
+class Background(Protocol):
+    """Runs beside the engine, from before it joins the group until after it has left it."""
+
+    async def run(self) -> None:
+        """Run until stopped. What it raises is a crash of the worker."""
+        ...
+
+    async def ready(self) -> None:
+        """Return when the engine may join the group."""
+        ...
+
+    async def stop(self) -> None:
+        """Return when `run` has ended."""
+        ...
+
+
 class Engine:
     """Collects declarations, then runs them. Faust's objects are made in `run`, so that they get its event loop."""
 
@@ -75,6 +91,7 @@ class Engine:
         self._folds: dict[str, Fold] = {}
         self._scans: dict[str, Scan] = {}
         self._factories: list[Callable[[], Any]] = []
+        self._background: list[Background] = []
         self._stores: dict[str, PartitionStore] = {}
         self._app: App | None = None
         self._stop: asyncio.Event | None = None
@@ -149,6 +166,11 @@ class Engine:
         self._refuse_when_running()
         self._factories.append(factory)
 
+    def background(self, background: Background) -> None:
+        """Declare what runs beside the engine, and has to be ready before records are consumed."""
+        self._refuse_when_running()
+        self._background.append(background)
+
     @property
     def changelogs(self) -> tuple[str, ...]:
         """Return the changelog topics that must exist, compacted, before `run`."""
@@ -205,10 +227,12 @@ class Engine:
         fence.start()
         tasks = [asyncio.create_task(self._beating()), asyncio.create_task(self._probing(app))]
         services: list[Any] = []
+        background: list[asyncio.Task[None]] = []
         app.when_recovered = lambda: self._start_scans_and_services(app, services, tasks)
         try:
             await output.start()
-            await self._until_stopped(app, stop)
+            background += [asyncio.create_task(one.run()) for one in self._background]
+            await self._until_stopped(app, stop, background)
         except Exception as error:
             self._crash = error
         finally:
@@ -219,6 +243,9 @@ class Engine:
                 self._fatal(Exit.SLOW_STOP, f"a graceful stop took more than {self.settings.stop_timeout:.0f} s")
             except Exception as error:
                 self._crash = self._crash or error
+            for one in background:
+                one.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
             fence.stop()
             if signals:
                 for number in (signal.SIGTERM, signal.SIGINT):
@@ -248,22 +275,32 @@ class Engine:
         if consumer is not None:
             consumer.finish(tp, last)
 
-    async def _until_stopped(self, app: App, stop: asyncio.Event) -> None:
-        starting = asyncio.ensure_future(app.start())
+    async def _until_stopped(self, app: App, stop: asyncio.Event, background: Sequence[asyncio.Future[None]]) -> None:
+        starting = asyncio.ensure_future(self._start(app))
         stopping = asyncio.ensure_future(stop.wait())
         crashing = asyncio.ensure_future(app._crashed.wait())
+        ends: set[asyncio.Future[Any]] = {stopping, crashing, *background}
         try:
-            await asyncio.wait({starting, stopping, crashing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({starting, *ends}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done() and not stop.is_set() and starting.exception() is None:
-                await asyncio.wait({stopping, crashing}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if starting.done() and not starting.cancelled():
                 self._crash = starting.exception()
             if crashing.done():
                 self._crash = app.crash_reason or self._crash
+            for one in background:
+                if one.done() and not one.cancelled():
+                    self._crash = self._crash or one.exception()
         finally:
             for task in (starting, stopping, crashing):
                 task.cancel()
             await asyncio.gather(starting, stopping, crashing, return_exceptions=True)
+
+    async def _start(self, app: App) -> None:
+        """Join the group once everything is ready that has to be there before."""
+        for one in self._background:
+            await one.ready()
+        await app.start()
 
     async def _start_scans_and_services(self, app: App, services: list[Any], tasks: list[asyncio.Task[None]]) -> None:
         for declared in self._scans.values():
@@ -282,6 +319,8 @@ class Engine:
         for service in reversed(services):
             await service.stop()
         await app.stop()
+        for one in self._background:
+            await one.stop()
         await output.stop()
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -260,7 +260,3 @@ def new_store(settings: EngineSettings, name: str, memory: RocksMemory | None) -
     if settings.store == "memory" or memory is None:
         return MemoryStore()
     return RocksStore(settings.state_dir / "tables", name, memory, settings.state_max_age)
-
-
-Views = Mapping[str, View]
-"""The tables that a step may read, by name, as of one partition."""

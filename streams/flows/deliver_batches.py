@@ -1,15 +1,16 @@
-"""``deliver_batches``: POSTs a batch to its receiver; the outcome goes back to who cut it."""
+"""``deliver_batches``: POSTs a batch to its receiver; the outcome goes back to the fold that cut it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from connectors.ports import Accepted, Clock, Failure, ListingSink
+from connectors.ports import Accepted, Clock, Failure
 from schemas import topics
 from schemas.codec import decode_as
 from schemas.delivery import Batch, DeliveryDue, DeliveryOutcome, DeliveryResult, DueReason
 from streams.core.breaker import Breakers, Integration
-from streams.core.flows import Emit, Record
+from streams.core.flows import Disposition, Emit, Record
 from streams.core.observer import Observer
+from streams.core.policy import EPOCH, SinkPolicy
 from streams.core.retry import (
     Dead,
     Done,
@@ -22,13 +23,18 @@ from streams.core.retry import (
     outcome_of,
     outcome_of_hold,
 )
+from streams.directory.clients import Clients
+from streams.directory.directory import Directory
+from streams.directory.entry import Problem, ProblemKind
+from streams.flows.integrations import HOLDS
 
 
 @dataclass(frozen=True, slots=True)
 class DeliverBatches:
-    """One POST. What waits on a rung afterwards is the wish to deliver, never this batch: it is cut anew."""
+    """One POST. What waits on a rung afterwards is the request to deliver, never this batch: it is cut again."""
 
-    sinks: Mapping[str, ListingSink]
+    directory: Directory
+    clients: Clients
     rungs: Ladder
     clock: Clock
     observer: Observer
@@ -40,25 +46,56 @@ class DeliverBatches:
         return batch.org, batch.sink, batch.connection, batch.property.id
 
     async def perform(self, records: Sequence[Record]) -> Outcome:
-        """POST the newest batch of those that wait; an older one of the same property is void."""
-        batch = decode_as(Batch, records[-1].value)
-        sink = self.sinks.get(batch.sink)
-        if sink is None:
-            detail = f"no receiver is called {batch.sink} (any more)"
-            return Dead(Reason.MISSING, detail, effects=(self._outcome(batch, DeliveryResult.DEAD, None, detail),))
-        integration, now = Integration(batch.org, batch.sink), self.clock.now()
-        if held := self.breakers.hold(integration, now):
-            return self._failed(batch, held, None, first_failed_at(records[-1]))
-        answer = await sink.deliver(batch)
+        """POST the newest of the waiting batches; it replaces the older ones of the same property."""
+        batch, first = decode_as(Batch, records[-1].value), first_failed_at(records[-1])
+        async with self.clients.sink(batch.org, batch.sink) as sink:
+            if isinstance(sink, Problem):
+                return self._unusable(batch, sink, first)
+            policy = self._policy(batch)
+            if policy is not None and policy.identity != batch.receiver:
+                return self._replaced(batch, policy, first)
+            version = self.clients.version(batch.org, batch.sink)
+            integration, now = Integration(batch.org, batch.sink, version), self.clock.now()
+            if held := self.breakers.hold(integration, now):
+                return self._failed(batch, held, None, first)
+            answer = await sink.deliver(batch)
         held = self.breakers.ended(integration, (batch.connection, batch.property.id), answer, self.clock.now())
         self.observer.delivery_answered(batch, answer)
         if isinstance(answer, Accepted):
             return Done((self._outcome(batch, DeliveryResult.ACKNOWLEDGED, answer.status, None),))
-        return self._failed(batch, held or answer, answer.status, first_failed_at(records[-1]))
+        return self._failed(batch, held or answer, answer.status, first)
+
+    def _policy(self, batch: Batch) -> SinkPolicy | None:
+        return next((one for one in self.directory.sinks(batch.org) if one.name == batch.sink), None)
+
+    def _unusable(self, batch: Batch, problem: Problem, first: int | None) -> Outcome:
+        """Return what follows if the receiver cannot be called.
+
+        What a disabled or deleted one is owed stays in its row, and goes out when the receiver is there again.
+        """
+        if problem.kind in (ProblemKind.DISABLED, ProblemKind.UNKNOWN):
+            return self._cancelled(batch, problem.detail)
+        return self._failed(batch, Held(HOLDS[problem.kind], problem.detail), None, first)
+
+    def _replaced(self, batch: Batch, policy: SinkPolicy, first: int | None) -> Outcome:
+        """Return what follows if the batch was cut for another receiver of this name.
+
+        An older configuration than ours: the batch is void, and the fold cuts for the new receiver. A newer one: this
+        process has not heard of it yet, so the delivery is decided again in a while.
+        """
+        if (batch.configured_at or EPOCH) < policy.changed_at:
+            return self._cancelled(batch, "the receiver was replaced after the batch was cut")
+        held = Held(Reason.INTEGRATION_PROBLEM, "the batch is for a newer configuration than this worker knows")
+        return self._failed(batch, held, None, first)
+
+    def _cancelled(self, batch: Batch, detail: str) -> Done:
+        outcome = self._outcome(batch, DeliveryResult.CANCELLED, None, detail)
+        return Done((outcome,), ending=Disposition.IGNORED)
 
     def _failed(self, batch: Batch, why: Failure | Held, status: int | None, first: int | None) -> Outcome:
         """Return what follows when a batch was not delivered; ``first``: when its delivery first failed."""
         now, held = self.clock.now(), isinstance(why, Held)
+        follows: Parked | Dead
         if isinstance(why, Held):
             follows = outcome_of_hold(why, batch.attempt, first, now, self.rungs)
         else:

@@ -1,39 +1,52 @@
 """``emit_batches``, the egress agent: cuts a batch of what a receiver does not know yet, as it is at this moment."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import datetime
 
 from schemas.base import Model
 from schemas.delivery import DeliveryDue, DeliveryOutcome, DueReason
 from streams.core import delivery
 from streams.core.flows import Disposition, FoldResult, Record, View
 from streams.core.offer import Offer, offer
+from streams.core.policy import SinkPolicy
 from streams.core.retry import first_failure
 from streams.core.rows import Rows
+from streams.directory.directory import Directory
 from streams.topology import RENT_ROLL
 
 
 @dataclass(frozen=True, slots=True)
 class EmitBatches:
-    """What the step has to know: the receivers, and which day it is at a connection's properties."""
+    """The step, with the integrations that decide who gets what."""
 
-    sinks: tuple[str, ...]
-    day: Callable[[str, str, datetime], date]
-    """Calendar date at the properties of a connection (org, connection, moment)."""
+    directory: Directory
 
-    def step(self, rows: Rows, views: Mapping[str, View], said: Model, record: Record, now: datetime) -> FoldResult:
-        """Decide for one record; see `streams.core.delivery.apply`."""
-        if not isinstance(said, DeliveryDue | DeliveryOutcome):
+    def step(self, rows: Rows, views: Mapping[str, View], value: Model, record: Record, now: datetime) -> FoldResult:
+        """Fold one record; see `streams.core.delivery.apply`."""
+        if not isinstance(value, DeliveryDue | DeliveryOutcome):
             return FoldResult(Disposition.IGNORED)
-        roll = views[RENT_ROLL]
+        roll, directory = views[RENT_ROLL], self.directory
 
-        def cut(org: str, connection: str, property_id: int) -> Offer | None:
-            return offer(roll, org, connection, property_id, self.day(org, connection, now))
+        def read(org: str, connection: str, property_id: int, sink: SinkPolicy) -> Offer | None:
+            source = directory.connection(org, connection)
+            if source is None:
+                return None
+            taking_part = sink.includes(property_id) and directory.switches(org, connection).includes(property_id)
+            return offer(
+                roll,
+                org,
+                connection,
+                property_id,
+                source.day(now),
+                make_ready_days=source.make_ready_days,
+                excluded=not taking_part,
+            )
 
         cause = delivery.Cause(f"{record.topic}:{record.offset}", now)
-        applied = delivery.apply(rows, said, cause, self.sinks, cut)
-        if isinstance(said, DeliveryDue) and said.reason is DueReason.RETRY:
-            # The new cut has waited as long as the wish to deliver it.
-            applied.emits = [replace(one, headers=first_failure(record)) for one in applied.emits]
-        return applied
+        policies = directory.policies(value.org, value.connection)
+        result = delivery.apply(rows, value, cause, policies, read)
+        if isinstance(value, DeliveryDue) and value.reason is DueReason.RETRY:
+            # The new cut has waited as long as the delivery that it replaces.
+            result.emits = [replace(one, headers=first_failure(record)) for one in result.emits]
+        return result

@@ -10,9 +10,9 @@ from streams.core.flows import Disposition, FoldResult, Record, View
 from streams.core.rows import Rows
 
 
-def step(rows: Rows, views: Mapping[str, View], said: Model, record: Record, now: datetime) -> FoldResult:
+def step(rows: Rows, views: Mapping[str, View], value: Model, record: Record, now: datetime) -> FoldResult:
     """Fold one record; see `streams.core.rent_roll.apply`."""
     del views, record
-    if not isinstance(said, Page | SweepEnd):
+    if not isinstance(value, Page | SweepEnd):
         return FoldResult(Disposition.IGNORED)
-    return rent_roll.apply(rows, said, now)
+    return rent_roll.apply(rows, value, now)

@@ -1,49 +1,62 @@
-"""``schedule_sweeps``: says when an account is to be read whole."""
+"""``schedule_sweeps``: starts the full reads of accounts that are due."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 
 from connectors.ports import Clock, Connection
 from schemas import topics
 from schemas.base import EntityKind
 from schemas.codec import decode_as
+from schemas.partitions import partition_for
 from schemas.pms import SweepStep
 from schemas.rent_roll import AccountRow, SeenRow
 from streams.core.flows import Emit, View
 from streams.core.rent_roll import STAGES, account_key, scope, seen_key
-from streams.core.sweep import sweep_id
+from streams.core.sweep import stamp, sweep_id
+from streams.directory.directory import Directory
 from streams.topology import RENT_ROLL
 
 
 class ScheduleSweeps:
-    """Begins a sweep in every slot of time, unless the rent roll shows that the slot's sweep began already."""
+    """Starts a sweep in every slot of time, and when a connection is enabled, unless the rent roll shows that it began.
 
-    def __init__(
-        self, connections: Sequence[Connection], every: float, home: Callable[[str], int], clock: Clock
-    ) -> None:
-        """``every``: seconds; ``home``: the partition of an org."""
-        self._connections = tuple(one for one in connections if one.enabled)
+    A connection that was enabled is swept at once: what happened while it was disabled was not followed.
+    """
+
+    def __init__(self, directory: Directory, every: float, partitions: int, clock: Clock) -> None:
+        """``every``: seconds between two sweeps of a connection."""
+        self._directory = directory
         self._every = every
-        self._home = home
+        self._partitions = partitions
         self._clock = clock
         self._begun: dict[tuple[str, str], str] = {}
 
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit]:
-        """Say the first step of each sweep that is due on this partition."""
+        """Emit the first step of each sweep that is due on this partition."""
         now = self._clock.now()
         slot = sweep_id(now, self._every)
-        for one in self._connections:
+        for one in self._directory.connections():
+            if not one.enabled or partition_for(one.org, self._partitions) != partition:
+                continue
             key = (one.org, one.name)
-            if self._home(one.org) != partition or self._begun.get(key, "") >= slot:
+            due = max(slot, self._enabled(one, now))
+            if self._begun.get(key, "") >= due:
                 continue
-            self._begun[key] = slot
-            if _last(views[RENT_ROLL], one) >= slot:
+            self._begun[key] = due
+            if _last(views[RENT_ROLL], one) >= due:
                 continue
-            step = SweepStep(org=one.org, connection=one.name, sweep=slot, started_at=now, stage=EntityKind.PROPERTY)
+            step = SweepStep(org=one.org, connection=one.name, sweep=due, started_at=now, stage=EntityKind.PROPERTY)
             yield Emit(topics.SWEEPS, one.org, step)
+
+    def _enabled(self, connection: Connection, now: datetime) -> str:
+        """Return the id of the sweep that its enabling calls for."""
+        entry = self._directory.get(connection.org, connection.name)
+        enabled_at = entry.record.enabled_at if entry and entry.record else None
+        return stamp(min(enabled_at, now)) if enabled_at else ""
 
 
 def _last(roll: View, connection: Connection) -> str:
-    """Give the newest sweep of a connection that the roll knows of, complete or begun."""
+    """Return the newest sweep of a connection in the rent roll, complete or begun."""
     at = scope(connection.org, connection.name)
     begun = roll.get(seen_key(at, STAGES[0], 0))
     complete = roll.get(account_key(at))

@@ -1,29 +1,42 @@
-"""``sweep_accounts``: reads an account whole, some pages at a time; what is next travels as a record."""
+"""``sweep_accounts``: reads an account in full, some pages at a time; what is next travels as a record."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from connectors.ports import Clock, Connection, Failure, PageOf, Priority
+from connectors.ports import Clock, Failure, PageOf, Priority, PropertySource, Unauthorized
 from schemas import topics
 from schemas.codec import decode_as
 from schemas.pms import SweepStep
 from schemas.rent_roll import SweepEnd
 from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Disposition, Emit, Record
-from streams.core.retry import Done, Held
+from streams.core.retry import Dead, Done, Held, Ladder, Outcome, attempt_of, outcome_of
 from streams.core.sequence import FetchSequence
-from streams.core.sweep import Read, Running, after, offsets, pages, sequences
-from streams.flows.fetch_changes import Sources, page_out
+from streams.core.sweep import (
+    OPTIONAL_STAGES,
+    Read,
+    Running,
+    after,
+    offsets,
+    pages,
+    progress,
+    sequences,
+    without,
+)
+from streams.directory.clients import Clients
+from streams.directory.entry import Problem, ProblemKind
+from streams.flows.fetch_changes import page_out
+from streams.flows.integrations import held_by
 
 
 @dataclass(frozen=True, slots=True)
 class SweepAccounts:
-    """One step of a sweep: its pages, then the record that says what comes after them."""
+    """One step of a sweep: its pages, then the record of what comes after them, and the progress for people."""
 
-    sources: Sources
-    connections: Mapping[tuple[str, str], Connection]
+    clients: Clients
     sequence: FetchSequence
+    rungs: Ladder
     clock: Clock
     running: Running
     breakers: Breakers
@@ -33,36 +46,68 @@ class SweepAccounts:
         step = decode_as(SweepStep, record.value)
         return step.org, step.connection, "sweep"
 
-    async def perform(self, records: Sequence[Record]) -> Done | Failure | Held:
+    async def perform(self, records: Sequence[Record]) -> Outcome | Held:
         """Read the pages of a step; the same step twice brings the same pages again, and they change nothing."""
-        step = decode_as(SweepStep, records[-1].value)
-        name = (step.org, step.connection)
-        source, connection = self.sources.get(name), self.connections.get(name)
-        now = self.clock.now()
-        if source is None or connection is None or not connection.enabled or not self.running.admits(step, now):
-            return Done(ending=Disposition.IGNORED)
-        integration = Integration(*name)
-        if held := self.breakers.hold(integration, now):
+        record = records[-1]
+        step = decode_as(SweepStep, record.value)
+        async with self.clients.source(step.org, step.connection) as source:
+            if isinstance(source, Problem):
+                # A sweep of what is not there (any more) ends: the schedule starts another one when it is.
+                self.running.ended(step.org, step.connection)
+                unknown = source.kind in (ProblemKind.UNKNOWN, ProblemKind.WRONG_ROLE)
+                return Done(ending=Disposition.IGNORED) if unknown else held_by(source)
+            now = self.clock.now()
+            if not self.running.admits(step, now):
+                return Done(ending=Disposition.IGNORED)
+            integration = Integration(step.org, step.connection, self.clients.version(step.org, step.connection))
+            if held := self.breakers.hold(integration, now):
+                return held
+            wants = offsets(step, source.page_size)
+            each = sequences(source.page_size)
+            first = self.sequence.take(record.partition, now, each * len(wants) + 1)
+            if not step.seq:
+                step = step.model_copy(update={"seq": first})
+            reads = [Read(offset, first + 1 + each * at) for at, offset in enumerate(wants)]
+            answer = await _read(source, step, reads)
+        at = self.clock.now()
+        if isinstance(answer, list):
+            self.breakers.ended(integration, step.stage, answer[-1][1], at)
+            return self._went_on(step, answer)
+        if held := self.breakers.ended(integration, step.stage, answer, at):
             return held
-        wants = offsets(step, source.page_size)
-        each = sequences(source.page_size)
-        first = self.sequence.take(records[-1].partition, now, each * len(wants) + 1)
-        if not step.seq:
-            step = step.model_copy(update={"seq": first})
-        reads = [Read(offset, first + 1 + each * at) for at, offset in enumerate(wants)]
-        answers = await asyncio.gather(*(source.page(step.stage, read.offset, Priority.SWEEP) for read in reads))
-        brought: list[tuple[Read, PageOf]] = []
-        for read, answer in zip(reads, answers, strict=True):
-            if not isinstance(answer, PageOf):
-                return self.breakers.ended(integration, step.stage, answer, self.clock.now()) or answer
-            brought.append((read, answer))
-        self.breakers.ended(integration, step.stage, brought[-1][1], self.clock.now())
+        if step.stage in OPTIONAL_STAGES and isinstance(answer, Unauthorized) and answer.status == 403:
+            return self._done(without(step, at))
+        return self._failed(step, answer, attempt_of(record))
+
+    def _went_on(self, step: SweepStep, brought: list[tuple[Read, PageOf]]) -> Done:
         at = self.clock.now()
         made = pages(step, brought, at)
-        following = after(step, brought, made, at)
+        return self._done(after(step, brought, made, at), [page_out(page) for page in made])
+
+    def _done(self, following: SweepStep | SweepEnd, written: Sequence[Emit] = ()) -> Done:
         if isinstance(following, SweepEnd):
-            self.running.ended(following)
-            last = Emit(topics.CHANGES, step.org, following)
-        else:
-            last = Emit(topics.SWEEPS, step.org, following)
-        return Done((*(page_out(page) for page in made), last))
+            self.running.ended(following.org, following.connection)
+            return Done((*written, Emit(topics.CHANGES, following.org, following)))
+        status = Emit(topics.INTEGRATION_STATUS, following.org, progress(following, self.clock.now()))
+        return Done((*written, Emit(topics.SWEEPS, following.org, following), status))
+
+    def _failed(self, step: SweepStep, answer: Failure, attempt: int) -> Outcome:
+        """Return what follows a call that failed; a sweep that ends by it ends visibly."""
+        now = self.clock.now()
+        outcome = outcome_of(answer, attempt, now, self.rungs)
+        if not isinstance(outcome, Dead):
+            return outcome
+        self.running.ended(step.org, step.connection)
+        ended = Emit(topics.INTEGRATION_STATUS, step.org, progress(step, now, failed=answer.detail))
+        return replace(outcome, effects=(ended,))
+
+
+async def _read(source: PropertySource, step: SweepStep, reads: Sequence[Read]) -> list[tuple[Read, PageOf]] | Failure:
+    """Return the pages of a step; if a call failed, its failure."""
+    answers = await asyncio.gather(*(source.page(step.stage, read.offset, Priority.SWEEP) for read in reads))
+    brought: list[tuple[Read, PageOf]] = []
+    for read, answer in zip(reads, answers, strict=True):
+        if not isinstance(answer, PageOf):
+            return answer
+        brought.append((read, answer))
+    return brought

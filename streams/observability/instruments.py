@@ -1,7 +1,7 @@
 """What a worker reports, as metrics: the observer, and ports that report their calls."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from connectors.ports import (
     Accepted,
@@ -18,8 +18,9 @@ from connectors.ports import (
     Throttled,
     Unauthorized,
 )
-from schemas.base import EntityKind
+from schemas.base import EntityKind, Model
 from schemas.delivery import Batch
+from schemas.rent_roll import Page, SweepEnd
 from streams.core.breaker import State
 from streams.core.observer import NullObserver, Observer
 from streams.observability.metrics import Metrics
@@ -49,10 +50,11 @@ def outcome(answer: object) -> str:  # noqa: PLR0911 -- a table
 class PrometheusObserver(NullObserver):
     """The observer of a stream worker: what the catalogue of metrics has a place for."""
 
-    def __init__(self, metrics: Metrics, clock: Clock, system: str = "buildium") -> None:
+    def __init__(self, metrics: Metrics, clock: Clock, system_of: Callable[[str, str], str]) -> None:
+        """``system_of`` returns the name of the system of an integration (org, name): labels are never ids."""
         self._metrics = metrics
         self._clock = clock
-        self._system = system
+        self._system_of = system_of
         self._oldest: dict[tuple[str, int], float] = {}
 
     def record_ended(self, flow: str, verdict: str, seconds: float) -> None:
@@ -63,15 +65,19 @@ class PrometheusObserver(NullObserver):
         """Count the dead letter."""
         self._metrics.dead(origin, reason)
 
-    def fold_counted(self, flow: str, counts: Mapping[str, int]) -> None:
+    def fold_counted(self, flow: str, record: Model, counts: Mapping[str, int]) -> None:
         """Count what webhooks missed, and log what a person has to look at."""
+        if not isinstance(record, Page | SweepEnd):
+            return
         if missed := counts.get("missed"):
-            self._metrics.missed(self._system, missed)
+            self._metrics.missed(self._system_of(record.org, record.connection), missed)
         if held := counts.get("held_back"):
             log.warning(
-                "%s: a complete sweep missed so many entities (%d) that none of them is believed to be gone; "
+                "%s: a complete sweep of %s/%s missed so many entities (%d) that none of them is believed to be gone; "
                 "look whether the PMS, or the key's permissions, still show the whole account",
                 flow,
+                record.org,
+                record.connection,
                 held,
             )
 
@@ -89,7 +95,7 @@ class PrometheusObserver(NullObserver):
     def delivery_answered(self, batch: Batch, answer: Accepted | Failure) -> None:
         """Count the delivery, and how long its oldest change took."""
         delivered = "acknowledged" if isinstance(answer, Accepted) else outcome(answer)
-        self._metrics.batch(batch.sink, batch.mode.value, delivered, len(batch.units))
+        self._metrics.batch(self._system_of(batch.org, batch.sink), batch.mode.value, delivered, len(batch.units))
         if isinstance(answer, Accepted):
             self._metrics.fresh("acknowledged", (self._clock.now() - batch.seen_at).total_seconds())
 

@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from functools import partial
 
 from connectors.clock import SystemClock
-from connectors.registry import Connectors, connect
 from streams import topology
 from streams.backends.admin import TopicAdmin, TopicError
 from streams.backends.clients import client_options
-from streams.backends.kafka import KafkaBackend, KafkaBackendSettings
+from streams.directory.clients import Clients
 from streams.engine import Engine, EngineSettings, run_worker
 from streams.observability.instruments import MeasuredSink, MeasuredSource, PrometheusObserver
 from streams.observability.metrics import Metrics
 from streams.observability.probes import Probes, ProbesError
+from streams.roles.integrations import Known, kafka_backend, known
+from streams.runners.global_ import Follow
 from streams.runners.service import Runnable, RunnerService
 from streams.settings import KafkaSettings, RentStreamSettings
 from streams.wiring import Dependencies, calls, folds, redeliveries, scans
@@ -67,10 +68,10 @@ def run_worker_role(
 
     Raises `WorkerFailed` and `connectors.settings.SettingsError`.
     """
-    clock = SystemClock()
-    connectors = connect(env, clock, random.Random())  # noqa: S311 -- jitter
+    clock, name = SystemClock(), name or worker_name()
+    integrations = known(env, settings, kafka_backend(settings, kafka, f"{name}-directory"), clock)
     metrics = Metrics()
-    engine = build(settings, kafka, connectors, metrics, name or worker_name())
+    engine = build(settings, kafka, integrations, metrics, name)
     seldom = RepeatFilter()
     for handler in logging.getLogger().handlers:
         handler.addFilter(seldom)
@@ -128,22 +129,31 @@ def readiness(engine: Engine) -> tuple[bool, str]:
 
 
 def build(
-    settings: RentStreamSettings, kafka: KafkaSettings, connectors: Connectors, metrics: Metrics, name: str
+    settings: RentStreamSettings, kafka: KafkaSettings, integrations: Known, metrics: Metrics, name: str
 ) -> Engine:
-    """Put a worker together; nothing runs yet and nothing is global."""
+    """Return a worker, put together but not running.
+
+    Raise `connectors.settings.SettingsError` if Kafka's certificate cannot be read.
+    """
     assert kafka.bootstrap_servers is not None
-    clock = SystemClock()
-    observer = PrometheusObserver(metrics, clock)
-    for sink in connectors.sinks:
-        metrics.hold(sink.name, held=False)
+    clock, directory = SystemClock(), integrations.directory
+    observer = PrometheusObserver(metrics, clock, directory.system_of)
+    clients = Clients(
+        directory,
+        clock,
+        random.Random(),  # noqa: S311 -- jitter
+        source_wrapper=lambda one: MeasuredSource(one, observer, clock),
+        sink_wrapper=lambda one: MeasuredSink(one, observer, clock),
+    )
+    for system in directory.sink_systems:
+        metrics.hold(system, held=False)
     metrics.watch(
         "rentstream_api_budget_used_ratio",
-        lambda: [((system,), budget.used_ratio) for system, budget in connectors.budgets.items()],
+        lambda: [((system,), used) for system, used in clients.used_ratios().items()],
     )
-    world = Dependencies(
-        connections=connectors.connections,
-        sources={name: MeasuredSource(one, observer, clock) for name, one in connectors.sources.items()},
-        sinks=tuple(MeasuredSink(one, observer, clock) for one in connectors.sinks),
+    needs = Dependencies(
+        directory=directory,
+        clients=clients,
         clock=clock,
         observer=observer,
         rungs=settings.rungs,
@@ -165,35 +175,49 @@ def build(
         ),
         observer,
     )
+    engine.background(Following(integrations.follower, clients))
     tables = {table: engine.table(table) for table in topology.tables()}
-    for part in folds(world):
+    for part in folds(needs):
         assert part.flow.table is not None
         engine.fold(
             part.flow.name,
             [settings.prefix + topic.name for topic in part.flow.reads],
             tables[part.flow.table],
-            part.shell(world, settings.prefix),
+            part.runner(needs, settings.prefix),
             reads=[tables[table] for table in part.flow.views],
             batch_size=part.flow.batch_size,
         )
-    for scan in scans(world):
+    for scan in scans(needs):
         engine.scan(
             scan.flow.name,
             scan.every,
-            scan.shell(settings.prefix),
+            scan.runner(settings.prefix),
             reads=[tables[table] for table in scan.flow.views],
             on_assigned=True,
         )
-    shells = KafkaBackend(
-        KafkaBackendSettings(
-            bootstrap_servers=kafka.bootstrap_servers,
-            prefix=settings.prefix,
-            security=client_options(kafka),
-            client_id=f"{settings.prefix}{name}",
-            session_timeout=settings.session_timeout,
-        )
-    )
-    running: tuple[Runnable, ...] = (*calls(world, shells), *redeliveries(world, shells))
-    for shell in running:
-        engine.service(partial(RunnerService, shell))
+    backend = kafka_backend(settings, kafka, name)
+    runners: tuple[Runnable, ...] = (*calls(needs, backend), *redeliveries(needs, backend))
+    for runner in runners:
+        engine.service(partial(RunnerService, runner))
     return engine
+
+
+class Following:
+    """The global flow beside the engine: no record is consumed before all integrations are known."""
+
+    def __init__(self, follower: Follow, clients: Clients) -> None:
+        self._follower = follower
+        self._clients = clients
+
+    async def run(self) -> None:
+        """Follow the integrations until stopped."""
+        await self._follower.run()
+
+    async def ready(self) -> None:
+        """Return when all stored integrations are known."""
+        await self._follower.caught_up()
+
+    async def stop(self) -> None:
+        """Close the clients, and follow no more."""
+        await self._clients.aclose()
+        await self._follower.stop()

@@ -67,8 +67,8 @@ class Fold:
         for record in batch.records:
             began = time.perf_counter()
             try:
-                said = decode(record.value)
-                applied = self._step(rows, views, said, record, self._clock.now())
+                value = decode(record.value)
+                applied = self._step(rows, views, value, record, self._clock.now())
                 if applied.emits:
                     effects |= self._effects(applied.emits, record.offset, effects)
             except Exception as error:
@@ -78,7 +78,7 @@ class Fold:
             rows.keep()
             self._limit.run = 0
             if applied.counts:
-                self._observer.fold_counted(self.name, applied.counts)
+                self._observer.fold_counted(self.name, value, applied.counts)
             ended(self.name, applied.verdict, time.perf_counter() - began)
         return Step(rows.encoded(), tuple(effects.values()))
 

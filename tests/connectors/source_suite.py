@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import pytest
 
 from connectors.ports import (
-    SWEEP_STAGES,
     Failure,
     Fetched,
     Found,
@@ -24,6 +23,7 @@ from connectors.ports import (
     Unavailable,
 )
 from schemas.base import EntityKind
+from schemas.pms import STAGES
 from schemas.rent_roll import LeaseSnapshot, LeaseStatus, ListingSnapshot, PropertySnapshot, UnitSnapshot
 
 SNAPSHOTS = {
@@ -96,7 +96,7 @@ class SourceSuite:
     async def test_a_tenant_that_is_not_there_leads_nowhere(self, account: Account) -> None:
         assert await account.source.fetch(EntityKind.TENANT, account.absent) == Fetched(())
 
-    @pytest.mark.parametrize("kind", SWEEP_STAGES)
+    @pytest.mark.parametrize("kind", STAGES)
     async def test_pages_bring_everything_once_in_order(self, account: Account, kind: EntityKind) -> None:
         found: list[int] = []
         offset = 0
@@ -128,7 +128,7 @@ class SourceSuite:
         )
 
     async def test_what_is_fetched_is_what_a_page_brings(self, account: Account) -> None:
-        for kind in SWEEP_STAGES:
+        for kind in STAGES:
             page = await account.source.page(kind, 0)
             one = await account.source.fetch(kind, account.some[kind])
 
@@ -177,17 +177,17 @@ class SourceSuite:
         [b"", b"<html>", b"null", b"7", b'"x"', b"{}", b"[]", b"[1,null]", b"\xff\xfe", b"[" * 100_000, b'{"Id":'],
     )
     async def test_no_answer_makes_it_raise(self, account: Account, body: bytes) -> None:
-        for kind in (*SWEEP_STAGES, EntityKind.TENANT):
+        for kind in (*STAGES, EntityKind.TENANT):
             account.babble(body)
             answer = await account.source.fetch(kind, account.some[kind])
             assert isinstance(answer, (Unavailable, Rejected, Fetched))
-        for kind in SWEEP_STAGES:
+        for kind in STAGES:
             account.babble(body)
             page = await account.source.page(kind, 0)
             assert isinstance(page, (Unavailable, Rejected))
 
     async def test_a_wrong_address_removes_nothing(self, account: Account) -> None:
-        for kind in (*SWEEP_STAGES, EntityKind.TENANT):
+        for kind in (*STAGES, EntityKind.TENANT):
             assert isinstance(await account.elsewhere.fetch(kind, account.some[kind]), Missing)
         assert isinstance(await account.elsewhere.page(EntityKind.UNIT, 0), Missing)
 

@@ -125,7 +125,7 @@ class Wrong(StrEnum):
 
 
 @pytest.mark.parametrize(
-    ("hint", "says"),
+    ("hint", "text"),
     [
         (int | str, "only X | None"),
         (int | str | None, "only X | None"),
@@ -138,14 +138,14 @@ class Wrong(StrEnum):
     ],
     ids=str,
 )
-def test_what_avro_cannot_say_alike_is_refused(hint: Any, says: str) -> None:
+def test_what_avro_cannot_say_alike_is_refused(hint: Any, text: str) -> None:
     """A record that both ends could not read the same way fails when its schema is made."""
-    with pytest.raises(TypeError, match=says.replace("|", r"\|")):
+    with pytest.raises(TypeError, match=text.replace("|", r"\|")):
         declared(hint)
 
 
 @pytest.mark.parametrize(
-    ("hint", "default", "says"),
+    ("hint", "default", "text"),
     [
         (int | None, 5, "null"),
         (Money, Decimal("1.50"), "default"),
@@ -154,9 +154,9 @@ def test_what_avro_cannot_say_alike_is_refused(hint: Any, says: str) -> None:
     ],
     ids=str,
 )
-def test_a_default_that_a_schema_cannot_hold_is_refused(hint: Any, default: Any, says: str) -> None:
+def test_a_default_that_a_schema_cannot_hold_is_refused(hint: Any, default: Any, text: str) -> None:
     """It would be found by the reader of an old record otherwise."""
-    with pytest.raises(TypeError, match=says):
+    with pytest.raises(TypeError, match=text):
         declared(hint, default)
 
 
@@ -218,7 +218,7 @@ def test_a_writer_whose_bytes_would_mean_something_else_is_not_committed(
 
 
 def test_a_default_that_changed_is_committed_over_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A default says nothing about the bytes of its writer."""
+    """A default does not affect the bytes of its writer."""
     monkeypatch.setattr(committing, "AVSC", tmp_path / "avsc")
     committing.main(check=False)
     (path,) = (tmp_path / "avsc" / "SweepStep").iterdir()

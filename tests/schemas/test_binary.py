@@ -24,10 +24,10 @@ def test_the_bytes_are_those_of_fastavro(record: type[Model]) -> None:
 
     @FEW
     @given(records(record))
-    def law(said: Model) -> None:
+    def law(item: Model) -> None:
         ours, theirs = bytearray(), BytesIO()
-        write(said, ours)
-        fastavro.schemaless_writer(theirs, schema, said.model_dump(), disable_tuple_notation=True)
+        write(item, ours)
+        fastavro.schemaless_writer(theirs, schema, item.model_dump(), disable_tuple_notation=True)
         assert bytes(ours) == theirs.getvalue()
 
     law()
@@ -40,9 +40,9 @@ def test_what_is_read_is_what_validation_would_have_made(record: type[Model]) ->
 
     @FEW
     @given(records(record))
-    def law(said: Model) -> None:
+    def law(item: Model) -> None:
         body = bytearray(b"head")
-        write(said, body)
+        write(item, body)
         plain = fastavro.schemaless_reader(BytesIO(bytes(body[4:])), schema, None)
         found, slow = read(bytes(body), 4), record.model_validate(plain)
         assert found == slow
@@ -56,14 +56,14 @@ def test_what_is_read_is_what_validation_would_have_made(record: type[Model]) ->
 
 @every_record
 def test_what_the_fast_way_takes_the_slow_way_takes_alike(record: type[Model]) -> None:
-    """However the bytes were damaged: where it does not raise, it says what fastavro and pydantic say."""
+    """However the bytes were damaged: where it does not raise, its result is that of fastavro and pydantic."""
     schema, write, read = fastavro.parse_schema(schema_of(record)), writer_of(record), reader_of(record)
 
     @FEW
     @given(records(record), st.data())
-    def law(said: Model, draw: st.DataObject) -> None:
+    def law(item: Model, draw: st.DataObject) -> None:
         whole = bytearray()
-        write(said, whole)
+        write(item, whole)
         at = draw.draw(st.integers(0, len(whole)))
         piece, length = draw.draw(st.binary(max_size=3)), draw.draw(st.integers(0, 3))
         body = bytes(whole[:at]) + piece + bytes(whole[at + length :])

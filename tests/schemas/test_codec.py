@@ -1,4 +1,4 @@
-"""Bytes say which schema wrote them, and whatever they are, reading them ends in a record or a sentence."""
+"""Bytes name the schema that wrote them; whatever they are, reading them ends in a record or an error message."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +18,20 @@ from pydantic import create_model
 from schemas import codec
 from schemas.avro import schema_of
 from schemas.base import Model
-from schemas.codec import MAGIC, RECORDS, DecodeError, committed, decode, decode_as, encode, head_of
+from schemas.codec import MAGIC, RECORDS, DecodeError, committed, decode, decode_as, encode, head_of, row_holds
 from schemas.delivery import DeliveryDue, DueReason
 from schemas.pms import FetchOrigin, FetchRequest
-from schemas.rent_roll import LeaseSnapshot, LeaseStatus, UnitSnapshot
+from schemas.rent_roll import (
+    LeaseEntry,
+    LeaseRow,
+    LeaseSnapshot,
+    LeaseStatus,
+    ListingSnapshot,
+    PropertyRow,
+    PropertySnapshot,
+    UnitRow,
+    UnitSnapshot,
+)
 from tests.schemas.strategies import data, records
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -77,9 +87,9 @@ def test_what_is_written_is_read_as_it_was(record: type[Model]) -> None:
 
     @FEW
     @given(records(record))
-    def law(said: Model) -> None:
-        value = encode(said)
-        assert decode(value) == said
+    def law(item: Model) -> None:
+        value = encode(item)
+        assert decode(value) == item
         assert encode(decode(value)) == value
 
     law()
@@ -98,7 +108,7 @@ def test_equal_amounts_and_moments_have_equal_bytes() -> None:
     assert decode_as(DeliveryDue, encode(dues[1])).seen_at.tzinfo is UTC
 
 
-def test_a_record_that_does_not_stand_alone_is_not_encoded_as_another() -> None:
+def test_a_itemthat_does_not_stand_alone_is_not_encoded_as_another() -> None:
     """A class outside the list has a head of its own that no reader knows."""
 
     class Stranger(Model):
@@ -106,6 +116,58 @@ def test_a_record_that_does_not_stand_alone_is_not_encoded_as_another() -> None:
 
     with pytest.raises(DecodeError, match="fingerprint"):
         decode(encode(Stranger(id=1)))
+
+
+# ------------------------------------------------------------------------------------------- rows, without decoding
+
+
+ROWS = (UnitRow, LeaseRow, PropertyRow)
+SNAPSHOTS = (UnitSnapshot, LeaseSnapshot, ListingSnapshot, PropertySnapshot)
+BODIES = st.one_of([records(snapshot) for snapshot in SNAPSHOTS]).map(encode)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_whether_a_row_is_gone_is_the_first_byte_of_its_body(row: type[Model]) -> None:
+    """`row_holds` reads that byte."""
+    assert next(iter(row.model_fields)) == "gone"
+
+
+def bodies_of(row: Model) -> set[bytes]:
+    """Return the encoded snapshots that a row holds."""
+    match row:
+        case UnitRow():
+            return {body for body in (row.body, row.listing, *(entry.body for entry in row.leases)) if body}
+        case LeaseRow() | PropertyRow():
+            return {row.body} if row.body else set()
+    raise TypeError(row)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.one_of([records(row) for row in ROWS]), st.lists(BODIES, min_size=4, max_size=4), st.data())
+def test_a_row_holds_a_body_if_and_only_if_decoding_it_finds_the_body(
+    row: Model, bodies: list[bytes], draw: st.DataObject
+) -> None:
+    """Whatever else is in the row, and however similar two bodies are."""
+    one, listing, lease, other = bodies
+    held: dict[str, object] = {"body": draw.draw(st.sampled_from([None, one]))}
+    if isinstance(row, UnitRow):
+        held["listing"] = draw.draw(st.sampled_from([None, listing]))
+        held["leases"] = draw.draw(st.sampled_from([(), (LeaseEntry(id=1, body=lease),)]))
+    row = row.model_copy(update=held)
+    gone = row.gone  # type: ignore[attr-defined]
+    alike = decode(one)
+    almost = draw.draw(st.sampled_from([*type(alike).model_fields]))
+    changed = encode(alike.model_copy(update={almost: getattr(draw.draw(records(type(alike))), almost)}))
+    for body in (*bodies, other, changed):
+        found = row_holds(encode(row), head_of(schema_of(type(row))), body)
+        assert found is (not gone and body in bodies_of(row))
+
+
+def test_a_row_of_an_older_writer_is_left_to_be_decoded() -> None:
+    row = UnitRow(body=encode(UNIT), fetched_at=datetime(2026, 1, 1, tzinfo=UTC))
+    head = head_of(schema_of(UnitRow))
+    assert row_holds(encode(row), head, encode(UNIT))
+    assert not row_holds(head_of("int") + encode(row)[10:], head, encode(UNIT))
 
 
 # ------------------------------------------------------------------------------------------------------- evolution
@@ -189,9 +251,9 @@ def test_a_symbol_that_today_does_not_know_is_read_as_unknown() -> None:
             continue
         with knowing(record, newer):
             found = decode(written(newer, sample(newer)))
-        told = [value for value in _leaves(found) if isinstance(value, StrEnum)]
-        assert told
-        assert {value.value for value in told} == {"unknown"}
+        values = [value for value in _leaves(found) if isinstance(value, StrEnum)]
+        assert values
+        assert {value.value for value in values} == {"unknown"}
         enums += len(paths)
     assert enums > 10
 
@@ -223,16 +285,16 @@ def test_symbols_in_another_order_are_read_by_their_names() -> None:
     other = schema_of(LeaseSnapshot)
     (status, _) = _enums(other)
     status["symbols"].reverse()
-    said = LeaseSnapshot(id=1, property_id=2, unit_id=3, status=LeaseStatus.ACTIVE)
+    snapshot = LeaseSnapshot(id=1, property_id=2, unit_id=3, status=LeaseStatus.ACTIVE)
     with knowing(LeaseSnapshot, other):
-        assert decode(written(other, said.model_dump())) == said
+        assert decode(written(other, snapshot.model_dump())) == snapshot
 
 
 # ------------------------------------------------------------------------------------------------- what is no record
 
 
 def sentence(value: bytes | None) -> str:
-    """What decoding says of bytes that are no record."""
+    """Return the message of the error for bytes that are no record."""
     with pytest.raises(DecodeError) as caught:
         decode(value)
     return str(caught.value)
@@ -257,17 +319,16 @@ def test_each_kind_of_foreign_bytes_has_its_sentence() -> None:
     assert "a UnitSnapshot with 3 bytes too many" in sentence(encode(UNIT) + b"abc")
 
 
-def test_values_that_a_record_does_not_allow_are_named() -> None:
+def test_values_that_a_itemdoes_not_allow_are_named() -> None:
     """The field, never the value: a value may be anything."""
     wide = schema_of(UnitSnapshot)
     rent = next(field for field in wide["fields"] if field["name"] == "market_rent")
     rent["type"][1] = {"type": "bytes", "logicalType": "decimal", "precision": 30, "scale": 2}
     value = written(wide, UNIT.model_dump() | {"market_rent": Decimal("123456789012345.67")})
-    said = sentence(value)
-    assert said == "a UnitSnapshot with values that are not allowed: market_rent"
+    assert sentence(value) == "a UnitSnapshot with values that are not allowed: market_rent"
 
 
-def test_another_record_than_the_one_that_belongs_here_is_named() -> None:
+def test_another_itemthan_the_one_that_belongs_here_is_named() -> None:
     with pytest.raises(DecodeError, match="a UnitSnapshot where a LeaseSnapshot belongs"):
         decode_as(LeaseSnapshot, encode(UNIT))
     assert decode_as(UnitSnapshot, encode(UNIT)) == UNIT
@@ -278,20 +339,20 @@ HEADS = [head_of(schema_of(record)) for record in RECORDS]
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=60) | st.builds(bytes.__add__, st.sampled_from(HEADS), st.binary(max_size=80)))
-def test_any_bytes_end_in_a_record_or_a_sentence(value: bytes) -> None:
+def test_any_bytes_end_in_a_itemor_a_sentence(value: bytes) -> None:
     """Never in another exception: a poison record must not stop its neighbours."""
     found = outcome(value)
     assert "\n" not in found if isinstance(found, str) else type(found) in RECORDS
 
 
 @every_record
-def test_a_damaged_record_ends_in_a_record_or_a_sentence(record: type[Model]) -> None:
+def test_a_damaged_itemends_in_a_itemor_a_sentence(record: type[Model]) -> None:
     """A bit flipped, a piece taken out, a piece put in; and what ends early or goes on is never taken."""
 
     @FEW
     @given(records(record), st.data())
-    def law(said: Model, draw: st.DataObject) -> None:
-        value = encode(said)
+    def law(item: Model, draw: st.DataObject) -> None:
+        value = encode(item)
         at = draw.draw(st.integers(0, len(value) - 1))
         other = draw.draw(st.binary(max_size=4))
         length = draw.draw(st.integers(0, 3))

@@ -13,7 +13,7 @@ from schemas.topics import TOPICS, TopicSpec
 from streams import topology
 from streams.core.rent_roll import STAGES
 from streams.topology import APP, DELIVERIES, FLOWS, RENT_ROLL, Flow, Kind, all_topics, groups, redeliveries
-from tests.streams.core.test_rent_roll import end, fold, lease, page, swept, unit
+from tests.streams.core.rent_roll.rolls import end, fold, lease, page, swept, unit
 
 ROOT = Path(__file__).resolve().parents[2]
 DELAYS = ("1m", "2m", "5m", "10m")
@@ -181,8 +181,12 @@ def test_the_ladder_may_be_any() -> None:
 
 IN_FLOWS = tuple(flow for flow in FLOWS if flow.kind in (Kind.FOLD, Kind.CALL, Kind.SCAN))
 SAYS_IN: dict[str, tuple[str, ...]] = {
-    "maintain_rent_roll": ("streams/core/rent_roll.py",),
-    "emit_batches": ("streams/core/delivery.py",),
+    "maintain_rent_roll": (
+        "streams/core/rent_roll/pages.py",
+        "streams/core/rent_roll/completeness.py",
+        "streams/core/rent_roll/refetch.py",
+    ),
+    "emit_batches": ("streams/core/delivery/machine.py",),
     "sweep_accounts": ("streams/flows/fetch_changes.py",),
 }
 """Where a flow's effects are made, beside its own file."""

@@ -15,7 +15,6 @@ from connectors.buildium.source import BuildiumSource, user_message
 from connectors.buildium.standin import DEMO_ID, DEMO_SECRET, BuildiumStandIn, RateLimit, bulk_portfolio, seed_portfolio
 from connectors.clock import SystemClock
 from connectors.ports import (
-    SWEEP_STAGES,
     Fetched,
     Found,
     Gone,
@@ -28,6 +27,7 @@ from connectors.ports import (
 )
 from connectors.serving import running
 from schemas.base import EntityKind
+from schemas.pms import STAGES
 from schemas.rent_roll import LeaseSnapshot, LeaseStatus, UnitSnapshot
 from tests.connectors.source_suite import Account, SourceSuite
 
@@ -239,8 +239,8 @@ async def test_a_sweep_at_full_speed_is_never_throttled() -> None:
     standin = BuildiumStandIn(bulk_portfolio(SystemClock(), 2_500), limit=RateLimit())
     async with running(standin) as url:
         source = source_at(url + "/v1", Limits())
-        seen: dict[EntityKind, int] = dict.fromkeys(SWEEP_STAGES, 0)
-        for kind in SWEEP_STAGES:
+        seen: dict[EntityKind, int] = dict.fromkeys(STAGES, 0)
+        for kind in STAGES:
             total = 1
             while seen[kind] < total:
                 page = await source.page(kind, seen[kind])

@@ -1,4 +1,4 @@
-"""What a unit's row means on a day, case by case, and what holds for every row and every day."""
+"""The availability of a unit on a day, case by case, and what holds for every row and every day."""
 
 import calendar
 from collections.abc import Iterable
@@ -21,7 +21,15 @@ from schemas.rent_roll import (
     TenantStatus,
     UnitSnapshot,
 )
-from streams.core.availability import UNIT_STATES, Availability, Doubt, Status, availability, dates_of_change, when
+from streams.core.availability import (
+    UNIT_STATES,
+    Availability,
+    Doubt,
+    Status,
+    dates_of_change,
+    derive_availability,
+    when,
+)
 
 DAY = date(2026, 3, 10)
 LONG_AGO, YESTERDAY, TOMORROW = date(2025, 1, 1), DAY - timedelta(1), DAY + timedelta(1)
@@ -56,7 +64,7 @@ def lease(
         ends_on=ends,
         status=status,
         ends_by_itself=by_itself,
-        tenants=tuple(LeaseTenant(id=tenant, status=stands) for tenant, stands in tenants),
+        tenants=tuple(LeaseTenant(id=tenant, status=found) for tenant, found in tenants),
         move_outs=tuple(MoveOut(tenant_id=tenant, on=on) for tenant, on in leaving),
         **more,
     )
@@ -73,21 +81,19 @@ def coming(number: int = 200, *tenants: int, starts: date = IN_JUNE, **more: Any
     )
 
 
-def stands(
-    *leases: LeaseSnapshot, day: date = DAY, listing: ListingSnapshot | None = None, **more: Any
-) -> Availability:
-    return availability(UNIT, leases, listing, BUILDING, day, **more)
+def of(*leases: LeaseSnapshot, day: date = DAY, listing: ListingSnapshot | None = None, **more: Any) -> Availability:
+    return derive_availability(UNIT, leases, listing, BUILDING, day, **more)
 
 
 TWO = ((7, CURRENT), (8, CURRENT))
 ON_NOTICE = lease(leaving=[(7, IN_MAY)])
 
 CASES: list[tuple[str, list[LeaseSnapshot], Status, date | None]] = [
-    ("nobody has a lease: it is free", [], VACANT, DAY),
+    ("no lease: vacant", [], VACANT, DAY),
     ("a tenant lives there", [lease()], Status.OCCUPIED, None),
-    ("a lease whose start nobody wrote down counts as begun", [lease(starts=None)], Status.OCCUPIED, None),
+    ("a lease without a start counts as begun", [lease(starts=None)], Status.OCCUPIED, None),
     ("a lease that began today counts", [lease(starts=DAY)], Status.OCCUPIED, None),
-    ("a past lease says nothing", [lease(status=LeaseStatus.PAST)], VACANT, DAY),
+    ("a past lease counts for nothing", [lease(status=LeaseStatus.PAST)], VACANT, DAY),
     ("all tenants of an active lease moved out", [lease(tenants=[(7, MOVED_OUT)])], VACANT, DAY),
     ("one of two moved out", [lease(tenants=[(7, MOVED_OUT), (8, CURRENT)])], Status.OCCUPIED, None),
     # -- notice
@@ -112,7 +118,7 @@ CASES: list[tuple[str, list[LeaseSnapshot], Status, date | None]] = [
         Status.NOTICE_UNRENTED,
         IN_JUNE,
     ),
-    ("a notice of somebody else is none", [lease(leaving=[(99, IN_MAY)])], Status.OCCUPIED, None),
+    ("a notice of a person who is no tenant is none", [lease(leaving=[(99, IN_MAY)])], Status.OCCUPIED, None),
     (
         "tenants of two leases: one of them stays",
         [lease(leaving=[(7, IN_MAY)]), lease(101, tenants=[(8, CURRENT)])],
@@ -141,7 +147,7 @@ CASES: list[tuple[str, list[LeaseSnapshot], Status, date | None]] = [
     ("a declined renewal is a flag too", [lease(renewal="Declined")], Status.OCCUPIED, None),
     # -- rented
     ("on notice and let again", [ON_NOTICE, coming()], Status.NOTICE_RENTED, None),
-    ("occupied, and somebody else comes", [lease(), coming()], Status.OCCUPIED, None),
+    ("occupied, and another tenant is to move in", [lease(), coming()], Status.OCCUPIED, None),
     ("vacant and let", [coming()], TAKEN, None),
     ("vacant and let, without a start", [lease(status=LeaseStatus.FUTURE, starts=None, tenants=[])], TAKEN, None),
     ("an active lease that has not begun is a coming one", [lease(starts=IN_JUNE, tenants=[(9, FUTURE)])], TAKEN, None),
@@ -204,22 +210,22 @@ CASES: list[tuple[str, list[LeaseSnapshot], Status, date | None]] = [
 def test_leases_make_the_status(leases: list[LeaseSnapshot], status: Status, on: date | None) -> None:
     """The order of the leases does not matter."""
     for order in (leases, leases[::-1]):
-        found = stands(*order)
+        found = of(*order)
         assert (found.status, found.available_on) == (status, on)
 
 
 @pytest.mark.parametrize("leases", [case[1] for case in CASES], ids=[case[0] for case in CASES])
-def test_a_unit_that_is_gone_or_whose_property_sleeps_is_not_offered(leases: list[LeaseSnapshot]) -> None:
-    """Whatever its leases say; gone goes before inactive."""
+def test_a_unit_that_is_removed_or_of_an_inactive_property_is_not_available(leases: list[LeaseSnapshot]) -> None:
+    """Whatever its leases; removed goes before inactive."""
     asleep = BUILDING.model_copy(update={"is_active": False})
     listing = ListingSnapshot(unit_id=1, available_on=IN_JUNE)
-    assert availability(UNIT, leases, listing, asleep, DAY).status is Status.EXCLUDED
+    assert derive_availability(UNIT, leases, listing, asleep, DAY).status is Status.EXCLUDED
     for building in (BUILDING, asleep):
-        found = availability(UNIT, leases, listing, building, DAY, gone=True)
+        found = derive_availability(UNIT, leases, listing, building, DAY, gone=True)
         assert (found.status, found.available_on, found.when_available) == (Status.REMOVED, None, None)
 
 
-def test_a_receiver_hears_of_four_states() -> None:
+def test_a_receiver_gets_four_states() -> None:
     """Available are exactly the three that are advertised; each status has its state."""
     assert set(UNIT_STATES) == set(Status)
     assert {status for status, state in UNIT_STATES.items() if state is UnitState.AVAILABLE} == ADVERTISED
@@ -242,7 +248,7 @@ def test_a_receiver_hears_of_four_states() -> None:
 
 
 @pytest.mark.parametrize(
-    ("leases", "listed", "on", "says"),
+    ("leases", "listed", "on", "text"),
     [
         ([], None, DAY, "Immediate"),
         ([], YESTERDAY, YESTERDAY, "Immediate"),
@@ -256,19 +262,19 @@ def test_a_receiver_hears_of_four_states() -> None:
         ([ON_NOTICE, coming()], IN_JUNE, None, None),
     ],
 )
-def test_the_listing_says_from_when_else_the_leases_do(
-    leases: list[LeaseSnapshot], listed: date | None, on: date | None, says: str | None
+def test_the_date_is_that_of_the_listing_else_that_of_the_leases(
+    leases: list[LeaseSnapshot], listed: date | None, on: date | None, text: str | None
 ) -> None:
-    """Null where the unit is not available, whatever a listing says."""
-    found = stands(*leases, listing=ListingSnapshot(unit_id=1, available_on=listed))
-    assert (found.available_on, found.when_available) == (on, says)
+    """Null where the unit is not available, whatever its listing."""
+    found = of(*leases, listing=ListingSnapshot(unit_id=1, available_on=listed))
+    assert (found.available_on, found.when_available) == (on, text)
 
 
-def test_the_days_of_the_turn_come_after_the_move_out() -> None:
-    """Free on the day after, and so many days later ready."""
-    assert stands(ON_NOTICE, make_ready_days=3).available_on == date(2026, 6, 4)
-    assert stands(ON_NOTICE, make_ready_days=0).available_on == IN_JUNE
-    assert stands(lease(leaving=[(7, date.max)]), make_ready_days=3).available_on == date.max
+def test_the_days_to_make_ready_come_after_the_move_out() -> None:
+    """Vacant on the day after, and so many days later available."""
+    assert of(ON_NOTICE, make_ready_days=3).available_on == date(2026, 6, 4)
+    assert of(ON_NOTICE, make_ready_days=0).available_on == IN_JUNE
+    assert of(lease(leaving=[(7, date.max)]), make_ready_days=3).available_on == date.max
 
 
 @pytest.mark.parametrize(
@@ -283,16 +289,16 @@ def test_the_days_of_the_turn_come_after_the_move_out() -> None:
 def test_the_rent_is_the_listings_else_the_markets(
     listed: Decimal | None, market: Decimal | None, rent: Decimal | None
 ) -> None:
-    """Null where nobody says it, never zero."""
+    """Null where unknown, never zero."""
     unit = UNIT.model_copy(update={"market_rent": market})
     listing = ListingSnapshot(unit_id=1, rent=listed)
     for leases in ([], [lease()], [ON_NOTICE]):
-        assert availability(unit, leases, listing, BUILDING, DAY).rent == rent
-        assert availability(unit, leases, None, BUILDING, DAY).rent == market
+        assert derive_availability(unit, leases, listing, BUILDING, DAY).rent == rent
+        assert derive_availability(unit, leases, None, BUILDING, DAY).rent == market
 
 
 @pytest.mark.parametrize(
-    ("on", "day", "says"),
+    ("on", "day", "text"),
     [
         (DAY, DAY, "Immediate"),
         (YESTERDAY, DAY, "Immediate"),
@@ -313,9 +319,9 @@ def test_the_rent_is_the_listings_else_the_markets(
         (date.max, date.max, "Immediate"),
     ],
 )
-def test_a_date_is_said_as_people_do(on: date, day: date, says: str) -> None:
+def test_a_date_is_immediate_or_a_month_or_a_date(on: date, day: date, text: str) -> None:
     """A month names a day of the twelve months to come, never one of next year's."""
-    assert when(on, day) == says
+    assert when(on, day) == text
 
 
 # --------------------------------------------------------------------------------------------------------- the doubts
@@ -342,9 +348,9 @@ def test_a_disagreement_is_a_doubt_and_changes_nothing(
     leases: list[LeaseSnapshot], flag: bool | None, doubts: tuple[Doubt, ...]
 ) -> None:
     """The PMS's flag is a cross-check: the status is the same without it."""
-    flagged = availability(UNIT.model_copy(update={"is_occupied": flag}), leases, None, BUILDING, DAY)
+    flagged = derive_availability(UNIT.model_copy(update={"is_occupied": flag}), leases, None, BUILDING, DAY)
     assert flagged.doubts == doubts
-    assert flagged.status is stands(*leases).status
+    assert flagged.status is of(*leases).status
 
 
 # ----------------------------------------------------------------------------------------------------------- the laws
@@ -378,12 +384,12 @@ MANY = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCh
 
 @MANY
 @given(leases_of(ANY), listings_of(ANY), ANY, st.booleans(), st.booleans(), st.integers(0, 400))
-def test_every_row_stands_somewhere_on_every_day(
+def test_every_row_has_an_availability_on_every_day(
     leases: list[LeaseSnapshot], listing: ListingSnapshot | None, day: date, active: bool, gone: bool, turn: int
 ) -> None:
     """Total, and consistent with itself: available, from when, and in which words go together."""
     building = BUILDING.model_copy(update={"is_active": active})
-    found = availability(UNIT, leases, listing, building, day, gone=gone, make_ready_days=turn)
+    found = derive_availability(UNIT, leases, listing, building, day, gone=gone, make_ready_days=turn)
     assert found.state is UNIT_STATES[found.status]
     assert found.is_available is (found.status in ADVERTISED)
     assert (found.available_on is None) is (not found.is_available)
@@ -397,9 +403,9 @@ def test_every_row_stands_somewhere_on_every_day(
 
 @MANY
 @given(leases_of(NEAR), NEAR)
-def test_nobody_else_moves_in_where_somebody_lives_or_has_signed(leases: list[LeaseSnapshot], day: date) -> None:
-    """An available unit has nobody who lives there without having given notice, and nobody who will come."""
-    if not stands(*leases, day=day).is_available:
+def test_a_unit_with_a_resident_or_a_signed_lease_is_not_available(leases: list[LeaseSnapshot], day: date) -> None:
+    """All residents of an available unit gave notice, and no tenant is to move in."""
+    if not of(*leases, day=day).is_available:
         return
     for one in leases:
         over = one.ends_by_itself and one.ends_on is not None and one.ends_on < day
@@ -410,31 +416,33 @@ def test_nobody_else_moves_in_where_somebody_lives_or_has_signed(leases: list[Le
             assert {tenant.id for tenant in one.tenants if tenant.status is CURRENT} <= leaving
 
 
-def told(found: Availability) -> object:
-    """What of a standing a receiver has to hear; a unit that is free at once is so on every further day."""
+def content(found: Availability) -> object:
+    """Return what a receiver gets; a unit that is available at once is so on every further day."""
     on = None if found.when_available == "Immediate" else found.available_on
     return found.status, found.rent, on, found.when_available
 
 
 @settings(MANY, max_examples=150)
 @given(leases_of(NEAR), listings_of(NEAR))
-def test_a_standing_changes_on_a_turning_day_only(leases: list[LeaseSnapshot], listing: ListingSnapshot | None) -> None:
-    """In status, in date or in words: with no event, a receiver hears of it on the morning of such a day.
+def test_availability_changes_on_a_date_of_change_only(
+    leases: list[LeaseSnapshot], listing: ListingSnapshot | None
+) -> None:
+    """In status, in date or in text.
 
-    The exception is a tenant who is overdue: the unit is free tomorrow, on every day anew.
+    The exception is a tenant who is overdue: the unit is available tomorrow, on each of those days.
     """
     turns = {*dates_of_change(leases, listing)}
     named = {DAY} | ({listing.available_on} if listing and listing.available_on else set())
     for one in leases:
         named |= {day for day in (one.starts_on, one.ends_on) if day} | {move.on for move in one.move_outs}
     for day in {near + timedelta(days) for near in named for days in (*range(-4, 5), *range(-368, -361))}:
-        before, after = (stands(*leases, day=at, listing=listing) for at in (day - timedelta(1), day))
+        before, after = (of(*leases, day=at, listing=listing) for at in (day - timedelta(1), day))
         if day in turns:
             continue
         assert before.status is after.status
         assert (before.when_available == "Immediate") is (after.when_available == "Immediate")
         if Doubt.OVERDUE_MOVE_OUT not in after.doubts:
-            assert told(before) == told(after)
+            assert content(before) == content(after)
 
 
 @pytest.mark.parametrize(
@@ -451,7 +459,7 @@ def test_a_standing_changes_on_a_turning_day_only(leases: list[LeaseSnapshot], l
         ([], ListingSnapshot(unit_id=1, available_on=date.min), {date.min}),
     ],
 )
-def test_the_turning_days_of_a_row_are_few(
+def test_a_row_has_few_dates_of_change(
     leases: list[LeaseSnapshot], listing: ListingSnapshot | None, turns: set[date]
 ) -> None:
     """Beginnings, ends, and the day on which a date is near enough to be a month."""

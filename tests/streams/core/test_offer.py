@@ -1,4 +1,4 @@
-"""What a property is offered as, read from its rows."""
+"""What is offered of a property, read from its rows."""
 
 from datetime import date, timedelta
 from decimal import Decimal
@@ -10,8 +10,8 @@ from schemas.base import EntityKind
 from schemas.delivery import OfferedProperty, OfferedUnit, UnitState
 from schemas.rent_roll import ListingSnapshot, MoveOut, PropertySnapshot, PropertyType
 from streams.core.availability import Doubt
-from streams.core.offer import Offer, digest, is_swept, offer
-from tests.streams.core.test_rent_roll import building, end, fold, lease, page, swept, unit
+from streams.core.offer import Offer, digest, offer
+from tests.streams.core.rent_roll.rolls import building, end, fold, lease, page, swept, unit
 from tests.streams.core.views import MemoryView
 
 DAY = date(2026, 3, 10)
@@ -28,14 +28,14 @@ HOUSE = PropertySnapshot(
 
 
 def roll(property_as: PropertySnapshot = HOUSE, *more: Any) -> MemoryView:
-    """A swept account: one property, one vacant unit, and what else is said of it."""
+    """Return a swept account: one property, one vacant unit, and more pages."""
     view = swept()
     fold(view, page(EntityKind.PROPERTY, 10, property_as), *more)
     return view
 
 
-def read(view: MemoryView, property_id: int = 10, day: date = DAY) -> Offer:
-    found = offer(view, "default", "buildium", property_id, day)
+def read(view: MemoryView, property_id: int = 10, day: date = DAY, **more: Any) -> Offer:
+    found = offer(view, "default", "buildium", property_id, day, **more)
     assert found is not None
     return found
 
@@ -45,7 +45,6 @@ def test_nothing_is_offered_before_the_first_sweep_is_complete() -> None:
     view = MemoryView()
     fold(view, page(EntityKind.PROPERTY, 2, HOUSE, sweep="s1"), page(EntityKind.UNIT, 3, unit(), sweep="s1"))
     assert offer(view, "default", "buildium", 10, DAY) is None
-    assert is_swept(view, "default", "buildium") is None
     fold(
         view,
         page(EntityKind.LEASE, 4, sweep="s1"),
@@ -53,12 +52,9 @@ def test_nothing_is_offered_before_the_first_sweep_is_complete() -> None:
         end(1, 1, 1, 1),
     )
     assert [one.id for one in read(view).units] == [1]
-    account = is_swept(view, "default", "buildium")
-    assert account is not None
-    assert account.first_sweep == "s1"
 
 
-def test_nothing_is_offered_of_what_was_never_seen() -> None:
+def test_nothing_is_offered_of_what_was_never_fetched() -> None:
     """Neither an unknown property, nor one of another account, nor one that only its unit names."""
     view = roll(HOUSE, page(EntityKind.UNIT, 11, unit(5, property_id=77)))
     assert offer(view, "default", "buildium", 99, DAY) is None
@@ -69,12 +65,12 @@ def test_nothing_is_offered_of_what_was_never_seen() -> None:
 
 @pytest.mark.parametrize("kind", PropertyType)
 def test_a_commercial_property_is_not_offered(kind: PropertyType) -> None:
-    """Every other kind is, with the dwelling that its kind says, if it says one."""
+    """Every other type is, with the dwelling type that follows from it, if one does."""
     found = offer(roll(HOUSE.model_copy(update={"type": kind})), "default", "buildium", 10, DAY)
     assert (found is None) is (kind is PropertyType.COMMERCIAL)
     if found is not None:
-        (told,) = found.units
-        assert told.dwelling_type == {PropertyType.APARTMENT: "Apartment", PropertyType.HOUSE: "House"}.get(kind)
+        (offered,) = found.units
+        assert offered.dwelling_type == {PropertyType.APARTMENT: "Apartment", PropertyType.HOUSE: "House"}.get(kind)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +83,7 @@ def test_a_commercial_property_is_not_offered(kind: PropertyType) -> None:
     ],
 )
 def test_an_address_is_line_city_and_state(parts: dict[str, Any], address: str) -> None:
-    """In this order, without what nobody knows."""
+    """In this order, without what is unknown."""
     assert read(roll(HOUSE.model_copy(update=parts))).property == OfferedProperty(
         id=10, name="Sunset Apartments", address=address, is_active=True
     )
@@ -133,15 +129,15 @@ def test_a_unit_is_offered_with_what_is_known_of_it() -> None:
         (("AirConditioning", "View"), None, None),
     ],
 )
-def test_features_of_a_listing_are_told(features: tuple[str, ...], garage: bool | None, pets: int | None) -> None:
-    """Null where nobody says so: silence is no denial."""
+def test_features_of_a_listing_are_offered(features: tuple[str, ...], garage: bool | None, pets: int | None) -> None:
+    """Null where no feature says so, never false."""
     view = roll(HOUSE, page(EntityKind.LISTING, 12, ListingSnapshot(unit_id=1, property_id=10, features=features)))
-    (told,) = read(view).units
-    assert (told.has_garage, told.pets_allowed) == (garage, pets)
+    (offered,) = read(view).units
+    assert (offered.has_garage, offered.pets_allowed) == (garage, pets)
 
 
-def test_units_come_in_the_order_of_their_ids_and_only_those_that_were_seen() -> None:
-    """A unit that only a lease names has nothing to be told yet."""
+def test_units_come_in_the_order_of_their_ids_and_only_those_that_were_fetched() -> None:
+    """A unit that only a lease refers to is not offered yet."""
     view = roll(
         HOUSE,
         page(EntityKind.UNIT, 11, unit(3), unit(2)),
@@ -157,9 +153,9 @@ def test_a_unit_that_moved_is_offered_where_it_is_now() -> None:
 
 
 def test_a_unit_that_is_gone_is_offered_as_removed() -> None:
-    """And for ever: it is the receiver's row of the delivery that knows whether it heard."""
-    (told,) = read(roll(HOUSE, page(EntityKind.UNIT, 11, gone=(1,)))).units
-    assert (told.state, told.is_available, told.when_available) == (UnitState.REMOVED, False, None)
+    """On every further day: the row of the delivery knows whether the receiver has it."""
+    (offered,) = read(roll(HOUSE, page(EntityKind.UNIT, 11, gone=(1,)))).units
+    assert (offered.state, offered.is_available, offered.when_available) == (UnitState.REMOVED, False, None)
 
 
 def test_a_property_that_is_gone_takes_its_units_with_it() -> None:
@@ -174,6 +170,25 @@ def test_the_units_of_an_inactive_property_are_unavailable() -> None:
     found = read(roll(asleep, page(EntityKind.UNIT, 11, unit(2)), page(EntityKind.UNIT, 12, gone=(2,))))
     assert not found.property.is_active
     assert [one.state for one in found.units] == [UnitState.UNAVAILABLE, UnitState.REMOVED]
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_an_excluded_property_is_offered_like_an_inactive_one(active: bool) -> None:
+    """Its removed units stay removed."""
+    more = page(EntityKind.UNIT, 11, unit(2)), page(EntityKind.UNIT, 12, gone=(2,))
+    view = roll(HOUSE.model_copy(update={"is_active": active}), *more)
+    excluded = read(view, excluded=True)
+    assert excluded == read(roll(HOUSE.model_copy(update={"is_active": False}), *more))
+    assert not excluded.property.is_active
+    assert [one.state for one in excluded.units] == [UnitState.UNAVAILABLE, UnitState.REMOVED]
+
+
+def test_the_days_to_make_a_unit_ready_are_added_to_its_move_out() -> None:
+    leaving = lease(move_outs=(MoveOut(tenant_id=7, on=date(2026, 5, 31)),))
+    view = roll(HOUSE, page(EntityKind.LEASE, 11, leaving))
+    days = {ready: read(view, make_ready_days=ready).units[0].available_on for ready in (0, 5)}
+    assert days == {0: date(2026, 6, 1), 5: date(2026, 6, 6)}
+    assert read(view).units[0].available_on == days[0]
 
 
 def test_doubts_are_named_with_their_unit() -> None:
@@ -217,7 +232,7 @@ OTHER: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", [name for name in OfferedUnit.model_fields if name != "status"])
-def test_whatever_a_receiver_is_told_of_a_unit_changes_its_digest(name: str) -> None:
+def test_whatever_a_receiver_gets_of_a_unit_changes_its_digest(name: str) -> None:
     """The value, and whether it is known at all."""
     others = [OTHER.get(name, "another")]
     if not OfferedUnit.model_fields[name].is_required():
@@ -235,8 +250,8 @@ def test_a_change_of_the_property_changes_the_digest_of_each_unit(name: str, oth
     assert digest(UNIT_STATES, UNIT) != digest(UNIT_STATES.model_copy(update={name: other}), UNIT)
 
 
-def test_the_finer_status_is_quiet() -> None:
-    """A receiver is told of four states only."""
+def test_the_finer_status_does_not_change_the_digest() -> None:
+    """Receivers get four states only."""
     finer = UNIT.model_copy(update={"status": "vacant_unrented_ready"})
     assert digest(UNIT_STATES, UNIT) == digest(UNIT_STATES, finer)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.core.policy import SinkPolicy, Switches, identity
+from streams.core.policy import SinkPolicy, Switches, fingerprint, identity, switches_of
 
 
 @pytest.mark.parametrize(
@@ -22,19 +22,28 @@ def test_the_switches_decide_and_else_the_default(switches: Switches, included: 
     assert {one for one in (1, 2, 3) if policy.includes(one)} == included
 
 
-def test_a_receiver_is_another_one_when_its_system_age_address_or_switches_are() -> None:
+def test_a_receiver_is_another_one_when_its_system_age_or_address_is() -> None:
     several = [
-        identity("portal", "2026", "https://a", Switches()),
-        identity("rentsync", "2026", "https://a", Switches()),
-        identity("portal", "2027", "https://a", Switches()),
-        identity("portal", "2026", "https://b", Switches()),
-        identity("portal", "2026", None, Switches()),
-        identity("portal", "2026", "https://a", Switches(default=False)),
-        identity("portal", "2026", "https://a", Switches(on=frozenset({1}))),
-        identity("portal", "2026", "https://a", Switches(off=frozenset({1}))),
+        identity("portal", "2026", "https://a"),
+        identity("rentsync", "2026", "https://a"),
+        identity("portal", "2027", "https://a"),
+        identity("portal", "2026", "https://b"),
+        identity("portal", "2026", None),
     ]
 
     assert len(set(several)) == len(several)
-    assert identity("portal", "2026", "https://a", Switches(off=frozenset({1, 9}))) == identity(
-        "portal", "2026", "https://a", Switches(off=frozenset({9, 1}))
+    assert identity("portal", "2026", "https://a") == several[0]
+
+
+def test_a_fingerprint_changes_with_every_switch_and_with_nothing_else() -> None:
+    several = [
+        Switches(),
+        Switches(default=False),
+        Switches(on=frozenset({1})),
+        Switches(off=frozenset({1})),
+    ]
+
+    assert len({fingerprint(*switches_of(one)) for one in several}) == len(several)
+    assert fingerprint(*switches_of(Switches(off=frozenset({1, 9})))) == fingerprint(
+        *switches_of(Switches(off=frozenset({9, 1})))
     )

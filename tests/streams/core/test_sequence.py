@@ -47,7 +47,7 @@ def test_a_new_owner_goes_on_from_what_it_is_told() -> None:
     )
 )
 def test_a_sequence_only_grows(calls: list[tuple[str, int, int, int]]) -> None:
-    """Whatever the clock does, and whatever the partition was told: no number twice, none earlier."""
+    """Whatever the clock and the seeds: no number twice, none smaller than one before."""
     sequence = FetchSequence()
     highest = dict.fromkeys(range(3), 0)
     for call, partition, micros, count in calls:

@@ -116,7 +116,7 @@ def test_after_a_stage_comes_the_next_one() -> None:
 
 
 def test_after_the_last_stage_comes_the_end() -> None:
-    """It says how many pages of each stage there have to be, and from which sequence on they are."""
+    """It has the number of pages of each stage, and a sequence older than all of them."""
     last = step(stage=STAGES[-1], offset=100, page=1, total=150, entities=400, pages=(1, 2, 3))
     reads = [brought(100, 50, 150)]
     assert after(last, reads, pages(last, reads, AT), AT) == SweepEnd(
@@ -156,23 +156,23 @@ def test_a_stage_that_brought_another_number_than_was_counted_is_torn(
 
 def whole(rng: random.Random, counts: dict[EntityKind, int], size: int, moves: int) -> tuple[list[Page], SweepEnd]:
     """Read an account that grows and shrinks ``moves`` times meanwhile."""
-    said: SweepStep | SweepEnd = FIRST
+    record: SweepStep | SweepEnd = FIRST
     seq = 10
     written: list[Page] = []
     for _ in range(10_000):
-        if isinstance(said, SweepEnd):
-            return written, said
+        if isinstance(record, SweepEnd):
+            return written, record
         reads = []
-        for offset in offsets(said, size):
+        for offset in offsets(record, size):
             if moves and rng.random() < 0.3:
-                counts[said.stage] = max(0, counts[said.stage] + rng.randrange(-size, size))
+                counts[record.stage] = max(0, counts[record.stage] + rng.randrange(-size, size))
                 moves -= 1
-            total = counts[said.stage]
+            total = counts[record.stage]
             reads.append(brought(offset, max(0, min(size, total - offset)), total, seq))
             seq += sequences(size)
-        made = pages(said, reads, AT)
+        made = pages(record, reads, AT)
         written += made
-        said = after(said, reads, made, AT)
+        record = after(record, reads, made, AT)
     raise AssertionError("a sweep that never ends")
 
 
@@ -222,7 +222,7 @@ def test_the_names_of_sweeps_are_in_the_order_of_time() -> None:
 
 
 def test_a_second_sweep_waits_while_the_first_is_under_way() -> None:
-    """Until it ended or was not heard of for a while; its own steps go on, also when they come twice."""
+    """Until it ends or makes no step for a while; its own steps continue, also when they are repeated."""
     running = Running(timedelta(minutes=2))
     second = timedelta(seconds=1)
     assert running.admits(step(), NOW)

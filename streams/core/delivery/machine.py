@@ -1,0 +1,255 @@
+"""Applying transitions: one record, the rows of the receivers that it concerns, and the batches that follow."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from schemas import topics
+from schemas.delivery import (
+    Batch,
+    BatchMode,
+    DeliveryDue,
+    DeliveryOutcome,
+    DeliveryPhase,
+    DeliveryRow,
+    ReceiverRow,
+)
+from streams.core.delivery.cut import Content, batch_id, count_cut, cut, sync_id
+from streams.core.delivery.states import TRANSITIONS, Action, Event, Transition, event_of
+from streams.core.flows import Disposition, Emit, FoldResult
+from streams.core.offer import Offer
+from streams.core.policy import SinkPolicy
+from streams.core.rows import Rows
+
+
+def delivery_key(org: str, sink: str, connection: str, property_id: int) -> bytes:
+    """Return the key of the row of a property at a receiver."""
+    return f"{org}/{sink}/{connection}/p/{property_id:012d}".encode()
+
+
+def receiver_key(org: str, sink: str) -> bytes:
+    """Return the key of the row of a receiver as a whole."""
+    return f"{org}/{sink}/r".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The record that is folded, and the moment of the step."""
+
+    id: str
+    """``topic:offset``; with the partition, which all rows here share, it identifies the record for ever."""
+    now: datetime
+
+
+ReadOffer = Callable[[str, str, int, SinkPolicy], Offer | None]
+"""Returns what a receiver is offered of a property (org, connection, id) according to the rent roll of this moment."""
+
+
+def apply(
+    rows: Rows, record: DeliveryDue | DeliveryOutcome, cause: Cause, sinks: Sequence[SinkPolicy], read: ReadOffer
+) -> FoldResult:
+    """Fold one record: decide what follows for each receiver that it concerns.
+
+    ``sinks`` are the enabled receivers of the record's org. Idempotent: a record that is consumed again emits the same
+    batch again, or nothing once that batch has an outcome.
+    """
+    if isinstance(record, DeliveryOutcome) or record.sink is not None:
+        policy = next((one for one in sinks if one.name == record.sink), None)
+        return _Delivery(rows, record, record.sink or "", policy, cause, read).fold()
+    result = FoldResult(Disposition.IGNORED)
+    for policy in sinks:
+        one = _Delivery(rows, record, policy.name, policy, cause, read).fold()
+        result.emits += one.emits
+        for fact, count in one.counts.items():
+            result.counts[fact] = result.counts.get(fact, 0) + count
+        if one.verdict is not Disposition.IGNORED:
+            result.verdict = one.verdict
+    return result
+
+
+class _Delivery:
+    """One record and the row of one property at one receiver."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        record: DeliveryDue | DeliveryOutcome,
+        sink: str,
+        policy: SinkPolicy | None,
+        cause: Cause,
+        read: ReadOffer,
+    ) -> None:
+        self.rows = rows
+        self.record = record
+        self.sink = sink
+        self.policy = policy
+        """Null if the receiver is disabled or deleted."""
+        self.cause = cause
+        self.read = read
+        self.key = delivery_key(record.org, sink, record.connection, record.property_id)
+        self.row = rows.find(DeliveryRow, self.key) or DeliveryRow()
+
+    def fold(self) -> FoldResult:
+        """Apply the transition of the event that the record means."""
+        event = event_of(self.row, self.record, self.cause.id, enabled=self.policy is not None)
+        if event is None:
+            return FoldResult(Disposition.IGNORED)
+        return self._fire(event, self.record.seen_at if isinstance(self.record, DeliveryDue) else self.record.at)
+
+    def _fire(self, event: Event, moment: datetime) -> FoldResult:
+        """Apply the transition of an event; ``moment`` is that of the change or the outcome behind it."""
+        transition = TRANSITIONS[self.row.phase][event]
+        match transition.action:
+            case Action.CUT:
+                return self._cut(event, transition, moment)
+            case Action.MARK:
+                if self.row.dirty_since is None or moment < self.row.dirty_since:
+                    self._put(phase=transition.phase, dirty_since=moment)
+            case Action.WAIT:
+                self._put(phase=transition.phase, last_error=self._reason())
+            case Action.CONFIRM:
+                return self._end(transition, moment, _confirmed(self.row, moment))
+            case Action.GIVE_UP:
+                return self._end(transition, moment, {"last_error": self._reason()})
+            case Action.REST:
+                if self.row.phase is not transition.phase:
+                    self._put(phase=transition.phase, dirty_since=None, **_ENDED)
+            case Action.VOID:
+                return FoldResult(transition.disposition, counts={"superseded": 1})
+        return FoldResult(transition.disposition)
+
+    def _end(self, transition: Transition, moment: datetime, update: Mapping[str, object]) -> FoldResult:
+        """End the delivery; what changed since it was cut, be it the property or the receiver, is cut at once."""
+        due = self.row.dirty_since
+        self._put(phase=transition.phase, dirty_since=None, **_ENDED, **update)
+        if self.policy is None:
+            return FoldResult(transition.disposition)
+        if due is None and self.row.receiver != self.policy.identity:
+            due = moment
+        return FoldResult(transition.disposition) if due is None else self._fire(Event.DUE, due)
+
+    def _cut(self, event: Event, transition: Transition, moment: datetime) -> FoldResult:
+        """Cut the property as it is now, and emit the batch unless the receiver knows everything."""
+        assert self.policy is not None
+        adopted = self._adopt(self.policy)
+        offer = self.read(self.record.org, self.record.connection, self.record.property_id, self.policy)
+        if offer is not None:
+            self._forget_moved(offer)
+        content = None if offer is None else cut(offer, self.row)
+        if content is None:
+            return self._fire(Event.CUT_EMPTY, moment)
+        follows = TRANSITIONS[self.row.phase][Event.CUT]
+        attempt = 1 if adopted else self._attempt(event)
+        seen_at = moment if event is Event.DUE else self.row.seen_at or moment
+        if self.row.dirty_since is not None:
+            seen_at = min(seen_at, self.row.dirty_since)
+        self._name(content)
+        self._put(
+            phase=follows.phase,
+            attempt=attempt,
+            dirty_since=None,
+            sent=content.sent,
+            seen_at=seen_at,
+            mode=content.mode,
+            content=content.digest,
+            cause=self.cause.id,
+        )
+        return FoldResult(transition.disposition, [self._batch(content)])
+
+    def _attempt(self, event: Event) -> int:
+        """Return the number of the attempt that a cut is for."""
+        if event is Event.RETRY:
+            assert isinstance(self.record, DeliveryDue)
+            return self.record.attempt if self.record.held else self.record.attempt + 1
+        return self.row.attempt if event is Event.REPEATED else 1
+
+    def _adopt(self, policy: SinkPolicy) -> bool:
+        """Make the row that of the present receiver: forget what another one was sent and acknowledged."""
+        if self.row.receiver == policy.identity:
+            if self.row.revision != policy.revision:
+                self._put(revision=policy.revision)
+            return False
+        self._put(
+            receiver=policy.identity,
+            revision=policy.revision,
+            known=None,
+            sent=(),
+            content=b"",
+            acknowledged_at=None,
+            last_error=None,
+        )
+        return True
+
+    def _forget_moved(self, offer: Offer) -> None:
+        """Forget units that moved to another property: if they come back, they have to be sent again."""
+        here = {unit.id for unit in offer.units}
+        known = self.row.known or ()
+        if any(one.unit_id not in here for one in known):
+            self._put(known=tuple(one for one in known if one.unit_id in here))
+
+    def _name(self, content: Content) -> None:
+        """Name the batch: content that is on its way already keeps its name, anything else gets a new one."""
+        row = self.row
+        if row.phase is not DeliveryPhase.IDLE and row.content == content.digest:
+            return
+        version, now = row.version + 1, self.cause.now
+        self._put(
+            version=version,
+            cut_at=now,
+            sync_id=self._sync_id(),
+            batch_id=batch_id(self.key, version, now, content.digest),
+        )
+
+    def _sync_id(self) -> str:
+        key = receiver_key(self.record.org, self.sink)
+        counted = count_cut(self.rows.find(ReceiverRow, key) or ReceiverRow(), self.cause.now)
+        self.rows.put(key, counted)
+        return sync_id(counted)
+
+    def _batch(self, content: Content) -> Emit:
+        row, record = self.row, self.record
+        assert row.cut_at is not None
+        assert row.seen_at is not None
+        batch = Batch(
+            org=record.org,
+            connection=record.connection,
+            sink=self.sink,
+            receiver=row.receiver,
+            configured_at=self.policy.changed_at if self.policy else None,
+            batch_id=row.batch_id,
+            sync_id=row.sync_id,
+            cut_at=row.cut_at,
+            seen_at=row.seen_at,
+            version=row.version,
+            attempt=row.attempt,
+            mode=content.mode,
+            property=content.property,
+            units=content.units,
+        )
+        return Emit(topics.BATCHES, record.org, batch)
+
+    def _reason(self) -> str | None:
+        """Return why the delivery did not succeed."""
+        if self.policy is None:
+            return "the receiver is disabled or deleted"
+        return self.record.detail if isinstance(self.record, DeliveryOutcome) else None
+
+    def _put(self, **update: object) -> None:
+        self.row = self.row.model_copy(update=update)
+        self.rows.put(self.key, self.row)
+
+
+_ENDED: Mapping[str, object] = {"attempt": 0, "cause": "", "content": b""}
+"""Fields of a row without a delivery on its way."""
+
+
+def _confirmed(row: DeliveryRow, at: datetime) -> dict[str, object]:
+    """Return what an acknowledgement changes: the receiver knows what it was sent, after a snapshot nothing else."""
+    known = {} if row.mode is BatchMode.SNAPSHOT else {one.unit_id: one for one in row.known or ()}
+    known |= {one.unit_id: one for one in row.sent}
+    return {
+        "known": tuple(known[unit] for unit in sorted(known)),
+        "sent": (),
+        "acknowledged_at": at,
+        "last_error": None,
+    }

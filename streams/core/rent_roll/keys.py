@@ -1,0 +1,56 @@
+"""Keys of the rows of table ``rent-roll``: ``org/connection/`` and then a letter for the kind of row.
+
+``u`` unit, ``p`` property, ``l`` lease, ``s`` ids that one page of a sweep brought, ``w`` how far sweeps have looked,
+``a`` account. PMS ids are unique within a connection only, so every key begins with its scope.
+"""
+
+from schemas.base import EntityKind
+
+
+def scope(org: str, connection: str) -> bytes:
+    """Return the prefix of every row of a connection."""
+    return f"{org}/{connection}/".encode()
+
+
+def unit_key(prefix: bytes, unit: int) -> bytes:
+    return b"%su/%012d" % (prefix, unit)
+
+
+def property_key(prefix: bytes, property_id: int) -> bytes:
+    return b"%sp/%012d" % (prefix, property_id)
+
+
+def lease_key(prefix: bytes, lease: int) -> bytes:
+    return b"%sl/%012d" % (prefix, lease)
+
+
+def seen_key(prefix: bytes, stage: EntityKind, number: int) -> bytes:
+    return b"%ss/%s/%06d" % (prefix, stage.value.encode(), number)
+
+
+def swept_key(prefix: bytes, kind: EntityKind) -> bytes:
+    return b"%sw/%s" % (prefix, kind.value.encode())
+
+
+def account_key(prefix: bytes) -> bytes:
+    return prefix + b"a"
+
+
+def units_of(prefix: bytes) -> bytes:
+    """Return the prefix of every unit's row."""
+    return prefix + b"u/"
+
+
+def properties_of(prefix: bytes) -> bytes:
+    """Return the prefix of every property's row."""
+    return prefix + b"p/"
+
+
+def leases_of(prefix: bytes) -> bytes:
+    """Return the prefix of every lease's row."""
+    return prefix + b"l/"
+
+
+def id_of(key: bytes) -> int:
+    """Return the PMS's id in the key of a unit, property or lease."""
+    return int(key.rsplit(b"/", 1)[1])

@@ -1,0 +1,45 @@
+"""What the rent roll fetches again, and why: what it cannot decide from the replies that it has.
+
+A refetch is a `FetchRequest` on the topic of the webhooks, so requests for one entity cost one call.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from schemas import topics
+from schemas.base import EntityKind
+from schemas.pms import FetchOrigin, FetchRequest
+from schemas.rent_roll import Page, SweepEnd
+from streams.core.flows import Emit
+
+
+class RefetchReason(StrEnum):
+    """Why an entity is fetched again; the value is that of `FetchRequest.event`."""
+
+    OVERTAKEN = "overtaken by a sweep"
+    """A reply differs from its row and is older than the newest sweep: either of them may be the later state."""
+    REFERENCED = "referenced before it was fetched"
+    """A unit of an unknown property, or a lease or listing of an unknown unit."""
+    LEASE_CHANGED = "a lease of this unit changed"
+    """The PMS derives the unit's occupancy from its leases and sends no webhook for it."""
+    MISSED = "missed by a sweep"
+    """A complete sweep did not bring it: only the PMS's answer 404 removes it."""
+
+
+def origin_of(reason: RefetchReason) -> FetchOrigin:
+    """Return who asks for it."""
+    return FetchOrigin.SWEEP if reason is RefetchReason.MISSED else FetchOrigin.ROLL
+
+
+def refetch(record: Page | SweepEnd, kind: EntityKind, entity: int, reason: RefetchReason, at: datetime) -> Emit:
+    """Return the request to fetch an entity of the record's connection; one batch emits one for each entity."""
+    request = FetchRequest(
+        org=record.org,
+        connection=record.connection,
+        origin=origin_of(reason),
+        event=reason.value,
+        kind=kind,
+        entity=entity,
+        received_at=at,
+    )
+    return Emit(topics.WEBHOOKS, record.org, request, once=("refetch", record.connection, kind, entity))

@@ -1,0 +1,79 @@
+"""``reconcile_receivers``: marks the properties whose delivery state belongs to another configuration.
+
+A receiver that was enabled, replaced or given other properties is due everything that its rows were not looked at for;
+the same after a change of a connection's time zone, make-ready days or switches. The fold then sends what differs.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+
+from connectors.ports import Clock, Connection
+from schemas import topics
+from schemas.codec import decode_as
+from schemas.delivery import DeliveryDue, DeliveryRow, DueReason
+from schemas.partitions import partition_for
+from streams.core.delivery import delivery_key
+from streams.core.flows import Emit, View
+from streams.core.policy import SinkPolicy
+from streams.core.rent_roll import account_key, id_of, properties_of, scope
+from streams.directory.directory import Directory
+from streams.topology import DELIVERIES, RENT_ROLL
+
+AGAIN = timedelta(minutes=10)
+"""After this time everything is looked at again: another worker may have owned the partition meanwhile."""
+
+
+class ReconcileReceivers:
+    """Looks at an org when a configuration of it changed, at first, and from time to time."""
+
+    def __init__(self, directory: Directory, partitions: int, clock: Clock) -> None:
+        self._directory = directory
+        self._partitions = partitions
+        self._clock = clock
+        self._looked: dict[tuple[str, str], tuple[str, ...]] = {}
+        """By connection: the revisions of the receivers for which all of its properties were looked at."""
+        self._partition_looked: dict[int, tuple[int, datetime | None]] = {}
+        """By partition: at which state of the directory all of it was looked at, and when in full."""
+
+    def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | None]:
+        """Emit what is due on this partition; yield null between properties, so that other work may go on."""
+        now, configured = self._clock.now(), self._directory.configured
+        looked, in_full = self._partition_looked.get(partition, (-1, None))
+        again = in_full is None or now - in_full >= AGAIN
+        if looked == configured and not again:
+            return
+        for one in self._directory.connections():
+            if partition_for(one.org, self._partitions) != partition:
+                continue
+            policies = self._directory.policies(one.org, one.name)
+            revisions = tuple(policy.revision for policy in policies)
+            if self._looked.get((one.org, one.name)) == revisions and not again:
+                continue
+            yield from self._connection(views, one, policies)
+            self._looked[one.org, one.name] = revisions
+        self._partition_looked[partition] = (configured, now if in_full is None or again else in_full)
+
+    def _connection(
+        self, views: Mapping[str, View], connection: Connection, policies: tuple[SinkPolicy, ...]
+    ) -> Iterator[Emit | None]:
+        org, name = connection.org, connection.name
+        at = scope(org, name)
+        if views[RENT_ROLL].get(account_key(at)) is None:
+            return  # its first sweep marks every property when it is complete
+        now = self._clock.now()
+        for key, _ in views[RENT_ROLL].scan(properties_of(at)):
+            property_id = id_of(key)
+            for policy in policies:
+                raw = views[DELIVERIES].get(delivery_key(org, policy.name, name, property_id))
+                if raw is not None and decode_as(DeliveryRow, raw).revision == policy.revision:
+                    continue
+                due = DeliveryDue(
+                    org=org,
+                    connection=name,
+                    property_id=property_id,
+                    reason=DueReason.RECONFIGURED,
+                    seen_at=now,
+                    sink=policy.name,
+                )
+                yield Emit(topics.DUE, org, due)
+            yield None
