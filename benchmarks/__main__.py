@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--quick] [name ...]``: every benchmark after the other, and one table of what has an aim."""
+"""``python -m benchmarks [--quick] [name ...]``: run the benchmarks and print a table of results and targets."""
 
 import subprocess
 import sys
@@ -7,52 +7,52 @@ import traceback
 from collections.abc import Callable
 
 from benchmarks import fold, latency, recovery, sweep
-from benchmarks.kit import Figure, broker, parser, show
+from benchmarks.kit import Result, broker, parser, show
 
-BENCHMARKS: dict[str, Callable[..., list[Figure]]] = {
+BENCHMARKS: dict[str, Callable[..., list[Result]]] = {
     "latency": latency.run,
     "fold": fold.run,
     "recovery": recovery.run,
     "sweep": sweep.run,
 }
 
-APART: dict[str, tuple[str, ...]] = {
+SEPARATE: dict[str, tuple[str, ...]] = {
     "ingress": ("--seconds", "2", "--turns", "1"),
     "engine": ("--records", "100000", "--stock-records", "5000", "--rows", "100000"),
 }
-"""Those that print a table of their own, and the arguments under which they measure less."""
+"""Benchmarks that print their own table, and their arguments for a quick run."""
 
 
-def one(name: str, bootstrap: str | None, *, quick: bool) -> list[Figure]:
-    if name in APART:
-        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *(APART[name] if quick else ())], check=True)
+def run_one(name: str, bootstrap: str | None, *, quick: bool) -> list[Result]:
+    if name in SEPARATE:
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *(SEPARATE[name] if quick else ())], check=True)
         return []
-    # A broker of its own each: what one leaves behind is no load on the next.
+    # Each benchmark gets its own broker, so that data of one does not slow down the next.
     with broker(bootstrap) as servers:
         return BENCHMARKS[name](servers, quick=quick)
 
 
 def main() -> int:
-    names = (*BENCHMARKS, *APART)
-    taking = parser(__doc__)
-    taking.add_argument("only", nargs="*", help=f"all, if none is named: {', '.join(names)}")
-    options = taking.parse_args()
+    names = (*BENCHMARKS, *SEPARATE)
+    arguments = parser(__doc__)
+    arguments.add_argument("only", nargs="*", help=f"benchmarks to run (default: all): {', '.join(names)}")
+    options = arguments.parse_args()
     if unknown := {*options.only} - {*names}:
-        taking.error(f"no such benchmark: {', '.join(sorted(unknown))}")
-    figures: list[Figure] = []
+        arguments.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    results: list[Result] = []
     failed = []
     for name in options.only or names:
-        began = time.monotonic()
+        started = time.monotonic()
         print(f"\n=== {name}", flush=True)
         try:
-            figures += one(name, options.bootstrap, quick=options.quick)
+            results += run_one(name, options.bootstrap, quick=options.quick)
         except Exception:
             traceback.print_exc()
             failed.append(name)
-        print(f"({time.monotonic() - began:.0f} s)", flush=True)
-    show(figures)
+        print(f"({time.monotonic() - started:.0f} s)", flush=True)
+    show(results)
     for name in failed:
-        print(f"{name} did not come to its end", file=sys.stderr)
+        print(f"{name} failed", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -1,7 +1,9 @@
-"""What the engine costs, in events a second and in seconds of recovery, beside stock Faust and a bare loop.
+"""Throughput and recovery time of the engine, relative to stock Faust and to a bare aiokafka loop.
 
-Every contender runs as a process of its own on one core, against the same topics, one after the other; the ratios are
-what counts, the figures are of this machine. ``python -m benchmarks.engine [--bootstrap host:port] [--rows 1000000]``
+Every candidate runs as a separate process on one core with the same topics, one after the other. Only the ratios are
+meaningful, because absolute numbers depend on the machine.
+
+    python -m benchmarks.engine [--bootstrap host:port] [--rows 1000000]
 """
 
 import argparse
@@ -33,12 +35,12 @@ PAD = b"x" * 84
 
 
 def count(row: bytes | None, event: bytes) -> bytes:
-    """Do the toy step of all contenders."""
+    """Return the row after an event: the fold step of all candidates."""
     events, total = ROW.unpack_from(row) if row else (0, 0)
     return ROW.pack(events + 1, total + EVENT.unpack_from(event)[1]) + PAD
 
 
-# -- filling
+# -- load
 
 
 async def fill(bootstrap: str, topic: str, records: int, keys: int) -> None:
@@ -48,40 +50,42 @@ async def fill(bootstrap: str, topic: str, records: int, keys: int) -> None:
     await producer.start()
     sent = []
     for partition in range(PARTITIONS):
-        at, end = 0, records // PARTITIONS
-        while at < end:
+        number, end = 0, records // PARTITIONS
+        while number < end:
             batch = producer.create_batch()
-            while at < end:
-                key = b"k%08d" % ((at % (keys // PARTITIONS)) * PARTITIONS + partition)
-                if batch.append(timestamp=None, key=key, value=EVENT.pack(at, 1) + PAD) is None:
+            while number < end:
+                key = b"k%08d" % ((number % (keys // PARTITIONS)) * PARTITIONS + partition)
+                if batch.append(timestamp=None, key=key, value=EVENT.pack(number, 1) + PAD) is None:
                     break
-                at += 1
+                number += 1
             sent.append(await producer.send_batch(batch, topic, partition=partition))
     await asyncio.gather(*sent)
     await producer.stop()
 
 
-# -- contenders: each prints seconds and processor seconds of its own work
+# -- candidates: each prints the wall-clock and CPU seconds of its work
 
 
-class Clock:
-    """From the first record to the last."""
+class Measurement:
+    """Time from the first record to the last."""
 
     def __init__(self, records: int) -> None:
-        self.left, self.began, self.cpu = records, 0.0, 0.0
+        self.remaining, self.started, self.cpu = records, 0.0, 0.0
 
     def start(self) -> None:
-        if not self.began:
-            self.began, self.cpu = time.perf_counter(), time.process_time()
+        if not self.started:
+            self.started, self.cpu = time.perf_counter(), time.process_time()
 
-    def took(self, records: int) -> bool:
-        self.left -= records
-        return self.left <= 0
+    def processed(self, records: int) -> bool:
+        """Count processed records; return whether they were the last ones."""
+        self.remaining -= records
+        return self.remaining <= 0
 
-    def say(self, **more: Any) -> None:
-        seconds, cpu = time.perf_counter() - self.began, time.process_time() - self.cpu
+    def report(self, **more: Any) -> None:
+        """Print the measurement as JSON for the parent process."""
+        seconds, cpu = time.perf_counter() - self.started, time.process_time() - self.cpu
         line = json.dumps({"seconds": seconds, "cpu": cpu, **more})
-        os.write(1, f"\n{line}\n".encode())  # past whatever a framework made of stdout
+        os.write(1, f"\n{line}\n".encode())  # frameworks may replace sys.stdout
 
 
 def engine_settings(options: argparse.Namespace) -> EngineSettings:
@@ -97,10 +101,10 @@ def engine_settings(options: argparse.Namespace) -> EngineSettings:
 
 
 def run_engine(options: argparse.Namespace) -> None:
-    clock = Clock(options.records)
+    measurement = Measurement(options.records)
 
     def step(batch: RecordBatch, views: Mapping[str, View]) -> Step:
-        clock.start()
+        measurement.start()
         get = views["rows"].get
         rows: dict[bytes, bytes | None] = {}
         for record in batch.records:
@@ -113,8 +117,8 @@ def run_engine(options: argparse.Namespace) -> None:
         """Stops the engine after the last record."""
 
         def batch_folded(self, flow: str, topic: str, records: int, seconds: float) -> None:
-            if clock.took(records):
-                clock.say()
+            if measurement.processed(records):
+                measurement.report()
                 engine.stop()
 
     engine = Engine(engine_settings(options), Folded())
@@ -127,20 +131,20 @@ def recover_engine(options: argparse.Namespace) -> None:
         """Stops the engine after its recovery."""
 
         def tables_recovered(self, records: int, seconds: float) -> None:
-            clock.say(records=records)
+            measurement.report(records=records)
             engine.stop()
 
-    clock = Clock(0)
+    measurement = Measurement(0)
     engine = Engine(engine_settings(options), Recovered())
     engine.fold("count", [options.topic], engine.table("rows"), lambda _batch, _views: Step())
-    clock.start()
+    measurement.start()
     run_worker(engine)
 
 
 def run_stock(options: argparse.Namespace) -> None:
     import faust
 
-    clock = Clock(options.records)
+    measurement = Measurement(options.records)
     app = faust.App(
         options.name,
         broker=f"kafka://{options.bootstrap}",
@@ -157,10 +161,10 @@ def run_stock(options: argparse.Namespace) -> None:
 
     async def run(stream: Any) -> None:
         async for event in stream.events():
-            clock.start()
+            measurement.start()
             table[event.key] = count(table.get(event.key), event.value)
-            if clock.took(1):
-                clock.say()
+            if measurement.processed(1):
+                measurement.report()
                 os._exit(0)
 
     topic = app.topic(options.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
@@ -170,8 +174,8 @@ def run_stock(options: argparse.Namespace) -> None:
 
 
 async def run_bare(options: argparse.Namespace) -> None:
-    """Do the least that could be called the same: fetch, count in a dict, write the changelog, commit."""
-    clock, rows = Clock(options.records), dict[bytes, bytes]()
+    """Run the minimal equivalent: fetch, count in a dict, write the changelog, commit."""
+    measurement, rows = Measurement(options.records), dict[bytes, bytes]()
     consumer = aiokafka.AIOKafkaConsumer(
         options.topic,
         bootstrap_servers=options.bootstrap,
@@ -193,7 +197,7 @@ async def run_bare(options: argparse.Namespace) -> None:
     done = False
     while not done:
         for tp, records in (await consumer.getmany(timeout_ms=1000, max_records=8000)).items():
-            clock.start()
+            measurement.start()
             for low in range(0, len(records), 2000):
                 fresh: dict[bytes, bytes] = {}
                 for record in records[low : low + 2000]:
@@ -203,17 +207,17 @@ async def run_bare(options: argparse.Namespace) -> None:
                     batch.append(timestamp=None, key=key, value=row)
                 await (await producer.send_batch(batch, f"{options.name}-rows-changelog", partition=tp.partition))
                 rows |= fresh
-            done = clock.took(len(records))
+            done = measurement.processed(len(records))
         if done:
             await consumer.commit()
-    clock.say()
+    measurement.report()
     await producer.stop()
     await consumer.stop()
 
 
 async def recover_bare(options: argparse.Namespace) -> None:
-    clock, rows = Clock(0), dict[bytes, bytes]()
-    clock.start()
+    measurement, rows = Measurement(0), dict[bytes, bytes]()
+    measurement.start()
     consumer = aiokafka.AIOKafkaConsumer(
         bootstrap_servers=options.bootstrap,
         auto_offset_reset="earliest",
@@ -229,26 +233,27 @@ async def recover_bare(options: argparse.Namespace) -> None:
         for records in (await consumer.getmany(timeout_ms=500)).values():
             rows.update((record.key, record.value) for record in records)
             read += len(records)
-    clock.say(records=read)
+    measurement.report(records=read)
     await consumer.stop()
 
 
-# -- the table
+# -- report
 
 
 class Bench:
-    """Runs contenders and remembers the topics."""
+    """Runs candidates with topics of one prefix."""
 
     def __init__(self, bootstrap: str, folder: Path) -> None:
-        self.bootstrap, self.folder, self.run = bootstrap, folder, f"bench-{time.time_ns()}"
+        self.bootstrap, self.folder, self.prefix = bootstrap, folder, f"bench-{time.time_ns()}"
 
-    def contend(self, what: str, topic: str, name: str, records: int, *more: str) -> dict[str, float]:
+    def run_candidate(self, candidate: str, topic: str, name: str, records: int, *more: str) -> dict[str, float]:
+        """Run a candidate on one core and return its measurement. Raise `RuntimeError` if it printed none."""
         data = self.folder / name
         data.mkdir(parents=True, exist_ok=True)
-        arguments = ["--contender", what, "--topic", topic, "--name", name, "--data", str(data)]
+        arguments = ["--candidate", candidate, "--topic", topic, "--name", name, "--data", str(data)]
         arguments += ["--bootstrap", self.bootstrap, "--records", str(records), *more]
         core = max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-        found = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "benchmarks.engine", *arguments],
             check=False,
             capture_output=True,
@@ -256,22 +261,22 @@ class Bench:
             timeout=600,
             preexec_fn=(lambda: os.sched_setaffinity(0, {core})) if core is not None else None,
         )
-        lines = [line for line in found.stdout.splitlines() if line.startswith("{")]
+        lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
         if not lines:
-            raise RuntimeError(f"{what} said nothing:\n{found.stdout}\n{found.stderr}")
+            raise RuntimeError(f"{candidate} printed no measurement:\n{result.stdout}\n{result.stderr}")
         shutil.rmtree(data)
-        result: dict[str, float] = json.loads(lines[-1])
-        return result
+        measured: dict[str, float] = json.loads(lines[-1])
+        return measured
 
     def topics(self, name: str, *plain: str) -> None:
         asyncio.run(make_topics(self.bootstrap, PARTITIONS, [*plain, f"{name}-rows-changelog"], []))
 
 
 def events(bench: Bench, records: int, stock_records: int, keys: int) -> None:
-    source = f"{bench.run}-events"
-    bench.topics(bench.run, source)
+    source = f"{bench.prefix}-events"
+    bench.topics(bench.prefix, source)
     asyncio.run(fill(bench.bootstrap, source, records, keys))
-    contenders = [
+    candidates = [
         ("bare aiokafka loop, a dict", "bare", records, ()),
         ("engine, RocksDB", "engine", records, ("--store", "rocksdb")),
         ("engine, RocksDB, uvloop", "engine", records, ("--store", "rocksdb", "--uvloop")),
@@ -280,41 +285,41 @@ def events(bench: Bench, records: int, stock_records: int, keys: int) -> None:
         ("stock Faust, memory", "stock", stock_records, ("--store", "memory")),
     ]
     print(f"\n{records:,} events of 100 bytes, {keys:,} keys, {PARTITIONS} partitions, one core\n")
-    print(f"{'':34}{'events/s':>12}{'of bare':>10}{'cpu us/event':>14}{'of bare':>10}")
+    print(f"{'':34}{'events/s':>12}{'x bare':>10}{'CPU us/event':>14}{'x bare':>10}")
     bare = bare_cpu = 0.0
-    for number, (title, what, amount, more) in enumerate(contenders):
-        name = f"{bench.run}-{number}"
+    for number, (title, candidate, amount, more) in enumerate(candidates):
+        name = f"{bench.prefix}-{number}"
         bench.topics(name)
-        found = bench.contend(what, source, name, amount, *more)
-        rate, cpu = amount / found["seconds"], found["cpu"] / amount * 1e6
+        measured = bench.run_candidate(candidate, source, name, amount, *more)
+        rate, cpu = amount / measured["seconds"], measured["cpu"] / amount * 1e6
         bare, bare_cpu = bare or rate, bare_cpu or cpu
         print(f"{title:34}{rate:12,.0f}{rate / bare:10.2f}{cpu:14.1f}{cpu / bare_cpu:10.2f}", flush=True)
 
 
 def recovery(bench: Bench, rows: int) -> None:
-    name = f"{bench.run}-r"
+    name = f"{bench.prefix}-r"
     source = f"{name}-events"
     bench.topics(name, source)
     asyncio.run(fill(bench.bootstrap, f"{name}-rows-changelog", rows, rows))
     print(f"\nrecovery of {rows:,} rows of 100 bytes, one core (start-up included)\n")
-    print(f"{'':34}{'seconds':>12}{'of bare':>10}{'rows/s':>12}")
+    print(f"{'':34}{'seconds':>12}{'x bare':>10}{'rows/s':>12}")
     bare = 0.0
-    for title, what, more in [
+    for title, candidate, more in [
         ("bare aiokafka loop, a dict", "recover-bare", ()),
         ("engine, RocksDB", "recover-engine", ("--store", "rocksdb")),
         ("engine, memory", "recover-engine", ("--store", "memory")),
     ]:
-        found = bench.contend(what, source, name, 0, *more)
-        bare = bare or found["seconds"]
-        seconds = found["seconds"]
-        print(f"{title:34}{seconds:12.1f}{seconds / bare:10.2f}{found['records'] / seconds:12,.0f}", flush=True)
+        measured = bench.run_candidate(candidate, source, name, 0, *more)
+        bare = bare or measured["seconds"]
+        seconds = measured["seconds"]
+        print(f"{title:34}{seconds:12.1f}{seconds / bare:10.2f}{measured['records'] / seconds:12,.0f}", flush=True)
 
 
 @contextlib.contextmanager
 def broker(bootstrap: str | None) -> Iterator[str]:
-    from tests.chaos.__main__ import broker as started
+    from tests.chaos.__main__ import broker as embedded
 
-    with started(bootstrap) as servers:
+    with embedded(bootstrap) as servers:
         yield servers
 
 
@@ -325,18 +330,18 @@ def main() -> None:
     parser.add_argument("--stock-records", type=int, default=20_000)
     parser.add_argument("--keys", type=int, default=40_000)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    for name in ("contender", "topic", "name", "data"):
+    for name in ("candidate", "topic", "name", "data"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     parser.add_argument("--store", default="rocksdb", help=argparse.SUPPRESS)
     parser.add_argument("--uvloop", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.contender is None:
+    if options.candidate is None:
         with broker(options.bootstrap) as servers, tempfile.TemporaryDirectory(prefix="bench-") as folder:
             bench = Bench(servers, Path(folder))
             events(bench, options.records, options.stock_records, options.keys)
             recovery(bench, options.rows)
         return
-    match options.contender:
+    match options.candidate:
         case "engine":
             run_engine(options)
         case "recover-engine":

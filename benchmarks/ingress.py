@@ -1,9 +1,9 @@
-"""What a webhook costs: the real ingress, confirmed by Kafka, against a bare ASGI "ok" on the same server settings.
+"""Throughput of webhooks: the ingress with acknowledged writes to Kafka, relative to a bare ASGI app.
 
     python -m benchmarks.ingress [--seconds 5] [--connections 64] [--kafka host:port]
 
-Both are served by a process of their own, one after the other in turns, and loaded by this one; only ratios of one run
-mean anything, since the machine is shared.
+Both run in separate processes with the same server settings and are measured in alternating turns. Only the ratio of
+one run is meaningful, because absolute numbers depend on the machine.
 """
 
 import argparse
@@ -54,7 +54,7 @@ PREFIX = "bench."
 
 
 async def bare(scope: Scope, receive: Receive, send: Send) -> None:
-    """The least that an ASGI app can do with a POST: read it and say ok."""
+    """The minimum of an ASGI app for a POST: read the body and answer 200."""
     while (await receive()).get("more_body"):
         pass
     headers = [(b"content-type", b"application/json"), (b"content-length", b"11")]
@@ -63,7 +63,7 @@ async def bare(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def bare_parts() -> AsyncIterator[ASGIApp]:
+async def open_bare() -> AsyncIterator[ASGIApp]:
     yield bare
 
 
@@ -99,9 +99,9 @@ def directory() -> Directory:
     return made
 
 
-def ingress_parts(kafka: str) -> Callable[[], "AsyncIterator[ASGIApp]"]:
+def open_ingress(kafka: str) -> Callable[[], "AsyncIterator[ASGIApp]"]:
     @asynccontextmanager
-    async def parts() -> AsyncIterator[ASGIApp]:
+    async def opened() -> AsyncIterator[ASGIApp]:
         producer = ReconnectingProducer({"bootstrap_servers": kafka, "client_id": "bench"}, PREFIX)
         await producer.start()
         metrics = Metrics()
@@ -111,19 +111,19 @@ def ingress_parts(kafka: str) -> Callable[[], "AsyncIterator[ASGIApp]"]:
         finally:
             await producer.stop()
 
-    return parts  # type: ignore[return-value]
+    return opened  # type: ignore[return-value]
 
 
-def serve(what: str, port: int, kafka: str) -> None:
-    run_http(bare_parts if what == "bare" else ingress_parts(kafka), "127.0.0.1", port)  # type: ignore[arg-type]
+def serve(name: str, port: int, kafka: str) -> None:
+    run_http(open_bare if name == "bare" else open_ingress(kafka), "127.0.0.1", port)  # type: ignore[arg-type]
 
 
 @contextmanager
-def server(what: str, kafka: str):  # type: ignore[no-untyped-def]
+def server(name: str, kafka: str):  # type: ignore[no-untyped-def]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.ingress", "--serve", what, "--port", str(port),
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.ingress", "--serve", name, "--port", str(port),
                                 "--kafka", kafka])  # fmt: skip
     try:
         for _ in range(200):
@@ -156,7 +156,7 @@ def request(org: int) -> bytes:
 
 @dataclass
 class Load:
-    """What one turn brought."""
+    """Measurement of one turn."""
 
     seconds: float = 0.0
     answers: int = 0
@@ -173,22 +173,22 @@ class Load:
 
 
 class Client(asyncio.Protocol):
-    """One keep-alive connection that always has one request under way."""
+    """A keep-alive connection that always has one request in progress."""
 
     def __init__(self, sent: bytes, load: Load) -> None:
         self._sent = sent
         self._load = load
         self._buffer = b""
-        self._began = 0.0
+        self._started = 0.0
         self._stopped = False
-        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def connection_made(self, transport: Any) -> None:  # uvloop's transports are no asyncio.Transport
+    def connection_made(self, transport: Any) -> None:  # uvloop transports are not an asyncio.Transport
         self._transport = transport
-        self._ask()
+        self._request()
 
-    def _ask(self) -> None:
-        self._began = time.perf_counter()
+    def _request(self) -> None:
+        self._started = time.perf_counter()
         self._transport.write(self._sent)
 
     def data_received(self, data: bytes) -> None:
@@ -196,10 +196,10 @@ class Client(asyncio.Protocol):
         head = self._buffer.find(b"\r\n\r\n")
         if head < 0:
             return
-        at = self._buffer.find(b"content-length: ") + 16
-        if len(self._buffer) < head + 4 + int(self._buffer[at : self._buffer.find(b"\r\n", at)]):
+        length = self._buffer.find(b"content-length: ") + 16
+        if len(self._buffer) < head + 4 + int(self._buffer[length : self._buffer.find(b"\r\n", length)]):
             return
-        self._load.latencies.append(time.perf_counter() - self._began)
+        self._load.latencies.append(time.perf_counter() - self._started)
         if self._buffer[9:10] == b"2":
             self._load.answers += 1
         else:
@@ -208,16 +208,17 @@ class Client(asyncio.Protocol):
         if self._stopped:
             self._transport.close()
         else:
-            self._ask()
+            self._request()
 
     def stop(self) -> None:
         self._stopped = True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.gone.set_result(None)
+        self.closed.set_result(None)
 
 
-async def press(port: int, connections: int, seconds: float) -> Load:
+async def generate_load(port: int, connections: int, seconds: float) -> Load:
+    """Load a server over some connections; return the measurement after a short warm-up."""
     load = Load()
     loop = asyncio.get_running_loop()
     clients = [
@@ -226,14 +227,14 @@ async def press(port: int, connections: int, seconds: float) -> Load:
     ]
     await asyncio.sleep(0.5)
     load.answers, load.latencies = 0, []
-    began = time.perf_counter()
+    started = time.perf_counter()
     await asyncio.sleep(seconds)
-    load.seconds = time.perf_counter() - began
-    counted = Load(load.seconds, load.answers, load.failures, list(load.latencies))
+    load.seconds = time.perf_counter() - started
+    measured = Load(load.seconds, load.answers, load.failures, list(load.latencies))
     for client in clients:
         client.stop()
-    await asyncio.gather(*(client.gone for client in clients))
-    return counted
+    await asyncio.gather(*(client.closed for client in clients))
+    return measured
 
 
 # -------------------------------------------------------------------------------------------------------------- report
@@ -262,21 +263,23 @@ def compare(kafka: str, connections: int, seconds: float, turns: int) -> float:
     with server("bare", kafka) as bare_port, server("ingress", kafka) as ingress_port:
         ports = {"bare": bare_port, "ingress": ingress_port}
         for turn in range(turns + 1):
-            for what, port in ports.items():
-                load = run(press(port, connections, seconds if turn else 1.0))
-                if turn:  # the first one only warms up
-                    totals[what].append(load)
-    for what, loads in totals.items():
+            for name, port in ports.items():
+                load = run(generate_load(port, connections, seconds if turn else 1.0))
+                if turn:  # the first turn is a warm-up
+                    totals[name].append(load)
+    for name, loads in totals.items():
         rate = sum(load.answers for load in loads) / sum(load.seconds for load in loads)
         p99 = max(load.p99 for load in loads)
         failures = sum(load.failures for load in loads)
-        print(f"{what:8} {rate:8.0f} requests/s   p99 {p99 * 1000:6.1f} ms   {failures} failed")
-    ratios = [mine.rate / reference.rate for reference, mine in zip(totals["bare"], totals["ingress"], strict=True)]
-    middle = sorted(ratios)[len(ratios) // 2]
+        print(f"{name:8} {rate:8.0f} requests/s   p99 {p99 * 1000:6.1f} ms   {failures} failed")
+    ratios = [
+        ingress.rate / reference.rate for reference, ingress in zip(totals["bare"], totals["ingress"], strict=True)
+    ]
+    median = sorted(ratios)[len(ratios) // 2]
     p99 = max(load.p99 for load in totals["ingress"]) / max(load.p99 for load in totals["bare"])
-    print(f"ratio    {middle:.2f} of the bare app's rate (turns: {', '.join(f'{ratio:.2f}' for ratio in ratios)})")
+    print(f"ratio    {median:.2f} of the rate of the bare app (turns: {', '.join(f'{ratio:.2f}' for ratio in ratios)})")
     print(f"         {p99:.1f} times its p99")
-    return middle
+    return median
 
 
 def main() -> None:
@@ -287,15 +290,15 @@ def main() -> None:
     parser.add_argument("--kafka", default="")
     parser.add_argument("--serve", choices=["bare", "ingress"])
     parser.add_argument("--port", type=int, default=0)
-    given = parser.parse_args()
-    if given.serve:
-        serve(given.serve, given.port, given.kafka)
+    options = parser.parse_args()
+    if options.serve:
+        serve(options.serve, options.port, options.kafka)
         return
-    if given.kafka:
-        compare(given.kafka, given.connections, given.seconds, given.turns)
+    if options.kafka:
+        compare(options.kafka, options.connections, options.seconds, options.turns)
         return
     with tempfile.TemporaryDirectory() as folder, EmbeddedKafka(Path(folder) / "kafka") as broker:
-        compare(broker.bootstrap_servers, given.connections, given.seconds, given.turns)
+        compare(broker.bootstrap_servers, options.connections, options.seconds, options.turns)
 
 
 if __name__ == "__main__":

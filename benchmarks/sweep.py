@@ -1,7 +1,7 @@
-"""A large account read whole for the first time, until every batch is acknowledged; then again, with nothing new.
+"""Duration of the first sweep of a large account, until every batch is acknowledged, and of a sweep without changes.
 
-Real processes: the web role and one worker. Both stand-ins are served by this process. The account's own limit of ten
-calls a second, which the stand-in enforces, is a part of both times.
+The web role and one worker run as processes, the stand-ins in this process. Both durations include the rate limit of
+ten calls a second, which the stand-in enforces.
 
     python -m benchmarks.sweep [--units 100000] [--quick]
 """
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import aiokafka
 
-from benchmarks.kit import Figure, at_most, broker, parser, show
+from benchmarks.kit import Result, at_most, broker, parser, show
 from benchmarks.system import System, system
 from connectors.budget import Limits
 from connectors.buildium.standin import bulk_portfolio
@@ -26,18 +26,18 @@ from schemas.rent_roll import AccountRow
 from streams.core.rent_roll import account_key, scope
 from streams.topology import APP, RENT_ROLL
 
-WITHIN = 600.0
+TIMEOUT = 600.0
 
 
 async def swept(bootstrap: str, system: System, sweep: str | None) -> float:
-    """Give the moment at which the table says that a sweep is complete (any, if none is named)."""
+    """Return the time (monotonic) at which the table marks a sweep as complete; None means any sweep."""
     changelog = system.prefix + topics.changelog(APP, RENT_ROLL).name
     consumer = aiokafka.AIOKafkaConsumer(
         changelog, bootstrap_servers=bootstrap, auto_offset_reset="earliest", max_partition_fetch_bytes=4 << 20
     )
     await consumer.start()
     try:
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(TIMEOUT):
             async for record in consumer:
                 if record.key == account_key(scope(ORG, BUILDIUM)):
                     row = decode(record.value)
@@ -48,74 +48,78 @@ async def swept(bootstrap: str, system: System, sweep: str | None) -> float:
     raise RuntimeError("the changelog ended")
 
 
-async def again(bootstrap: str, system: System) -> tuple[float, float]:
-    """Sweep once more; give when it began and when the table knew."""
+async def sweep_again(bootstrap: str, system: System) -> tuple[float, float]:
+    """Run another sweep; return the times (monotonic) of its start and of its completion in the table."""
     now = datetime.now(UTC)
     step = SweepStep(
         org=ORG, connection=BUILDIUM, sweep=now.strftime("%Y%m%dT%H%M%SZ"), started_at=now, stage=EntityKind.PROPERTY
     )
     producer = aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap)
     await producer.start()
-    waiting = asyncio.create_task(swept(bootstrap, system, step.sweep))
+    completed = asyncio.create_task(swept(bootstrap, system, step.sweep))
     await asyncio.sleep(5)
-    began = time.monotonic()
+    started = time.monotonic()
     await producer.send_and_wait(system.prefix + topics.SWEEPS.name, encode(step), key=ORG.encode())
     await producer.stop()
-    return began, await waiting
+    return started, await completed
 
 
-async def measure(bootstrap: str, units: int) -> list[Figure]:
+async def measure(bootstrap: str, units: int) -> list[Result]:
     portfolio = bulk_portfolio(SystemClock(), units, warm=True)
-    houses = len(portfolio.properties)
+    properties = len(portfolio.properties)
     async with system(bootstrap, portfolio) as running:
         receiver = running.rentsync
         table = asyncio.create_task(swept(bootstrap, running, None))
-        await receiver.wait_for(lambda now: len(now.state) >= units and len(now.accepted) >= houses, WITHIN)
-        delivered, settled = time.monotonic(), await table
-        began, calls, cpu = running.buildium.calls[0].at, len(running.buildium.calls), running.cpu()
+        await receiver.wait_for(
+            lambda listed: len(listed.state) >= units and len(listed.accepted) >= properties, TIMEOUT
+        )
+        delivered, complete = time.monotonic(), await table
+        started, calls, cpu = running.buildium.calls[0].at, len(running.buildium.calls), running.cpu()
         peak = running.peak_mib()
         batches = len(receiver.accepted)
-        await asyncio.sleep(5)  # what else may come of the first one
+        await asyncio.sleep(5)  # for batches that are sent twice
         extra = len(receiver.accepted) - batches
-        second_began, second_ended = await again(bootstrap, running)
+        second_start, second_end = await sweep_again(bootstrap, running)
         second_calls = len(running.buildium.calls) - calls
-        second_read = running.buildium.calls[-1].at - second_began
+        second_read = running.buildium.calls[-1].at - second_start
         await asyncio.sleep(5)
         more = len(receiver.accepted) - batches - extra
         refused = [status for status in receiver.statuses if status != 200]
         second_peak, throttled = running.peak_mib() or 0.0, running.buildium.throttled
-    print(f"\n{units:,} units in {houses:,} properties; ten calls a second\n")
-    print(f"first sweep:  {calls} calls; table complete after {settled - began:.1f} s, all {batches} batches ", end="")
-    print(f"acknowledged after {delivered - began:.1f} s; {cpu:.1f} CPU seconds of the worker, start-up included")
-    print(f"second sweep: {second_calls} calls, the last after {second_read:.1f} s, the table knows after ", end="")
-    print(f"{second_ended - second_began:.1f} s")
+    print(f"\n{units:,} units in {properties:,} properties, ten calls a second\n")
+    print(
+        f"first sweep:  {calls} calls; table complete after {complete - started:.1f} s, all {batches} batches ", end=""
+    )
+    print(f"acknowledged after {delivered - started:.1f} s; {cpu:.1f} CPU seconds of the worker, start-up included")
+    print(f"second sweep: {second_calls} calls, the last after {second_read:.1f} s, table complete after ", end="")
+    print(f"{second_end - second_start:.1f} s")
     print(
         f"{throttled} calls throttled, {len(refused)} refused, {extra} batches sent twice, peak {second_peak:.0f} MiB"
     )
     title = f"sweep of {units:,} units"
     return [
-        at_most(f"{title}: until all batches are acknowledged", delivered - began, "s", 120),
+        at_most(f"{title}: until all batches are acknowledged", delivered - started, "s", 120),
         at_most(f"{title}: peak memory of the worker", peak or 0.0, "MiB", 600),
-        at_most(f"{title}, again: until the table knows", second_ended - second_began, "s", 20),
-        Figure(f"{title}, again: what its budget lets it take at the least", pace(second_calls), "s"),
+        at_most(f"{title}, again: until the table is complete", second_end - second_start, "s", 20),
+        Result(f"{title}, again: minimum within the API budget", minimum_duration(second_calls), "s"),
         at_most(f"{title}, again: batches", more, "", 0),
     ]
 
 
-def pace(calls: int) -> float:
-    """Give the seconds that so many calls of a sweep take at the least: its budget leaves room for notices."""
+def minimum_duration(calls: int) -> float:
+    """Return the minimum seconds of so many calls of a sweep, whose budget is smaller than the limit."""
     limits = Limits()
     return calls * (limits.window + limits.transit) / (limits.starts - limits.spare_starts)
 
 
-def run(bootstrap: str, *, quick: bool = False, units: int | None = None) -> list[Figure]:
+def run(bootstrap: str, *, quick: bool = False, units: int | None = None) -> list[Result]:
     return asyncio.run(measure(bootstrap, units or (5_000 if quick else 100_000)))
 
 
 def main() -> None:
-    taking = parser(__doc__)
-    taking.add_argument("--units", type=int)
-    options = taking.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--units", type=int)
+    options = arguments.parse_args()
     with broker(options.bootstrap) as servers:
         show(run(servers, quick=options.quick, units=options.units))
 

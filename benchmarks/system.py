@@ -1,4 +1,4 @@
-"""The whole system for a benchmark: the roles as processes of their own, the stand-ins in the benchmark's."""
+"""The whole system for a benchmark: roles as processes, stand-ins in the process of the benchmark."""
 
 import asyncio
 import contextlib
@@ -22,22 +22,23 @@ from connectors.rentsync.standin import RentSyncStandIn
 from connectors.serving import running
 from streams.local.demo import API_KEY, demo_env
 
-READY_WITHIN = 120.0
+READY_TIMEOUT = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """What a benchmark sees of it."""
+    """A running system."""
 
     buildium: BuildiumStandIn
     rentsync: RentSyncStandIn
     url: str
-    """Of the web role."""
+    """Base URL of the web role."""
     prefix: str
+    """Topic prefix."""
     worker: subprocess.Popen[bytes]
 
     def peak_mib(self) -> float | None:
-        """Give the most memory that the worker ever had, in MiB; null where the kernel does not say."""
+        """Return the peak memory of the worker in MiB, or None if /proc is not available."""
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{self.worker.pid}/status").read_text(encoding="ascii").splitlines():
                 if line.startswith("VmHWM:"):
@@ -45,7 +46,7 @@ class System:
         return None
 
     def cpu(self) -> float:
-        """Give the processor seconds of the worker."""
+        """Return the CPU seconds of the worker, or 0 if /proc is not available."""
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{self.worker.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -61,7 +62,7 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def system(bootstrap: str, portfolio: Portfolio) -> AsyncIterator[System]:
-    """Start the web role and one worker against stand-ins, wait until they are ready, and end all of it afterwards."""
+    """Start the web role and one worker with stand-ins, wait until they are ready, and stop them afterwards."""
     buildium = BuildiumStandIn(portfolio, limit=RateLimit())
     rentsync = RentSyncStandIn(API_KEY, SystemClock())
     prefix = f"bench{time.time_ns()}."
@@ -83,7 +84,7 @@ async def system(bootstrap: str, portfolio: Portfolio) -> AsyncIterator[System]:
                 stdout=asyncio.subprocess.DEVNULL,
             )
             if await topics.wait():
-                raise RuntimeError("the topics could not be made")
+                raise RuntimeError("cannot create the topics")
             roles = {("http",): web_admin, ("worker", "--name", "bench"): worker_admin}
             processes = [
                 subprocess.Popen(
@@ -107,11 +108,12 @@ async def system(bootstrap: str, portfolio: Portfolio) -> AsyncIterator[System]:
 
 
 async def ready(admin: str) -> None:
-    began = time.monotonic()
+    """Wait until the role with this admin address is ready. Raise `RuntimeError` after a timeout."""
+    started = time.monotonic()
     async with httpx.AsyncClient(timeout=2.0, trust_env=False) as client:
-        while time.monotonic() - began < READY_WITHIN:
+        while time.monotonic() - started < READY_TIMEOUT:
             with contextlib.suppress(httpx.HTTPError):
                 if (await client.get(f"http://{admin}/readyz")).status_code == httpx.codes.OK:
                     return
             await asyncio.sleep(0.1)
-    raise RuntimeError(f"the role at {admin} was not ready within {READY_WITHIN:.0f} s")
+    raise RuntimeError(f"the role at {admin} was not ready within {READY_TIMEOUT:.0f} s")

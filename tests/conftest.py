@@ -1,4 +1,4 @@
-"""What every test may ask for: a real Kafka that the run shares, one of its own, names that collide with none."""
+"""Fixtures for all tests: a shared Kafka, a Kafka per test, and unique topic names."""
 
 import os
 import uuid
@@ -12,13 +12,13 @@ from streams.local.embedded_kafka import EmbeddedKafka
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The bootstrap servers of one Kafka for the run, started when first asked for.
+    """The bootstrap servers of one Kafka for the whole run, started on first use.
 
-    `RENTSTREAM_TEST_KAFKA` names another one to use instead. Take a `topic_prefix`, since topics are shared.
+    `RENTSTREAM_TEST_KAFKA` names an existing Kafka to use instead. Use `topic_prefix`, because tests share the topics.
     """
-    given = os.environ.get("RENTSTREAM_TEST_KAFKA")  # noqa: TID251 - the root of the tests
-    if given:
-        yield given
+    servers = os.environ.get("RENTSTREAM_TEST_KAFKA")  # noqa: TID251 - the composition root of the tests
+    if servers:
+        yield servers
         return
     with EmbeddedKafka(tmp_path_factory.mktemp("rentstream"), warm=True) as broker:
         yield broker.bootstrap_servers
@@ -26,12 +26,12 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def own_kafka(tmp_path: Path) -> Iterator[EmbeddedKafka]:
-    """A Kafka that the test may stop, kill and start again (same port, same data); started."""
+    """A started Kafka that the test can stop, kill and start again, with the same port and data."""
     with EmbeddedKafka(tmp_path / "rentstream") as broker:
         yield broker
 
 
 @pytest.fixture
 def topic_prefix() -> str:
-    """A prefix for topics and groups that no other test has, like `t3f9a1c.`."""
+    """A unique prefix for topics and groups, like `t3f9a1c.`."""
     return f"t{uuid.uuid4().hex[:6]}."

@@ -1,4 +1,4 @@
-"""What holds for the repository as a whole, cheap enough to look at on every run."""
+"""Rules for the repository as a whole: imports, docstrings, mirrored tests, no local paths."""
 
 import ast
 import os
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("schemas", "connectors", "streams")
-NOT_OURS = {".git", ".venv", ".rentstream", "__pycache__", "dist", "build", ".env"}
+EXCLUDED = {".git", ".venv", ".rentstream", "__pycache__", "dist", "build", ".env"}
 
 FORBIDDEN = ("/" + "work" + "/",)
 """Paths of the place where this was built."""
@@ -18,7 +18,7 @@ FORBIDDEN = ("/" + "work" + "/",)
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock", "streams/local/kafka.lock")
 
 FRAMEWORKS = {"aiokafka", "faust", "mode", "rocksdict"}
-KNOW_KAFKA = (
+MAY_IMPORT_FRAMEWORKS = (
     "streams/engine/",
     "streams/backends/",
     "streams/runners/service.py",
@@ -26,21 +26,22 @@ KNOW_KAFKA = (
     "streams/local/embedded_kafka.py",
     "streams/local/progress.py",
 )
-"""Who may know Faust or aiokafka."""
+"""Modules that may import Faust or aiokafka."""
 
 
 def files() -> Iterator[Path]:
-    """Every file of the repository, without what tools leave behind."""
+    """Yield every file of the repository except those that tools generate."""
     for folder, folders, names in os.walk(ROOT):
         folders[:] = [
             name
             for name in folders
-            if name not in NOT_OURS and not name.endswith(("_cache", ".egg-info", ".hypothesis"))
+            if name not in EXCLUDED and not name.endswith(("_cache", ".egg-info", ".hypothesis"))
         ]
-        yield from (Path(folder, name) for name in names if name not in NOT_OURS)
+        yield from (Path(folder, name) for name in names if name not in EXCLUDED)
 
 
 def modules(*folders: str) -> Iterator[tuple[str, ast.Module]]:
+    """Yield path and syntax tree of every module."""
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield path.relative_to(ROOT).as_posix(), parsed(path)
@@ -52,7 +53,7 @@ def parsed(path: Path) -> ast.Module:
 
 
 def imported(tree: ast.Module) -> set[str]:
-    """The packages that a module imports, wherever it does so."""
+    """Return the top-level packages that a module imports, also inside of functions."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -62,14 +63,14 @@ def imported(tree: ast.Module) -> set[str]:
     return found
 
 
-def test_no_file_names_the_place_where_it_was_built() -> None:
-    seen = 0
+def test_no_file_contains_a_local_path() -> None:
+    checked = 0
     for path in files():
         content = path.read_bytes()
-        seen += 1
-        for words in FORBIDDEN:
-            assert words.encode() not in content, f"{path.relative_to(ROOT)} names {words}"
-    assert seen > 100
+        checked += 1
+        for text in FORBIDDEN:
+            assert text.encode() not in content, f"{path.relative_to(ROOT)} contains {text}"
+    assert checked > 100
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -81,40 +82,41 @@ def test_no_lock_names_a_host(name: str) -> None:
 
 
 @pytest.mark.parametrize("folder", PACKAGES)
-def test_every_module_says_in_a_sentence_what_it_is(folder: str) -> None:
+def test_every_module_has_a_docstring_that_starts_with_a_sentence(folder: str) -> None:
     for path, tree in modules(folder):
-        said = ast.get_docstring(tree)
-        assert said, f"{path} has no docstring"
-        assert said.splitlines()[0].rstrip().endswith((".", ":", "?")), f"{path}: {said.splitlines()[0]}"
+        docstring = ast.get_docstring(tree)
+        assert docstring, f"{path} has no docstring"
+        first = docstring.splitlines()[0]
+        assert first.rstrip().endswith((".", ":", "?")), f"{path}: {first}"
 
 
-def test_only_the_engine_and_the_shells_know_faust_and_kafka() -> None:
-    """And the few edges beside them that talk to a broker."""
+def test_only_listed_modules_import_faust_or_aiokafka() -> None:
+    """The engine, the backends, and the few other modules that talk to a broker."""
     for path, tree in modules(*PACKAGES):
-        if not path.startswith(KNOW_KAFKA):
+        if not path.startswith(MAY_IMPORT_FRAMEWORKS):
             assert not imported(tree) & FRAMEWORKS, path
 
 
-def test_faust_is_known_by_the_engine_alone() -> None:
+def test_only_the_engine_imports_faust() -> None:
     for path, tree in modules(*PACKAGES):
         if not path.startswith(("streams/engine/", "streams/runners/service.py")):
             assert not imported(tree) & {"faust", "mode", "rocksdict"}, path
 
 
-def test_what_is_said_imports_nothing_but_its_two_libraries() -> None:
+def test_schemas_import_pydantic_and_fastavro_only() -> None:
     for path, tree in modules("schemas"):
         outside = imported(tree) - {"schemas", "pydantic", "pydantic_core", "fastavro"}
         assert outside <= {"collections", "dataclasses", "datetime", "decimal", "enum", "functools", "importlib", "io",
                            "json", "pathlib", "sys", "types", "typing"}, path  # fmt: skip
 
 
-def test_the_core_neither_waits_nor_looks_at_the_clock() -> None:
-    """Pure: what it needs to know is passed in."""
+def test_the_core_is_pure() -> None:
+    """No I/O, no waiting, no clock and no randomness: they are passed in."""
     for path, tree in modules("streams/core"):
         assert not imported(tree) & {"asyncio", "time", "random", "os", "socket", "httpx", "threading"}, path
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef | ast.Await)], path
-        calls = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        assert not calls & {"utcnow", "today", "uuid4", "uuid1"}, path
+        attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert not attributes & {"utcnow", "today", "uuid4", "uuid1"}, path
         clocks = [
             node
             for node in ast.walk(tree)

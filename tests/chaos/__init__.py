@@ -1,1 +1,1 @@
-"""Kills, freezes and restarts of workers under load, and the account that has to be right afterwards."""
+"""Chaos tests: kill, freeze and restart workers under load, then compare the tables with what was sent."""

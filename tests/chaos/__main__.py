@@ -1,4 +1,4 @@
-"""``python -m tests.chaos --rounds N --seed S [--stock] [--store memory|rocksdb]``: longer torture, seed after seed."""
+"""``python -m tests.chaos --rounds N --seed S [--stock] [--store memory|rocksdb]``: longer chaos runs, one per seed."""
 
 import argparse
 import asyncio
@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.chaos.torture import Plan, torture
+from tests.chaos.scenario import Plan, run
 
 
 @contextlib.contextmanager
 def broker(bootstrap: str | None) -> Iterator[str]:
-    """Give the broker that was named, or start the embedded one."""
+    """Yield the given bootstrap servers, or those of an embedded Kafka that stops afterwards."""
     if bootstrap:
         yield bootstrap
         return
@@ -28,19 +28,19 @@ def main() -> int:
     parser.add_argument("--bootstrap", help="host:port of a broker (otherwise the embedded one is started)")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seeds", type=int, default=1, help="how many seeds, counted on from --seed")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, starting at --seed")
     parser.add_argument("--rate", type=float, default=1000.0)
-    parser.add_argument("--most", type=int, help="events at most: with a high rate, a heap to work through")
+    parser.add_argument("--most", type=int, help="maximum number of events; with a high rate this creates a backlog")
     parser.add_argument("--kinds", default="KILL,KILL,TERM,STOP")
     parser.add_argument("--session", type=float, default=6.0)
     parser.add_argument("--store", choices=["rocksdb", "memory"], default="rocksdb")
-    parser.add_argument("--stock", action="store_true", help="Faust as it comes, to see what it loses")
+    parser.add_argument("--stock", action="store_true", help="use stock Faust, to see what it loses")
     parser.add_argument("--uvloop", action="store_true")
-    parser.add_argument("--patience", type=float, default=90.0, help="seconds to wait for the rest at the end")
+    parser.add_argument("--patience", type=float, default=90.0, help="seconds to wait until all events are processed")
     parser.add_argument("--trace", action="store_true", help="do not compact the changelogs")
     parser.add_argument("--keep", type=Path, help="folder for logs and state")
     options = parser.parse_args()
-    wrong = 0
+    failures = 0
     with broker(options.bootstrap) as bootstrap:
         for seed in range(options.seed, options.seed + options.seeds):
             plan = Plan(
@@ -60,10 +60,10 @@ def main() -> int:
             folder = options.keep / f"seed-{seed}" if options.keep else None
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-            report = asyncio.run(torture(plan, folder))
-            wrong += not report.exact
+            report = asyncio.run(run(plan, folder))
+            failures += not report.exact
             print(f"seed {seed}: {report}", flush=True)
-    return 1 if wrong else 0
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a test needs of Kafka beyond the engine: topics, a load with an account of its own, and what came of it."""
+"""Kafka helpers of the engine and chaos tests: create topics, produce a load, read offsets and tables."""
 
 import asyncio
 import contextlib
@@ -32,12 +32,13 @@ async def admin(bootstrap: str) -> AsyncIterator[Any]:
 
 
 async def make_topics(bootstrap: str, partitions: int, plain: list[str], compacted: list[str]) -> None:
+    """Create topics, plain and compacted ones, and wait until their leaders answer."""
     compact = {"cleanup.policy": "compact", "segment.ms": "10000", "min.cleanable.dirty.ratio": "0.1"}
     wanted = [NewTopic(name, partitions, 1) for name in plain]
     wanted += [NewTopic(name, partitions, 1, topic_configs=compact) for name in compacted]
     async with admin(bootstrap) as client:
-        answer = await client.create_topics(wanted)
-        failed = [error for error in answer.topic_errors if error[1] not in {0, 36}]
+        response = await client.create_topics(wanted)
+        failed = [error for error in response.topic_errors if error[1] not in {0, 36}]
         assert not failed, failed
     consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=bootstrap)
     await consumer.start()
@@ -56,6 +57,7 @@ async def _have_ends(consumer: Any, parts: list[Any]) -> bool:
 
 
 async def wait_until(condition: Callable[[], Any], seconds: float, every: float = 0.2) -> None:
+    """Wait until a condition (a function or an async function) is true. Raise `TimeoutError` after ``seconds``."""
     end = time.monotonic() + seconds
     while True:
         found = condition()
@@ -69,7 +71,7 @@ async def wait_until(condition: Callable[[], Any], seconds: float, every: float 
 
 
 class Load:
-    """Events at a steady rate, numbered per key from 1; ``account`` is what their tallies must come to."""
+    """Produces events at a constant rate, numbered per key from 1; ``expected`` are the rows that they must lead to."""
 
     def __init__(
         self,
@@ -87,7 +89,7 @@ class Load:
         self._random = random.Random(seed)
         self._task: asyncio.Task[None] | None = None
         self._stop = False
-        self.account: dict[bytes, Tally] = {}
+        self.expected: dict[bytes, Tally] = {}
         self.sent = 0
 
     def start(self) -> None:
@@ -103,12 +105,12 @@ class Load:
             bootstrap_servers=self._bootstrap, acks="all", enable_idempotence=True, linger_ms=2
         )
         await producer.start()
-        began, futures = time.monotonic(), []
+        started, futures = time.monotonic(), []
         try:
             while not self._stop:
-                due = int((time.monotonic() - began) * self._rate)
+                due = int((time.monotonic() - started) * self._rate)
                 while self.sent < (due if self._most is None else min(due, self._most)):
-                    futures.append(await self._one(producer))
+                    futures.append(await self._send(producer))
                 if len(futures) > 20_000:
                     await asyncio.gather(*futures)
                     futures.clear()
@@ -117,22 +119,22 @@ class Load:
         finally:
             await producer.stop()
 
-    async def _one(self, producer: Any) -> Any:
+    async def _send(self, producer: Any) -> Any:
         index = self._random.randrange(self._keys)
         key, amount = b"k%05d" % index, self._random.randrange(1000)
-        number, events, total = self.account.get(key, (0, 0, 0))
-        self.account[key] = (number + 1, events + 1, total + amount)
+        number, events, total = self.expected.get(key, (0, 0, 0))
+        self.expected[key] = (number + 1, events + 1, total + amount)
         self.sent += 1
         value = EVENT.pack(number + 1, amount) + PAD
         while True:
             try:
                 return await producer.send(self._topic, value, key=key, partition=index % self._partitions)
-            except KafkaTimeoutError:  # it was not taken, so it may be offered again
+            except KafkaTimeoutError:  # the producer did not take it, so a retry is not a duplicate
                 await asyncio.sleep(0.1)
 
 
 async def drained(bootstrap: str, group: str, topics: list[str], partitions: int) -> bool:
-    """Whether the group has committed everything that is on the topics."""
+    """Return whether the group has committed every record of the topics."""
     consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=bootstrap)
     await consumer.start()
     try:
@@ -145,17 +147,17 @@ async def drained(bootstrap: str, group: str, topics: list[str], partitions: int
 
 
 async def committed_offsets(bootstrap: str, group: str) -> dict[Any, int]:
-    """Return what a group has committed; nothing while a broker that has just started knows no groups yet."""
+    """Return the committed offsets of a group; empty while a restarted broker still loads its groups."""
     async with admin(bootstrap) as client:
         try:
             offsets = await client.list_consumer_group_offsets(group)
         except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError, CoordinatorLoadInProgressError):
             return {}
-    return {tp: found.offset for tp, found in offsets.items() if found.offset >= 0}
+    return {tp: committed.offset for tp, committed in offsets.items() if committed.offset >= 0}
 
 
 async def last_values(bootstrap: str, topic: str, partitions: int) -> Mapping[bytes, bytes]:
-    """Return what a compacted topic comes to."""
+    """Return the last value of every key of a compacted topic."""
     consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
     await consumer.start()
     rows: dict[bytes, bytes] = {}

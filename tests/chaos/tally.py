@@ -1,4 +1,4 @@
-"""The test application's arithmetic: what an event says, and what a row must be when all of them were counted once."""
+"""The folds of the chaos test application: they count every event of a key exactly once."""
 
 import struct
 from collections.abc import Mapping
@@ -9,15 +9,16 @@ EVENT = struct.Struct("<QQ")
 ROW = struct.Struct("<QQQ")
 
 Tally = tuple[int, int, int]
-"""The last number of a key, how many events were counted, and the sum of their amounts."""
+"""The last event number of a key, the number of counted events, and the sum of their amounts."""
 
 
 def topics(name: str) -> tuple[str, str]:
+    """Return the topics of the events and of the echoes."""
     return f"{name}-events", f"{name}-echoes"
 
 
 def count(row: bytes | None, event: bytes) -> tuple[bytes, bool]:
-    """Count the event if it is new; the second half says whether it was."""
+    """Return the row after an event, and whether the event was new (a duplicate changes nothing)."""
     last, events, total = ROW.unpack(row) if row else (0, 0, 0)
     number, amount = EVENT.unpack_from(event)
     if number <= last:
@@ -27,7 +28,7 @@ def count(row: bytes | None, event: bytes) -> tuple[bytes, bool]:
 
 
 def tally(echoes: str, batch: RecordBatch, views: Mapping[str, View]) -> Step:
-    """Count every event, and say so once more to whoever listens (again, where it was counted before a crash)."""
+    """Count every event, and emit an echo of it (again if it was counted before a crash)."""
     get = views["tally"].get
     rows: dict[bytes, bytes | None] = {}
     effects = []
@@ -42,7 +43,10 @@ def tally(echoes: str, batch: RecordBatch, views: Mapping[str, View]) -> Step:
 
 
 def echo(batch: RecordBatch, views: Mapping[str, View]) -> Step:
-    """Keep the highest number that was echoed; the row that it speaks of must be visible, or somebody was too early."""
+    """Keep the highest consecutive number that was echoed.
+
+    Raise `AssertionError` if the row of the echoed event is not visible yet: effects must follow the store.
+    """
     rows: dict[bytes, bytes | None] = {}
     for record in batch.records:
         assert record.key is not None
@@ -50,9 +54,9 @@ def echo(batch: RecordBatch, views: Mapping[str, View]) -> Step:
         number, _ = EVENT.unpack_from(record.value)
         seen = views["tally"].get(record.key)
         if seen is None or ROW.unpack(seen)[0] < number:
-            raise AssertionError(f"{record.key!r} echoes {number}, its row says {seen and ROW.unpack(seen)}")
+            raise AssertionError(f"{record.key!r}: echo {number}, but its row is {seen and ROW.unpack(seen)}")
         before = rows.get(record.key) or views["echo"].get(record.key)
-        last, kinds, _ = ROW.unpack(before) if before else (0, 0, 0)
-        if number == last + 1:  # echoes may repeat, but a number that was skipped would stop the count here
-            rows[record.key] = ROW.pack(number, kinds + 1, 0)
+        last, echoes, _ = ROW.unpack(before) if before else (0, 0, 0)
+        if number == last + 1:  # echoes may repeat, but after a lost one the count stops here
+            rows[record.key] = ROW.pack(number, echoes + 1, 0)
     return Step(rows)

@@ -1,4 +1,4 @@
-"""One worker of the test application: on the engine, or (``--stock``) on Faust as it comes."""
+"""One worker of the chaos test application, on the engine or (``--stock``) on stock Faust."""
 
 import argparse
 import logging
@@ -38,7 +38,7 @@ def on_engine(options: argparse.Namespace) -> int:
 
 
 def on_stock_faust(options: argparse.Namespace) -> None:
-    """Run the same count as anybody would write it first: an agent, a table, one row per event."""
+    """Run the same count on stock Faust: one agent, one table, one row per event."""
     import faust
 
     events, _ = topics(options.name)

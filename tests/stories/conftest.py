@@ -1,4 +1,4 @@
-"""The worlds that stories are told in."""
+"""Fixtures of the stories: the worlds in which they run."""
 
 from collections.abc import AsyncIterator, Generator
 from typing import cast
@@ -10,45 +10,46 @@ from tests.world import World
 from tests.world.cluster import ClusterWorld, cluster
 from tests.world.memory import MemoryWorld
 
-OF_A_CLUSTER = {"shared_cluster", "cluster_world", "bulk_world", "own_world"}
-"""Fixtures that live on the session's loop, for a cluster outlives a story."""
+CLUSTER_FIXTURES = {"shared_cluster", "cluster_world", "bulk_world", "own_world"}
+"""Fixtures that live on the event loop of the session, since several stories share a cluster."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Stories on a cluster run on the session's loop, and after all others: the loop has to run for the stand-ins."""
-    here = [item for item in items if "tests/stories/" in item.path.as_posix()]
-    late = [item for item in here if _on_cluster(item)]
-    for item in late:
+    """Run stories on a cluster on the session's event loop, which serves the stand-ins, and after all other stories."""
+    stories = [item for item in items if "tests/stories/" in item.path.as_posix()]
+    on_cluster = [item for item in stories if _on_cluster(item)]
+    for item in on_cluster:
         item.add_marker(pytest.mark.broker)
         item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
-    if late:
-        first = min(items.index(item) for item in here)
-        others = [item for item in here if item not in late]
-        items[:] = [item for item in items if item not in here]
-        items[first:first] = [*others, *late]
+    if on_cluster:
+        first = min(items.index(item) for item in stories)
+        others = [item for item in stories if item not in on_cluster]
+        items[:] = [item for item in items if item not in stories]
+        items[first:first] = [*others, *on_cluster]
 
 
 def _on_cluster(item: pytest.Item) -> bool:
     params = item.callspec.params if hasattr(item, "callspec") else {}
-    return params.get("world") == "kafka" or not OF_A_CLUSTER.isdisjoint(getattr(item, "fixturenames", ()))
+    return params.get("world") == "kafka" or not CLUSTER_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With a story that failed goes what the processes of its world said."""
+    """Add the output of the processes of a cluster to the report of a failed story."""
     report = yield
     if report.failed and "tests/stories/" in item.path.as_posix():
-        worlds = {id(one): one for one in getattr(item, "funcargs", {}).values() if isinstance(one, ClusterWorld)}
+        fixtures = getattr(item, "funcargs", {}).values()
+        worlds = {id(world): world for world in fixtures if isinstance(world, ClusterWorld)}
         for world in worlds.values():
-            report.sections += [(f"process {name}", said) for name, said in world.outputs()]
+            report.sections += [(f"process {name}", output) for name, output in world.outputs()]
     return report
 
 
 @pytest.fixture
 async def memory_world() -> AsyncIterator[MemoryWorld]:
-    """A small portfolio, all of it delivered once, nothing under way."""
+    """A world in memory with a small portfolio that is fully delivered; idle."""
     world = MemoryWorld()
     await world.start()
     await world.until(lambda: len(world.rentsync.accepted) >= 4)
@@ -59,7 +60,7 @@ async def memory_world() -> AsyncIterator[MemoryWorld]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared_cluster(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ClusterWorld]:
-    """One cluster for all stories that leave it usable: two workers, a web role, a portfolio that is delivered."""
+    """The cluster that most stories share: two workers, a web role, and a delivered portfolio."""
     async with cluster(
         kafka, f"{tmp_path_factory.mktemp('prefix').name}.", tmp_path_factory.mktemp("cluster")
     ) as world:
@@ -68,13 +69,13 @@ async def shared_cluster(kafka: str, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def cluster_world(shared_cluster: ClusterWorld) -> ClusterWorld:
-    """The shared cluster, mended if the story before left it in disorder; nothing under way."""
-    await shared_cluster.mend()
+    """The shared cluster, reset after the previous story; idle."""
+    await shared_cluster.reset()
     return shared_cluster
 
 
 @pytest.fixture(params=["memory", "kafka"])
 def world(request: pytest.FixtureRequest) -> World:
-    """The same story in memory and on a real cluster."""
+    """Run a story in memory and on a real cluster."""
     name = {"memory": "memory_world", "kafka": "cluster_world"}[request.param]
     return cast("World", request.getfixturevalue(name))

@@ -8,7 +8,7 @@ from connectors.buildium.standin import bulk_portfolio
 from schemas import topics
 from schemas.codec import decode_as
 from schemas.delivery import DeliveryOutcome, DeliveryResult
-from tests.world import Since, pick, receiver_is_equal, rent_of, rent_told
+from tests.world import Since, pick, receiver_matches, asking_rent, listed_rent
 from tests.world.memory import MemoryWorld
 
 OUTAGE = 40 * 60.0
@@ -58,7 +58,7 @@ async def test_a_receiver_that_is_away_for_long_gets_the_state_of_the_moment_whe
     for unit in units:
         await world.tell(world.portfolio.set_rent(unit, 1902))
     world.rentsync.recover()
-    await world.until(lambda: all(rent_told(world, unit) == rent_of(world, unit) for unit in units), within=900)
+    await world.until(lambda: all(listed_rent(world, unit) == asking_rent(world, unit) for unit in units), within=900)
     await world.rest()
 
     outcomes = [decode_as(DeliveryOutcome, one.value) for one in world.read(topics.OUTCOMES.name)]
@@ -67,7 +67,7 @@ async def test_a_receiver_that_is_away_for_long_gets_the_state_of_the_moment_whe
     assert len(waiting) > answers
     assert max(one.attempt for one in waiting) <= 4
     assert since.dead() == []
-    assert receiver_is_equal(world)
+    assert receiver_matches(world)
     assert len(since.batches()) == len(units)
 
 
@@ -83,7 +83,7 @@ async def test_an_outage_longer_than_a_day_ends_in_dead_letters_that_say_so(larg
     world.rentsync.recover()
     for unit in units:
         await world.tell(world.portfolio.set_rent(unit, 1904))
-    await world.until(lambda: all(rent_told(world, unit) == 1904 for unit in units), within=900)
+    await world.until(lambda: all(listed_rent(world, unit) == 1904 for unit in units), within=900)
 
     assert len(reasons) >= len(units)
     assert set(reasons) <= {b"circuit_open", b"exhausted"}

@@ -1,15 +1,25 @@
-"""The whole system in memory, with a movable clock; and the same on a real cluster."""
+"""The whole system under test: in memory with a movable clock, and on a real cluster."""
 
-from tests.world.world import Since, World, live_lease, pick, pick_let, receiver_is_equal, rent_of, rent_told, sweep
+from tests.world.world import (
+    Since,
+    World,
+    asking_rent,
+    current_lease,
+    listed_rent,
+    pick,
+    pick_rented,
+    receiver_matches,
+    start_sweep,
+)
 
 __all__ = [
     "Since",
     "World",
-    "live_lease",
+    "asking_rent",
+    "current_lease",
+    "listed_rent",
     "pick",
-    "pick_let",
-    "receiver_is_equal",
-    "rent_of",
-    "rent_told",
-    "sweep",
+    "pick_rented",
+    "receiver_matches",
+    "start_sweep",
 ]

@@ -1,4 +1,4 @@
-"""What a story may ask of the world that it is told in, be that in memory or a real cluster."""
+"""The interface of a test world, in memory or on a real cluster, and helpers for stories."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from streams.core.flows import Record
 
 
 class World(Protocol):
-    """Buildium, RentSync, a log and some workers."""
+    """The stand-ins of Buildium and RentSync, a broker, and some workers."""
 
     @property
     def portfolio(self) -> Portfolio: ...
@@ -32,42 +32,44 @@ class World(Protocol):
 
     @property
     def picked(self) -> set[int]:
-        """Units that a story of this world has taken for itself."""
+        """Ids of the units that a story of this world has reserved with `pick`."""
         ...
 
     async def tell(self, events: Events, copies: int = 1, *, shuffled: bool = False) -> None:
-        """Buildium sends its webhooks, perhaps more than once and in any order."""
+        """Send the webhooks of these events, ``copies`` times each and, if ``shuffled``, in random order."""
         ...
 
     async def until(self, holds: Callable[[], bool], within: float = 60.0) -> float:
-        """Let time pass until something holds; returns the seconds that it took. Raises `TimeoutError`.
+        """Wait until ``holds`` is true; return the seconds that it took. Raise `TimeoutError` after ``within`` seconds.
 
-        On a real cluster ``within`` is a lower bound of its patience, for a machine may be busy.
+        A real cluster may wait longer than ``within`` seconds, because the machine can be busy.
         """
         ...
 
     async def rest(self) -> None:
-        """Until nothing is under way and nothing waits: all that was said, and all that follows, is dealt with."""
+        """Wait until every record is processed, including parked records and all records that follow from them."""
         ...
 
     async def put(self, topic: str, value: bytes) -> None:
-        """Write bytes to a topic, as any process could."""
+        """Write a record of the default org to a topic."""
         ...
 
     def read(self, topic: str) -> Sequence[Record]:
-        """Give all records of a topic."""
+        """Return all records of a topic."""
         ...
 
-    async def start(self, workers: int = 1) -> None: ...
+    async def start(self, workers: int = 1) -> None:
+        """Start some more workers."""
+        ...
 
     async def kill_worker(self) -> None:
-        """The oldest worker dies; nobody cleans up after it."""
+        """Kill the oldest worker without a graceful shutdown."""
         ...
 
 
 @dataclass(slots=True)
 class Since:
-    """What came since this was made: a world may be shared by many stories."""
+    """The activity of a world since this object was created (many stories share one world)."""
 
     world: World
     accepted: int = field(init=False)
@@ -82,78 +84,83 @@ class Since:
         self.calls = len(self.world.buildium.calls)
 
     def batches(self) -> list[dict[int, dict[str, object]]]:
-        """What was accepted: the units of each batch, by their ids."""
+        """Return the units of each accepted batch, by their ids."""
         new = self.world.rentsync.accepted[self.accepted :]
-        return [{int(unit["unit_id"]): dict(unit) for unit in one.units} for one in new]
+        return [{int(unit["unit_id"]): dict(unit) for unit in batch.units} for batch in new]
 
     def answers(self) -> list[int]:
+        """Return the HTTP statuses that RentSync answered; 0 is a dropped connection."""
         return self.world.rentsync.statuses[self.statuses :]
 
     def dead(self) -> list[Record]:
-        """Dead letters, in no order."""
-        found = sorted(self.world.read(topics.DEAD_LETTERS.name), key=lambda one: (one.timestamp, one.offset))
-        return found[self.letters :]
+        """Return the dead letters of all partitions, by time."""
+        letters = sorted(
+            self.world.read(topics.DEAD_LETTERS.name), key=lambda letter: (letter.timestamp, letter.offset)
+        )
+        return letters[self.letters :]
 
     def asked(self, path: str) -> int:
-        """How many calls ended with this path. (Buildium's stand-in remembers the last ten thousand.)"""
+        """Return the number of Buildium calls whose path ends with ``path`` (of the last ten thousand)."""
         return sum(call.path.endswith(path) for call in list(self.world.buildium.calls)[self.calls :])
 
 
 def pick(world: World, wanted: str | Callable[[Listed], bool]) -> int:
-    """Take a unit that no other story of this world touches, by its status or by a rule."""
-    rule: Callable[[Listed], bool]
-    rule = (lambda one: one.status_name == wanted) if isinstance(wanted, str) else wanted
-    for unit, one in sorted(world.rentsync.state.items()):
-        if unit not in world.picked and rule(one):
+    """Reserve a unit for one story, by its listed status or by a predicate. Raise `LookupError` if none is left."""
+    matches: Callable[[Listed], bool]
+    matches = (lambda listed: listed.status_name == wanted) if isinstance(wanted, str) else wanted
+    for unit, listed in sorted(world.rentsync.state.items()):
+        if unit not in world.picked and matches(listed):
             world.picked.add(unit)
             return unit
-    raise LookupError(f"no unit of this world is left for a story that wants {wanted}")
+    raise LookupError(f"no free unit of this world matches {wanted}")
 
 
-def live_lease(world: World, unit: int) -> int | None:
-    """The one lease of a unit that is simply let: no notice was given and nobody is to come."""
+def current_lease(world: World, unit: int) -> int | None:
+    """Return the only current or future lease of a unit, or None if it has several or a notice to vacate."""
     portfolio = world.portfolio
-    live = [
+    leases = [
         lease
         for lease in portfolio.leases_of.get(unit, ())
         if portfolio.lease_status(portfolio.leases[lease]) != "Past"
     ]
-    plain = all(one.moves_out_on is None for lease in live for one in portfolio.leases[lease].occupants)
-    return live[0] if len(live) == 1 and plain else None
+    no_notice = all(occupant.moves_out_on is None for lease in leases for occupant in portfolio.leases[lease].occupants)
+    return leases[0] if len(leases) == 1 and no_notice else None
 
 
-def pick_let(world: World) -> int:
-    """A unit that is simply let."""
-    return pick(world, lambda one: one.status_name == "Rented" and live_lease(world, one.unit_id) is not None)
+def pick_rented(world: World) -> int:
+    """Reserve a rented unit with one lease and without a notice to vacate."""
+    return pick(
+        world, lambda listed: listed.status_name == "Rented" and current_lease(world, listed.unit_id) is not None
+    )
 
 
-def rent_of(world: World, unit: int) -> float:
-    """What is asked for a unit in Buildium: in its listing, else of itself."""
+def asking_rent(world: World, unit: int) -> float:
+    """Return the rent of a unit in Buildium: that of its listing, else its market rent."""
     portfolio = world.portfolio
     if unit in portfolio.listings:
         return float(portfolio.listings[unit].rent)
     return float(portfolio.units[unit].market_rent or 0)
 
 
-def rent_told(world: World, unit: int) -> float | None:
-    """What the receiver lists."""
+def listed_rent(world: World, unit: int) -> float | None:
+    """Return the rent of a unit at the receiver."""
     return world.rentsync.state[unit].base_rent
 
 
-def receiver_is_equal(world: World) -> bool:
-    """Whether the receiver lists every residential unit, no other, and each for the rent that Buildium says."""
+def receiver_matches(world: World) -> bool:
+    """Return whether the receiver lists exactly the residential units of Buildium, each with its asking rent."""
     portfolio, state = world.portfolio, world.rentsync.state
-    listed = {unit for unit, one in state.items() if one.status_name != "Removed"}
-    there = {
+    listed = {number for number, unit in state.items() if unit.status_name != "Removed"}
+    residential = {
         number
         for number, unit in portfolio.units.items()
         if portfolio.properties[unit.property_id].sub_type not in COMMERCIAL
     }
-    return listed == there and all(state[unit].base_rent == rent_of(world, unit) for unit in there)
+    return listed == residential and all(state[unit].base_rent == asking_rent(world, unit) for unit in residential)
 
 
-async def sweep(world: World) -> None:
-    """Begin a sweep now, whatever the schedule says."""
+async def start_sweep(world: World) -> None:
+    """Start a sweep now, independent of the schedule."""
     now = world.clock.now()
     await world.put(
         topics.SWEEPS.name,

@@ -1,4 +1,4 @@
-"""Two workers under load, one of them killed, ended or frozen again and again; then the account is compared."""
+"""The chaos scenario: two workers under load, of which random ones are killed, stopped or frozen."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from tests.chaos.tally import ROW, Tally, topics
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to be done; the same seed does the same."""
+    """Parameters of a run; the same seed leads to the same faults."""
 
     bootstrap: str
     seed: int = 1
@@ -26,7 +26,7 @@ class Plan:
     pause: tuple[float, float] = (0.3, 4.0)
     rate: float = 1000.0
     most: int | None = None
-    """Events at most: with a high rate, a heap to work through while workers come and go."""
+    """Maximum number of events; with a high rate this creates a backlog."""
     keys: int = 800
     partitions: int = 8
     session: float = 6.0
@@ -35,15 +35,15 @@ class Plan:
     uvloop: bool = False
     patience: float = 90.0
     trace: bool = False
-    """Keep every record of the changelogs, to study what went wrong."""
+    """Do not compact the changelogs, to analyze a failure."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What came of it."""
+    """Result of a run."""
 
     events: int = 0
-    done: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
     exits: Counter[str] = field(default_factory=Counter)
     drained: bool = False
     wrong_keys: int = 0
@@ -59,19 +59,19 @@ class Report:
     def __str__(self) -> str:
         verdict = "exact" if self.exact else "WRONG"
         return (
-            f"{verdict}: {self.events} events, {dict(self.done)}, exits {dict(self.exits)}, drained {self.drained}, "
+            f"{verdict}: {self.events} events, {dict(self.faults)}, exits {dict(self.exits)}, drained {self.drained}, "
             f"wrong keys {self.wrong_keys}, lost updates {self.lost_updates}, wrong echoes {self.wrong_echoes}, "
             f"{self.seconds:.0f} s {self.examples}"
         )
 
 
 class Workers:
-    """The processes, by name."""
+    """The worker processes, by name."""
 
     def __init__(self, plan: Plan, name: str, folder: Path) -> None:
         self._plan, self._name, self.folder = plan, name, folder
         self.running: dict[str, asyncio.subprocess.Process] = {}
-        self._said_before: dict[str, int] = {}
+        self._log_start: dict[str, int] = {}
 
     async def start(self, worker: str) -> None:
         plan = self._plan
@@ -82,13 +82,13 @@ class Workers:
             *(["--uvloop"] if plan.uvloop else []),
         ]
         with (self.folder / f"{worker}.log").open("ab") as output:
-            self._said_before[worker] = output.tell()
+            self._log_start[worker] = output.tell()
             self.running[worker] = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tests.chaos.worker", *arguments, stdout=output, stderr=output
             )
 
     async def signal(self, worker: str, number: signal.Signals, patience: float = 60) -> int | None:
-        """Send it and return the exit code, ``None`` if it did not end in time (it is killed then)."""
+        """Send a signal and return the exit code; kill the worker and return None if it does not end in time."""
         process = self.running[worker]
         process.send_signal(number)
         try:
@@ -98,9 +98,9 @@ class Workers:
             await process.wait()
             return None
 
-    def works(self, worker: str) -> bool:
-        """Whether it has owned partitions since its start (stock Faust does not say)."""
-        return b"owns [" in (self.folder / f"{worker}.log").read_bytes()[self._said_before[worker] :]
+    def assigned(self, worker: str) -> bool:
+        """Return whether it had partitions since its start (stock Faust does not log them)."""
+        return b"owns [" in (self.folder / f"{worker}.log").read_bytes()[self._log_start[worker] :]
 
     def log(self, worker: str) -> str:
         return (self.folder / f"{worker}.log").read_text(errors="replace")
@@ -114,21 +114,21 @@ class Workers:
                 await process.wait()
 
 
-async def torture(plan: Plan, folder: Path | None = None) -> Report:
-    """Do as planned; return the report."""
+async def run(plan: Plan, folder: Path | None = None) -> Report:
+    """Run a plan, with logs and state in ``folder`` (default: a temporary folder), and return its report."""
     with contextlib.ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
-        return await _torture(plan, folder)
+        return await _run(plan, folder)
 
 
-async def _torture(plan: Plan, folder: Path) -> Report:
-    began, report = time.monotonic(), Report()
+async def _run(plan: Plan, folder: Path) -> Report:
+    started, report = time.monotonic(), Report()
     name = f"chaos-{'stock-' if plan.stock else ''}{plan.seed}-{time.time_ns() // 1_000_000}"
     events, echoes = topics(name)
     changelogs = [f"{name}-tally-changelog", f"{name}-echo-changelog"]
     plain, compacted = ([events, echoes, *changelogs], []) if plan.trace else ([events, echoes], changelogs)
     await make_topics(plan.bootstrap, plan.partitions, plain, compacted)
-    chance = random.Random(plan.seed)
+    rng = random.Random(plan.seed)
     workers = Workers(plan, name, folder)
     load = Load(
         plan.bootstrap,
@@ -145,8 +145,8 @@ async def _torture(plan: Plan, folder: Path) -> Report:
         load.start()
         await asyncio.sleep(4)
         for _ in range(plan.rounds):
-            await asyncio.sleep(chance.uniform(*plan.pause))
-            await _strike(plan, chance, workers, report)
+            await asyncio.sleep(rng.uniform(*plan.pause))
+            await _inject_fault(plan, rng, workers, report)
         await asyncio.sleep(2)
         await load.stop()
         watched = [events] if plan.stock else [events, echoes]
@@ -157,30 +157,30 @@ async def _torture(plan: Plan, folder: Path) -> Report:
             if process.returncode is None:
                 report.exits[f"end {await workers.signal(worker, signal.SIGTERM)}"] += 1
             else:
-                report.exits[f"unasked {process.returncode}"] += 1
+                report.exits[f"unexpected {process.returncode}"] += 1
     finally:
         await workers.close()
     report.events = load.sent
-    await _compare(plan, changelogs, load.account, report)
-    report.seconds = time.monotonic() - began
+    await _compare(plan, changelogs, load.expected, report)
+    report.seconds = time.monotonic() - started
     return report
 
 
-async def _strike(plan: Plan, chance: random.Random, workers: Workers, report: Report) -> None:
+async def _inject_fault(plan: Plan, rng: random.Random, workers: Workers, report: Report) -> None:
     worker, kind, wait = (
-        chance.choice(["w1", "w2"]),
-        chance.choice(plan.kinds),
-        chance.choice([0, 0, 1, plan.session + 2]),
+        rng.choice(["w1", "w2"]),
+        rng.choice(plan.kinds),
+        rng.choice([0, 0, 1, plan.session + 2]),
     )
     process = workers.running[worker]
     if process.returncode is not None:
-        report.exits[f"unasked {process.returncode}"] += 1
+        report.exits[f"unexpected {process.returncode}"] += 1
     else:
-        report.done[kind] += 1
+        report.faults[kind] += 1
         if kind == "STOP":
-            when = "" if workers.works(worker) else " while it started"
+            when = "" if workers.assigned(worker) else " during its start"
             process.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(plan.session + chance.uniform(2, 4))
+            await asyncio.sleep(plan.session + rng.uniform(2, 4))
             process.send_signal(signal.SIGCONT)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), 5)
@@ -193,18 +193,18 @@ async def _strike(plan: Plan, chance: random.Random, workers: Workers, report: R
     await workers.start(worker)
 
 
-async def _compare(plan: Plan, changelogs: list[str], account: dict[bytes, Tally], report: Report) -> None:
+async def _compare(plan: Plan, changelogs: list[str], expected: dict[bytes, Tally], report: Report) -> None:
     tallies = await last_values(plan.bootstrap, changelogs[0], plan.partitions)
-    for key, expected in account.items():
+    for key, tally in expected.items():
         row = tallies.get(key)
-        found = ROW.unpack(row) if row is not None else (0, 0, 0)
-        if found != expected:
+        actual = ROW.unpack(row) if row is not None else (0, 0, 0)
+        if actual != tally:
             report.wrong_keys += 1
-            report.lost_updates += max(0, expected[1] - found[1])
+            report.lost_updates += max(0, tally[1] - actual[1])
             if len(report.examples) < 3:
-                report.examples.append(f"{key!r}: {expected} became {found}")
+                report.examples.append(f"{key!r}: expected {tally}, got {actual}")
     if not plan.stock:
         echoes = await last_values(plan.bootstrap, changelogs[1], plan.partitions)
-        for key, expected in account.items():
+        for key, tally in expected.items():
             row = echoes.get(key)
-            report.wrong_echoes += (ROW.unpack(row)[0] if row is not None else 0) != expected[0]
+            report.wrong_echoes += (ROW.unpack(row)[0] if row is not None else 0) != tally[0]

@@ -1,4 +1,4 @@
-"""Ten calls at once and ten starts a second are all that an account allows; a 429 slows everyone down."""
+"""Calls of an account stay within Buildium's limits: ten in flight, ten a second, and the pause after a 429."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -6,17 +6,17 @@ import pytest
 
 from connectors.buildium.standin import Portfolio, RateLimit, bulk_portfolio
 from connectors.ports import Clock
-from tests.world import Since, receiver_is_equal, rent_told, sweep
+from tests.world import Since, listed_rent, receiver_matches, start_sweep
 from tests.world.memory import ZONE, MemoryWorld
 
 UNITS, PAGE = 1000, 20
 LATENCY = 0.7
-"""Seconds: long enough that calls overlap, or ten at once would never be tested."""
+"""Seconds per call; long enough that ten calls overlap."""
 
 
 @pytest.fixture
 async def large(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MemoryWorld]:
-    """An account whose sweep takes a hundred calls, behind a PMS that is slow and strict."""
+    """An account whose sweep takes a hundred calls, with a slow PMS that enforces its rate limit."""
 
     def portfolio(clock: Clock) -> Portfolio:
         return bulk_portfolio(clock, UNITS, timezone=ZONE)
@@ -32,56 +32,56 @@ async def large(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MemoryWorld]:
     await world.stop()
 
 
-def most_at_once(spans: Sequence[tuple[float, float]]) -> int:
-    """How many calls were in flight together."""
-    turns = sorted([(began, 1) for began, _ in spans] + [(ended, -1) for _, ended in spans])
-    running = most = 0
-    for _, change in turns:
+def max_in_flight(spans: Sequence[tuple[float, float]]) -> int:
+    """Return the largest number of concurrent calls."""
+    changes = sorted([(start, 1) for start, _ in spans] + [(end, -1) for _, end in spans])
+    running = largest = 0
+    for _, change in changes:
         running += change
-        most = max(most, running)
-    return most
+        largest = max(largest, running)
+    return largest
 
 
-def most_starts(spans: Sequence[tuple[float, float]], window: float = 1.0) -> int:
-    """How many calls began within any second."""
-    began = sorted(began for began, _ in spans)
-    return max(sum(at <= other < at + window for other in began) for at in began)
+def max_starts(spans: Sequence[tuple[float, float]], window: float = 1.0) -> int:
+    """Return the largest number of calls that started within ``window`` seconds."""
+    starts = sorted(start for start, _ in spans)
+    return max(sum(start <= other < start + window for other in starts) for start in starts)
 
 
-async def test_a_sweep_and_notices_together_stay_within_the_budget(large: MemoryWorld) -> None:
-    """And use it: while there is work, ten calls begin in a second."""
+async def test_a_sweep_and_webhooks_share_the_budget(large: MemoryWorld) -> None:
+    """Together they use the whole limit of ten calls a second, and never exceed it."""
     world = large
     world.to_buildium.spans.clear()
-    await sweep(world)
+    await start_sweep(world)
     await world.tell(tuple(event for unit in range(1, 81) for event in world.portfolio.set_rent(unit, 3000 + unit)))
     await world.rest()
 
     spans = world.to_buildium.spans
-    assert receiver_is_equal(world)
+    assert receiver_matches(world)
     assert len(spans) >= 180
-    assert most_at_once(spans) <= 10
-    assert 9 <= most_starts(spans) <= 10
+    assert max_in_flight(spans) <= 10
+    assert 9 <= max_starts(spans) <= 10
     assert world.buildium.throttled == 0
 
 
-async def test_a_notice_does_not_wait_for_a_sweep(large: MemoryWorld) -> None:
-    """The sweep has most of its hundred calls before it when the notice's change is told."""
+async def test_a_webhook_does_not_wait_for_a_sweep(large: MemoryWorld) -> None:
+    """Its change is delivered while the sweep still has most of its hundred calls to make."""
     world = large
-    await sweep(world)
+    await start_sweep(world)
     await world.pass_time(1.0)
     since = Since(world)
     await world.tell(world.portfolio.set_rent(21, 3333))
-    took = await world.until(lambda: rent_told(world, 21) == 3333.0, within=10)
+    elapsed = await world.until(lambda: listed_rent(world, 21) == 3333.0, within=10)
     pages = [call for call in list(world.buildium.calls)[since.calls :] if "offset" in call.query]
-    assert took < LATENCY + 1.5
+    assert elapsed < LATENCY + 1.5
     assert 0 < len(pages) < 40
     await world.rest()
     pages = [call for call in list(world.buildium.calls)[since.calls :] if "offset" in call.query]
     assert len(pages) > 60
 
 
-async def test_a_429_slows_everyone_down(large: MemoryWorld) -> None:
-    """Nobody on the connection starts a call until the pause that Buildium asked for is over."""
+async def test_a_429_pauses_all_calls_of_the_connection(large: MemoryWorld) -> None:
+    """No call starts before the Retry-After has passed."""
     world, since = large, Since(large)
     world.to_buildium.latency = 0.0
     await world.pass_time(5)
@@ -91,8 +91,8 @@ async def test_a_429_slows_everyone_down(large: MemoryWorld) -> None:
     await world.rest()
 
     refused = next(call.at for call in list(world.buildium.calls)[since.calls :] if call.status == 429)
-    later = [began for began, _ in world.to_buildium.spans if began > refused + 0.01]
+    later = [start for start, _ in world.to_buildium.spans if start > refused + 0.01]
     assert later
     assert min(later) >= refused + 5
-    assert receiver_is_equal(world)
+    assert receiver_matches(world)
     assert since.dead() == []
