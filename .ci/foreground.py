@@ -1,9 +1,9 @@
 # ruff: noqa: INP001 -- a script, not part of a package
-"""Runs a command as the job in the foreground of the terminal: ``foreground.py COMMAND ARGUMENT...``.
+"""Run a command as the foreground job of the terminal: ``foreground.py COMMAND ARGUMENT...``.
 
-Ctrl-C reaches every process of the foreground job. Make would answer it with an error of its own, however well the
-command ends; so the command becomes a job of its own, hears Ctrl-C alone, and make sees how it ended. Without a
-terminal (or in the background of one) there is nothing to arrange, and the command takes this process's place.
+Ctrl-C sends SIGINT to every process of the foreground job. make would then print an error, even if the command ends
+normally. So the command gets its own process group, receives Ctrl-C alone, and make sees its exit code. Without a
+terminal, or in the background, the command replaces this process.
 """
 
 import contextlib
@@ -14,14 +14,14 @@ import sys
 
 
 def main(command: list[str]) -> int:
-    """Give the terminal to the command, and take it back when the command ends or is suspended."""
-    terminal, ours = _terminal(), os.getpgrp()
+    """Move the terminal to the command, and back when the command ends or is suspended; return its exit code."""
+    terminal, own_group = _terminal(), os.getpgrp()
     if terminal is None:
         os.execvp(command[0], command)  # noqa: S606 -- the caller's command
-    child = subprocess.Popen(command, process_group=0)  # noqa: S603 -- the same
-    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # or taking the terminal back would suspend us
-    for told in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(told, lambda number, _frame: _tell(child.pid, number))
+    child = subprocess.Popen(command, process_group=0)  # noqa: S603 -- the caller's command
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # otherwise taking the terminal back suspends this process
+    for forwarded in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(forwarded, lambda number, _frame: _send(child.pid, number))
     os.tcsetpgrp(terminal, child.pid)
     try:
         while True:
@@ -29,16 +29,16 @@ def main(command: list[str]) -> int:
             if not os.WIFSTOPPED(status):
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
-            os.tcsetpgrp(terminal, ours)
-            os.killpg(ours, signal.SIGSTOP)  # Ctrl-Z suspends make too; here we go on after `fg`
+            os.tcsetpgrp(terminal, own_group)
+            os.killpg(own_group, signal.SIGSTOP)  # Ctrl-Z suspends make too; `fg` continues here
             os.tcsetpgrp(terminal, child.pid)
-            _tell(child.pid, signal.SIGCONT)
+            _send(child.pid, signal.SIGCONT)
     finally:
-        os.tcsetpgrp(terminal, ours)
+        os.tcsetpgrp(terminal, own_group)
 
 
 def _terminal() -> int | None:
-    """Open the terminal that we are in the foreground of, if there is one."""
+    """Return a file descriptor of the terminal if this process is in its foreground, else None."""
     with contextlib.suppress(OSError):
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
         if os.tcgetpgrp(terminal) == os.getpgrp():
@@ -46,7 +46,7 @@ def _terminal() -> int | None:
     return None
 
 
-def _tell(group: int, number: int) -> None:
+def _send(group: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, number)
 

@@ -1,8 +1,8 @@
 # ruff: noqa: INP001 -- a script, not part of a package
-"""Makes the lock files of pyproject.toml; ``--check`` says, without a network, whether they are still its own.
+"""Generate the lock files from pyproject.toml; ``--check`` verifies offline that they are current.
 
-Each lock names the exact versions and hashes for every Python and system that the project supports, and no host: pip
-takes them from wherever it is set up to look.
+Each lock lists exact versions and hashes for every supported Python and operating system, and no host: pip downloads
+from its configured index.
 """
 
 import hashlib
@@ -22,36 +22,36 @@ LOCKS = {
         *("--constraints", "requirements.lock", "--constraints", "requirements-build.lock"),
     ),
 }
-"""What each is made from; the later ones agree with the first."""
+"""Arguments of uv for each lock; the later ones are constrained by the earlier ones."""
 
 
-def head(name: str) -> str:
-    """Give the first lines of a lock: where it comes from, and a digest of all that it follows from."""
+def header(name: str) -> str:
+    """Return the header of a lock, with a digest of everything that determines its content."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    told = [
+    inputs = [
         project["project"]["requires-python"],
         project["project"]["dependencies"],
         project["dependency-groups"],
         project["build-system"]["requires"],
         LOCKS[name],
     ]
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     return f"# Made by `make lock` from pyproject.toml ({digest}).\n"
 
 
 def stale() -> list[str]:
-    """Name the locks that do not follow from today's pyproject.toml, or that name a host."""
-    found = []
+    """Return the names of the locks that are outdated or contain a URL."""
+    outdated = []
     for name in LOCKS:
         path = ROOT / name
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if not text.startswith(head(name)) or "://" in text:
-            found.append(name)
-    return found
+        if not text.startswith(header(name)) or "://" in text:
+            outdated.append(name)
+    return outdated
 
 
 def make(options: list[str]) -> None:
-    """Resolve every lock; versions stay as they are as long as they can, unless ``--upgrade`` is given."""
+    """Resolve every lock; existing versions are kept where possible, unless ``options`` contain ``--upgrade``."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     oldest = project["project"]["requires-python"].removeprefix(">=")
     for name, sources in LOCKS.items():
@@ -65,13 +65,13 @@ def make(options: list[str]) -> None:
             check=True,
         )
         text = (ROOT / name).read_text(encoding="utf-8")
-        (ROOT / name).write_text(head(name) + text.removeprefix(head(name)), encoding="utf-8")
+        (ROOT / name).write_text(header(name) + text.removeprefix(header(name)), encoding="utf-8")
 
 
 if __name__ == "__main__":
     if "--check" in sys.argv[1:]:
-        wrong = stale()
-        if wrong:
-            sys.exit(f"{', '.join(wrong)}: not made from this pyproject.toml; run `make lock`")
+        outdated = stale()
+        if outdated:
+            sys.exit(f"{', '.join(outdated)}: not generated from this pyproject.toml; run `make lock`")
     else:
         make(sys.argv[1:])

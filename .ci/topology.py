@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 -- a script, not part of a package
-"""Writes ``docs/topology.md`` from the dataflow; ``--check`` says whether the committed one is current."""
+"""Generate ``docs/topology.md`` from the dataflow; ``--check`` verifies that the committed one is current."""
 
 import sys
 from pathlib import Path
@@ -14,4 +14,4 @@ if __name__ == "__main__":
     if "--check" not in sys.argv[1:]:
         PAGE.write_text(text, encoding="utf-8")
     elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
-        sys.exit("docs/topology.md is not what streams/topology.py says; run `make docs` and commit it")
+        sys.exit("docs/topology.md does not match streams/topology.py; run `make docs` and commit it")
