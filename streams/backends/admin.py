@@ -1,9 +1,9 @@
-"""The topics as they have to be, and as they are: the missing are made, the wrong refused, and none is altered.
+"""Compares the topics of a cluster with those that are required: missing ones are made, wrong ones refused.
 
 Wrong are a number of partitions, a cleanup policy or a replication that differ: the first two break what RentStream
-promises (one org, one home; tables that keep their rows), and none can be put right behind an operator's back. Other
-settings that differ are noted: an operator may have meant them. (aiokafka could alter them only by resetting every
-setting that is not named.)
+guarantees (one org on one partition; tables that keep their rows), and a correction is the operator's decision. Other
+settings that differ are noted, since an operator may have chosen them. No topic is altered: aiokafka could do so only
+by resetting every setting that is not named.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _EXISTS, _TOO_FEW_BROKERS, _NOT_ALLOWED = 36, 38, (29, 31)
 
 
 class TopicError(Exception):
-    """The topics cannot be seen or made, or are not as they have to be; one sentence a line, each with what to do."""
+    """Topics cannot be read or made, or are wrong; one sentence a line, each with what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ class Plan:
 
     missing: tuple[Topic, ...]
     wrong: tuple[str, ...]
-    """One sentence each: with any of them nothing is made and nothing may start."""
+    """One sentence each: with any of them no topic is made and no process may start."""
     notes: tuple[str, ...]
-    """One sentence each: settings that somebody else chose."""
+    """One sentence each: settings that differ."""
 
 
 def wanted(spec: TopicSpec, *, prefix: str, partitions: int, replication: int) -> Topic:
-    """Give the topic that ``spec`` asks for."""
+    """Return the topic that ``spec`` requires."""
     config = {_CLEANUP: spec.cleanup, "max.message.bytes": str(spec.max_message_bytes)}
     if spec.retention_ms is not None:
         config["retention.ms"] = str(spec.retention_ms)
@@ -63,7 +63,7 @@ def wanted(spec: TopicSpec, *, prefix: str, partitions: int, replication: int) -
 
 
 def plan(topics: Iterable[Topic], found: Mapping[str, Topic]) -> Plan:
-    """Compare the topics wanted with those found."""
+    """Compare the topics that are required with those that exist."""
     missing: list[Topic] = []
     wrong: list[str] = []
     notes: list[str] = []
@@ -137,12 +137,12 @@ class TopicAdmin:
         await self._client.close()
 
     async def plan(self, specs: Iterable[TopicSpec]) -> Plan:
-        """Compare, and change nothing."""
+        """Compare and change nothing."""
         topics = self._wanted(specs)
         return plan(topics, await self._found({topic.name for topic in topics}))
 
     async def unusable(self, specs: Iterable[TopicSpec]) -> tuple[str, ...]:
-        """Say what a process that uses the topics cannot begin with; needs no right but to use them."""
+        """Return why a process that uses the topics cannot start; needs no right but to use them."""
         topics = self._wanted(specs)
         there = {topic["topic"]: len(topic["partitions"]) for topic in await self._listed()}
         wrong = tuple(
@@ -158,9 +158,9 @@ class TopicAdmin:
         return wrong
 
     async def apply(self, specs: Iterable[TopicSpec]) -> Plan:
-        """Make what is missing and return when every partition has a leader; give what was missing and the notes.
+        """Make what is missing, wait until every partition has a leader, and return the differences found before.
 
-        With anything wrong nothing is made: `TopicError`, one line for each. Several processes may apply at once.
+        Raise `TopicError`, with no topic made, if any is wrong. Several processes may apply at once.
         """
         topics = self._wanted(specs)
         before = plan(topics, await self._found({topic.name for topic in topics}))
@@ -168,7 +168,7 @@ class TopicAdmin:
         if before.missing:
             await self._make(before.missing)
         await self._led({topic.name: topic.partitions for topic in topics})
-        if before.missing:  # another process may have made one of them meanwhile, and otherwise
+        if before.missing:  # another process may have made one of them differently
             _refuse(plan(topics, await self._found({topic.name for topic in topics})))
         return before
 
@@ -179,7 +179,7 @@ class TopicAdmin:
         ]
 
     async def _listed(self) -> list[dict[str, Any]]:
-        """Every topic of the cluster: to ask for one by name would make it where brokers make topics by themselves."""
+        """Return every topic of the cluster; a request for one by name would make it where auto-creation is on."""
         try:
             listed: list[dict[str, Any]] = await self._client.describe_topics()
         except KafkaError as error:
@@ -190,7 +190,7 @@ class TopicAdmin:
         there = {topic["topic"]: topic["partitions"] for topic in await self._listed() if topic["topic"] in names}
         configs = await self._configs(list(there))
         return {
-            # Every partition of a topic has the same number of replicas, but for a reassignment under way.
+            # Every partition of a topic has the same number of replicas, except during a reassignment.
             name: Topic(name, len(partitions), min(len(one["replicas"]) for one in partitions), configs.get(name, {}))
             for name, partitions in there.items()
             if partitions

@@ -18,27 +18,27 @@ class Ear:
     """Records rebalances, and may commit when partitions are revoked."""
 
     def __init__(self, last_word: Callable[[Collection[Partition]], object] | None = None) -> None:
-        self.said: list[tuple[str, frozenset[Partition]]] = []
+        self.calls: list[tuple[str, frozenset[Partition]]] = []
         self.changed = asyncio.Event()
         self.last_word = last_word
 
     async def revoked(self, partitions: Collection[Partition]) -> None:
         if self.last_word:
-            said = self.last_word(partitions)
-            if asyncio.iscoroutine(said):
-                await said
-        self.said.append(("revoked", frozenset(partitions)))
+            result = self.last_word(partitions)
+            if asyncio.iscoroutine(result):
+                await result
+        self.calls.append(("revoked", frozenset(partitions)))
 
     async def assigned(self, partitions: Collection[Partition]) -> None:
-        self.said.append(("assigned", frozenset(partitions)))
+        self.calls.append(("assigned", frozenset(partitions)))
         self.changed.set()
 
     async def until_assigned(self, count: int) -> frozenset[Partition]:
         async with asyncio.timeout(30):
-            while not (self.said and self.said[-1][0] == "assigned" and len(self.said[-1][1]) == count):
+            while not (self.calls and self.calls[-1][0] == "assigned" and len(self.calls[-1][1]) == count):
                 await self.changed.wait()
                 self.changed.clear()
-        return self.said[-1][1]
+        return self.calls[-1][1]
 
 
 async def take(consumer: Consumer, count: int, within: float = 20) -> list[Record]:
@@ -221,7 +221,7 @@ class LogSuite:
             back = await one.until_assigned(2 * PARTITIONS)
             fetching.cancel()
 
-        assert ("revoked", all_of_them) in one.said
+        assert ("revoked", all_of_them) in one.calls
         assert ours | theirs == all_of_them == back
         assert {number for _, number in ours}.isdisjoint(number for _, number in theirs)
 

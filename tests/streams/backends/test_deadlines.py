@@ -65,7 +65,7 @@ async def test_an_error_of_the_block_stays_itself() -> None:
 
 
 async def test_a_client_that_does_not_stop_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    """The wait is bounded, and the log says so."""
+    """The wait is bounded, and logged."""
 
     class Stuck:
         async def stop(self) -> None:

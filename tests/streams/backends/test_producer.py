@@ -334,7 +334,7 @@ async def test_a_producer_that_failed_is_replaced() -> None:
 
 
 async def test_a_cluster_that_refuses_connections_is_tried_again() -> None:
-    """The start does not wait, and the probe says why there is nothing yet."""
+    """The start does not wait, and the probe shows why no record can be written yet."""
     cluster = Cluster()
     cluster.refused_starts = [KafkaConnectionError("away")]
     async with reconnecting(cluster) as producer:
@@ -470,7 +470,7 @@ async def test_what_was_answered_is_there(kafka: str, topic_prefix: str) -> None
 
 @pytest.mark.broker
 async def test_a_broker_that_is_away_is_503_and_then_found_again(own_kafka: EmbeddedKafka) -> None:
-    """While the broker is down the answer comes in time, with Retry-After; when it is back, all is well by itself."""
+    """While the broker is down the answer is in time, with Retry-After; when it is back, records are written again."""
     kafka = own_kafka.bootstrap_servers
     await make_topic(kafka, "pms.webhooks")
     async with ingress(kafka) as here:
@@ -497,7 +497,7 @@ async def test_a_broker_that_is_away_is_503_and_then_found_again(own_kafka: Embe
 
 @pytest.mark.broker
 async def test_a_start_without_a_broker_is_a_start(own_kafka: EmbeddedKafka) -> None:
-    """The web role comes up, says that it is not ready, and is ready once a broker answers."""
+    """The web role starts, is not ready at first, and is ready once a broker answers."""
     kafka = own_kafka.bootstrap_servers
     await make_topic(kafka, "pms.webhooks")
     await own_kafka.stop_async()
