@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from connectors.http import OpenClient, open_client
 from connectors.ports import Clock, Configuration, SinkSystem, SourceSystem
 from connectors.registry import environment_enabled, systems
 from streams.backends.clients import client_options
@@ -30,12 +31,18 @@ class Known:
         return Integrations(self.directory, self.follower, writer, self.keyring, self.systems, clock, RandomIds())
 
 
-def known(env: Mapping[str, str], settings: RentStreamSettings, backend: Backend, clock: Clock) -> Known:
-    """Return the integrations of a process that reads them from ``backend``.
+def known(
+    env: Mapping[str, str],
+    settings: RentStreamSettings,
+    backend: Backend,
+    clock: Clock,
+    open_client: OpenClient = open_client,
+) -> Known:
+    """Return the integrations of a process that reads them from ``backend``; ``open_client`` makes their HTTP clients.
 
     Raise `connectors.settings.SettingsError` if the environment describes one that cannot be used, or a key is wrong.
     """
-    table = systems(env)
+    table = systems(env, open_client)
     described: dict[str, Configuration] = {}
     enabled = True
     for name, system in table.items():

@@ -8,7 +8,7 @@ from connectors.buildium.standin import bulk_portfolio
 from schemas import topics
 from schemas.codec import decode_as
 from schemas.delivery import DeliveryOutcome, DeliveryResult
-from tests.world import Since, pick, receiver_matches, asking_rent, listed_rent
+from tests.world import Since, asking_rent, listed_rent, pick, receiver_matches
 from tests.world.memory import MemoryWorld
 
 OUTAGE = 40 * 60.0
@@ -34,7 +34,7 @@ async def test_a_pms_that_is_away_for_long_costs_few_calls_and_no_dead_letter(la
     units = [pick(world, lambda _: True) for _ in range(12)]
     world.buildium.fail(503, times=100_000)
     for unit in units:
-        await world.tell(world.portfolio.edit_unit(unit, number=f"new {unit}"))
+        await world.send_webhooks(world.portfolio.edit_unit(unit, number=f"new {unit}"))
     await world.pass_time(OUTAGE)
     calls = len(world.buildium.calls) - since.calls
     world.buildium.faults.clear()
@@ -52,11 +52,11 @@ async def test_a_receiver_that_is_away_for_long_gets_the_state_of_the_moment_whe
     units = {one.property_id: number for number, one in sorted(world.portfolio.units.items())}.values()
     world.rentsync.answer_next(503, times=100_000)
     for unit in units:
-        await world.tell(world.portfolio.set_rent(unit, 1901))
+        await world.send_webhooks(world.portfolio.set_rent(unit, 1901))
     await world.pass_time(OUTAGE)
     answers = len(since.answers())
     for unit in units:
-        await world.tell(world.portfolio.set_rent(unit, 1902))
+        await world.send_webhooks(world.portfolio.set_rent(unit, 1902))
     world.rentsync.recover()
     await world.until(lambda: all(listed_rent(world, unit) == asking_rent(world, unit) for unit in units), within=900)
     await world.rest()
@@ -77,12 +77,12 @@ async def test_an_outage_longer_than_a_day_ends_in_dead_letters_that_say_so(larg
     units = {one.property_id: number for number, one in sorted(world.portfolio.units.items())}.values()
     world.rentsync.answer_next(503, times=100_000)
     for unit in units:
-        await world.tell(world.portfolio.set_rent(unit, 1903))
+        await world.send_webhooks(world.portfolio.set_rent(unit, 1903))
     await world.pass_time(25 * 3600)
     reasons = [dict(letter.headers)["rent-reason"] for letter in since.dead()]
     world.rentsync.recover()
     for unit in units:
-        await world.tell(world.portfolio.set_rent(unit, 1904))
+        await world.send_webhooks(world.portfolio.set_rent(unit, 1904))
     await world.until(lambda: all(listed_rent(world, unit) == 1904 for unit in units), within=900)
 
     assert len(reasons) >= len(units)

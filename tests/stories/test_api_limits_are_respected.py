@@ -53,7 +53,9 @@ async def test_a_sweep_and_webhooks_share_the_budget(large: MemoryWorld) -> None
     world = large
     world.to_buildium.spans.clear()
     await start_sweep(world)
-    await world.tell(tuple(event for unit in range(1, 81) for event in world.portfolio.set_rent(unit, 3000 + unit)))
+    await world.send_webhooks(
+        tuple(event for unit in range(1, 81) for event in world.portfolio.set_rent(unit, 3000 + unit))
+    )
     await world.rest()
 
     spans = world.to_buildium.spans
@@ -70,7 +72,7 @@ async def test_a_webhook_does_not_wait_for_a_sweep(large: MemoryWorld) -> None:
     await start_sweep(world)
     await world.pass_time(1.0)
     since = Since(world)
-    await world.tell(world.portfolio.set_rent(21, 3333))
+    await world.send_webhooks(world.portfolio.set_rent(21, 3333))
     elapsed = await world.until(lambda: listed_rent(world, 21) == 3333.0, within=10)
     pages = [call for call in list(world.buildium.calls)[since.calls :] if "offset" in call.query]
     assert elapsed < LATENCY + 1.5
@@ -87,7 +89,9 @@ async def test_a_429_pauses_all_calls_of_the_connection(large: MemoryWorld) -> N
     await world.pass_time(5)
     world.to_buildium.spans.clear()
     world.buildium.fail(429, times=1, retry_after="5")
-    await world.tell(tuple(event for unit in range(1, 9) for event in world.portfolio.set_rent(unit, 3100 + unit)))
+    await world.send_webhooks(
+        tuple(event for unit in range(1, 9) for event in world.portfolio.set_rent(unit, 3100 + unit))
+    )
     await world.rest()
 
     refused = next(call.at for call in list(world.buildium.calls)[since.calls :] if call.status == 429)

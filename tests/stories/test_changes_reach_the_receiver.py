@@ -37,7 +37,7 @@ async def test_a_delta_contains_only_changed_units(world: World) -> None:
     """One webhook leads to one batch with one unit."""
     since, unit = Since(world), pick(world, "Available")
 
-    await world.tell(world.portfolio.set_rent(unit, 1999))
+    await world.send_webhooks(world.portfolio.set_rent(unit, 1999))
     await world.until(lambda: listed_rent(world, unit) == 1999.0)
     await world.rest()
 
@@ -47,13 +47,13 @@ async def test_a_delta_contains_only_changed_units(world: World) -> None:
 
 async def test_a_change_arrives_within_a_second(memory_world: MemoryWorld) -> None:
     unit = pick(memory_world, "Available")
-    await memory_world.tell(memory_world.portfolio.set_rent(unit, 1999))
+    await memory_world.send_webhooks(memory_world.portfolio.set_rent(unit, 1999))
     assert await memory_world.until(lambda: listed_rent(memory_world, unit) == 1999.0) < 1.0
 
 
 async def test_a_new_lease_makes_a_unit_rented(world: World) -> None:
     unit, today = pick(world, "Available"), world.portfolio.today()
-    await world.tell(world.portfolio.sign_lease(unit, today, today + timedelta(days=365)))
+    await world.send_webhooks(world.portfolio.sign_lease(unit, today, today + timedelta(days=365)))
     await world.until(lambda: world.rentsync.state[unit].status_name == "Rented")
 
 
@@ -61,7 +61,7 @@ async def test_a_notice_to_vacate_of_all_tenants_makes_a_unit_available(world: W
     unit = pick_rented(world)
     lease = current_lease(world, unit)
     assert lease is not None
-    await world.tell(world.portfolio.give_notice(lease, None, world.portfolio.today() + timedelta(days=30)))
+    await world.send_webhooks(world.portfolio.give_notice(lease, None, world.portfolio.today() + timedelta(days=30)))
     await world.until(lambda: world.rentsync.state[unit].is_available)
 
 
@@ -72,7 +72,7 @@ async def test_an_event_of_a_tenant_leads_to_the_lease_and_the_unit(world: World
     tenant = [event for event in events if event.name == "LeaseTenant.Created"]
     assert len(tenant) == 1
 
-    await world.tell(tuple(tenant))
+    await world.send_webhooks(tuple(tenant))
     await world.until(lambda: world.rentsync.state[unit].status_name == "Rented")
 
     assert since.asked(f"/leases/tenants/{tenant[0].ids['TenantId']}") >= 1
@@ -84,10 +84,10 @@ async def test_a_removed_listing_restores_the_market_rent(world: World) -> None:
     unit = pick(world, lambda unit: unit.status_name == "Available" and unit.unit_id in world.portfolio.listings)
     market = int(world.portfolio.units[unit].market_rent or 0)
     world.portfolio.units[unit].market_rent = Decimal(market)
-    await world.tell(world.portfolio.list_unit(unit, market + 111))
+    await world.send_webhooks(world.portfolio.list_unit(unit, market + 111))
     await world.until(lambda: listed_rent(world, unit) == market + 111)
 
-    await world.tell(world.portfolio.unlist_unit(unit))
+    await world.send_webhooks(world.portfolio.unlist_unit(unit))
 
     await world.until(lambda: listed_rent(world, unit) == market)
 
@@ -96,14 +96,14 @@ async def test_a_lease_moved_to_another_unit_updates_both(world: World) -> None:
     rented, available = pick_rented(world), pick(world, "Available")
     lease = current_lease(world, rented)
     assert lease is not None
-    await world.tell(world.portfolio.move_lease(lease, available))
+    await world.send_webhooks(world.portfolio.move_lease(lease, available))
     state = world.rentsync.state
     await world.until(lambda: state[rented].is_available and not state[available].is_available)
 
 
 async def test_a_renamed_property_is_sent_with_all_its_units(world: World) -> None:
     number, since = 1002, Since(world)
-    await world.tell(world.portfolio.rename_property(number, "Under a New Name"))
+    await world.send_webhooks(world.portfolio.rename_property(number, "Under a New Name"))
     await world.rest()
     (batch,) = since.batches()
     assert world.rentsync.accepted[-1].body["property"]["project_name"] == "Under a New Name"
@@ -112,19 +112,19 @@ async def test_a_renamed_property_is_sent_with_all_its_units(world: World) -> No
 
 async def test_an_inactivated_property_is_sent_once_as_unavailable(world: World) -> None:
     number, since = 1004, Since(world)
-    await world.tell(world.portfolio.inactivate_property(number))
+    await world.send_webhooks(world.portfolio.inactivate_property(number))
     await world.rest()
     await start_sweep(world)
     await world.rest()
     (batch,) = since.batches()
     assert {unit["status_name"] for unit in batch.values()} == {"Unavailable"}
-    await world.tell(world.portfolio.reactivate_property(number))
+    await world.send_webhooks(world.portfolio.reactivate_property(number))
 
 
 async def test_a_deleted_unit_is_marked_removed_once(world: World) -> None:
     """It is removed because the PMS answers 404 for it."""
     since, unit = Since(world), pick(world, "Available")
-    await world.tell(world.portfolio.remove_unit(unit))
+    await world.send_webhooks(world.portfolio.remove_unit(unit))
     await world.until(lambda: world.rentsync.state[unit].status_name == "Removed")
     await world.rest()
     sent = len(since.batches())
@@ -140,12 +140,12 @@ async def test_duplicated_and_reordered_webhooks_end_in_the_latest_state(memory_
     portfolio = world.portfolio
     units = sorted(world.rentsync.state)
     events = tuple(event for turn in range(1000) for event in portfolio.set_rent(units[turn % len(units)], 1000 + turn))
-    await world.tell(events, copies=2, shuffled=True)
+    await world.send_webhooks(events, copies=2, shuffled=True)
     await world.until(lambda: all(listed_rent(world, unit) == asking_rent(world, unit) for unit in units), within=600)
     await world.rest()
     assert receiver_matches(world)
     since = Since(world)
-    await world.tell(events[-50:], copies=3, shuffled=True)
+    await world.send_webhooks(events[-50:], copies=3, shuffled=True)
     await world.rest()
     assert since.batches() == []
     assert len(world.buildium.calls) - since.calls <= 50

@@ -26,9 +26,9 @@ async def test_a_retried_delivery_sends_the_current_state(memory_world: MemoryWo
     unit = pick(world, "Available")
     before = len(world.rentsync.accepted)
     world.rentsync.answer_next(503)
-    await world.tell(world.portfolio.set_rent(unit, 1801))
+    await world.send_webhooks(world.portfolio.set_rent(unit, 1801))
     await world.until(lambda: 503 in world.rentsync.statuses)
-    await world.tell(world.portfolio.set_rent(unit, 1802))
+    await world.send_webhooks(world.portfolio.set_rent(unit, 1802))
     await world.pass_time(30)
     assert len(world.rentsync.accepted) == before
 
@@ -43,7 +43,7 @@ async def test_changes_during_an_outage_of_the_receiver_are_delivered_afterwards
     since, unit = Since(world), pick(world, "Available")
     world.rentsync.answer_next(503, times=3)
     for rent in (1811, 1812, 1813):
-        await world.tell(world.portfolio.set_rent(unit, rent))
+        await world.send_webhooks(world.portfolio.set_rent(unit, rent))
     await world.until(lambda: listed_rent(world, unit) == 1813.0, within=600)
     await world.rest()
     assert listed_rent(world, unit) == 1813.0
@@ -56,7 +56,7 @@ async def test_a_retry_of_unchanged_content_repeats_the_same_bytes(world: World)
     """The receiver accepted the batch but its answer was lost: it recognizes the Idempotency-Key of the retry."""
     since, unit = Since(world), pick(world, "Available")
     world.rentsync.drop_next()
-    await world.tell(world.portfolio.set_rent(unit, 1803))
+    await world.send_webhooks(world.portfolio.set_rent(unit, 1803))
     await world.rest()
     assert listed_rent(world, unit) == 1803.0
     assert len(since.batches()) == 1
@@ -67,13 +67,13 @@ async def test_the_ladder_ends_in_a_dead_letter_and_the_next_change_is_delivered
     """The ladder has five attempts."""
     since, unit = Since(world), pick(world, "Available")
     world.rentsync.answer_next(503, times=5)
-    await world.tell(world.portfolio.set_rent(unit, 1804))
+    await world.send_webhooks(world.portfolio.set_rent(unit, 1804))
     await world.until(lambda: bool(since.dead()), within=1200)
     await world.rest()
     assert since.answers() == [503] * 5
     assert reasons(since.dead()) == {(BATCHES, "exhausted")}
 
-    await world.tell(world.portfolio.set_rent(unit, 1805))
+    await world.send_webhooks(world.portfolio.set_rent(unit, 1805))
     await world.until(lambda: listed_rent(world, unit) == 1805.0)
 
 
@@ -81,9 +81,9 @@ async def test_a_rejected_batch_is_a_dead_letter_and_other_properties_continue(w
     """A 400 is not retried."""
     since, one, other = Since(world), pick(world, "Available"), pick(world, "Available")
     world.rentsync.answer_next(400)
-    await world.tell(world.portfolio.set_rent(one, 1806))
+    await world.send_webhooks(world.portfolio.set_rent(one, 1806))
     await world.until(lambda: bool(since.dead()))
-    await world.tell(world.portfolio.set_rent(other, 1807))
+    await world.send_webhooks(world.portfolio.set_rent(other, 1807))
     await world.until(lambda: listed_rent(world, other) == 1807.0)
     (letter,) = since.dead()
     assert reasons([letter]) == {(BATCHES, "rejected")}
@@ -94,7 +94,7 @@ async def test_a_failed_fetch_climbs_the_ladder(world: World) -> None:
     """An attempt makes up to three calls; so does the attempt after every rung."""
     since, unit = Since(world), pick(world, "Available")
     world.buildium.fail(503, times=7, path=rf"/v1/rentals/units/{unit}")
-    await world.tell(world.portfolio.edit_unit(unit, number="77"))
+    await world.send_webhooks(world.portfolio.edit_unit(unit, number="77"))
     await world.rest()
     calls = list(world.buildium.calls)[since.calls :]
     statuses = [call.status for call in calls if call.path.endswith(f"/units/{unit}")]
@@ -107,7 +107,7 @@ async def test_an_exhausted_fetch_is_a_dead_letter_with_its_webhook(world: World
     """After five attempts with three calls each it is a dead letter; the next sweep finds the change."""
     since, unit = Since(world), pick(world, "Available")
     world.buildium.fail(503, times=15, path=rf"/v1/rentals/units/{unit}")
-    await world.tell(world.portfolio.edit_unit(unit, number="78"))
+    await world.send_webhooks(world.portfolio.edit_unit(unit, number="78"))
     await world.rest()
     assert since.asked(f"/units/{unit}") == 15
     (letter,) = since.dead()
@@ -121,7 +121,7 @@ async def test_an_exhausted_fetch_is_a_dead_letter_with_its_webhook(world: World
 async def test_a_throttled_fetch_succeeds_later(world: World) -> None:
     unit = pick(world, "Available")
     world.buildium.fail(429, times=2)
-    await world.tell(world.portfolio.set_rent(unit, 1809))
+    await world.send_webhooks(world.portfolio.set_rent(unit, 1809))
     await world.until(lambda: listed_rent(world, unit) == 1809.0, within=180)
 
 
@@ -131,7 +131,7 @@ async def test_a_malformed_record_is_a_dead_letter_on_every_topic(world: World) 
     poisoned = (topics.WEBHOOKS, topics.SWEEPS, topics.CHANGES, topics.DUE, topics.BATCHES, topics.OUTCOMES)
     for topic in poisoned:
         await world.put(topic.name, b"\x00poison")
-    await world.tell(world.portfolio.set_rent(unit, 1810))
+    await world.send_webhooks(world.portfolio.set_rent(unit, 1810))
     await world.until(lambda: listed_rent(world, unit) == 1810.0)
     await world.rest()
 
@@ -147,7 +147,7 @@ async def test_a_worker_killed_at_any_moment_loses_nothing(memory_world: MemoryW
     world = memory_world
     units = sorted(world.rentsync.state)
     for turn, unit in enumerate(units * 3):
-        await world.tell(world.portfolio.set_rent(unit, 2000 + turn))
+        await world.send_webhooks(world.portfolio.set_rent(unit, 2000 + turn))
         if turn % 7 == 3:
             await world.start(1)
             await world.pass_time(0.1 * (turn % 5))

@@ -28,7 +28,9 @@ async def test_a_killed_broker_loses_no_webhook(own_kafka: EmbeddedKafka, own_wo
     units = [pick(world, "Available") for _ in range(3)]
     outage = asyncio.create_task(asyncio.sleep(OUTAGE_SECONDS))
     await asyncio.to_thread(own_kafka.kill)
-    sending = [asyncio.create_task(world.tell(world.portfolio.edit_unit(unit, number=f"A{unit}"))) for unit in units]
+    sending = [
+        asyncio.create_task(world.send_webhooks(world.portfolio.edit_unit(unit, number=f"A{unit}"))) for unit in units
+    ]
     await world.until(lambda: 503 in sender.statuses)
     await asyncio.gather(outage, *sending)
     assert sender.delivered == 0
@@ -40,7 +42,7 @@ async def test_a_killed_broker_loses_no_webhook(own_kafka: EmbeddedKafka, own_wo
 
     assert sender.dropped == []
     await world.until(lambda: all(world.rentsync.state[unit].unit_code == f"A{unit}" for unit in units))
-    await world.tell(world.portfolio.set_rent(units[0], 4444))
+    await world.send_webhooks(world.portfolio.set_rent(units[0], 4444))
     await world.until(lambda: listed_rent(world, units[0]) == 4444.0)
     await start_sweep(world)
     await world.until(lambda: receiver_matches(world))

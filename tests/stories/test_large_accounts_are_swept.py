@@ -84,7 +84,7 @@ async def test_webhooks_are_processed_during_a_sweep(bulk_world: ClusterWorld) -
     await start_sweep(world)
     await world.until(lambda: world.gate.waiting > 0)
     since = Since(world)
-    await world.tell(world.portfolio.set_rent(77, 7003))
+    await world.send_webhooks(world.portfolio.set_rent(77, 7003))
     await world.until(lambda: listed_rent(world, 77) == 7003.0)
     assert not page_calls(world, since)
     world.gate.open()
@@ -118,7 +118,7 @@ async def test_the_probes_of_a_worker_answer_while_its_tables_recover(bulk_world
     assert set(seen) == {("/healthz", 200), ("/metrics", 200), ("/readyz", 503), ("/readyz", 200)}
     assert reasons & {"it is starting", "partitions move or tables recover"}
     since = Since(world)
-    await world.tell(world.portfolio.set_rent(78, 7004))
+    await world.send_webhooks(world.portfolio.set_rent(78, 7004))
     await world.until(lambda: listed_rent(world, 78) == 7004.0)
     await world.rest()
     assert [set(batch) for batch in since.batches()] == [{78}]

@@ -18,7 +18,7 @@ WRONG_SECRET = "canary-of-a-wrong-sender-0d8a"
 async def test_no_secret_is_in_any_topic_log_metric_or_file(cluster_world: ClusterWorld) -> None:
     world = cluster_world
     unit = pick(world, "Available")
-    await world.tell(world.portfolio.set_rent(unit, 5001))
+    await world.send_webhooks(world.portfolio.set_rent(unit, 5001))
     await world.until(lambda: listed_rent(world, unit) == 5001.0)
 
     # Errors are the most likely to leak: wrong signatures, rejected credentials, malformed records.
@@ -29,7 +29,7 @@ async def test_no_secret_is_in_any_topic_log_metric_or_file(cluster_world: Clust
     world.buildium.fail(401, times=1, path=rf"/v1/rentals/units/{unit}")
     world.rentsync.answer_next(503)
     await world.put(topics.WEBHOOKS.name, b"\x00poison")
-    await world.tell(world.portfolio.set_rent(unit, 5003))
+    await world.send_webhooks(world.portfolio.set_rent(unit, 5003))
     await world.rest()
 
     searched = [(process.name, process.output()) for process in (*world.ended, *world.workers, *world.webs)]

@@ -50,7 +50,7 @@ async def test_a_worker_killed_under_load_is_replaced(cluster_world: ClusterWorl
     world, since = cluster_world, Since(cluster_world)
     for to, group in ((4000, "readers"), (5000, "streams")):
         before = len(since.batches())
-        sending = asyncio.create_task(world.tell(raise_rents(world, to)))
+        sending = asyncio.create_task(world.send_webhooks(raise_rents(world, to)))
         await world.until(lambda before=before: len(since.batches()) > before)  # type: ignore[misc]
         await world.kill(await world.owner(group))
         await sending
@@ -64,7 +64,7 @@ async def test_a_worker_killed_under_load_is_replaced(cluster_world: ClusterWorl
 async def test_a_frozen_worker_writes_nothing_after_it_wakes(cluster_world: ClusterWorld) -> None:
     """Another worker owns its partitions by then; it must detect that before it writes."""
     world, since = cluster_world, Since(cluster_world)
-    sending = asyncio.create_task(world.tell(raise_rents(world, 6000)))
+    sending = asyncio.create_task(world.send_webhooks(raise_rents(world, 6000)))
     await world.until(lambda: len(since.batches()) > 0)
     frozen = await world.owner("streams")
     frozen.expected_to_end = True  # it may exit so that its supervisor restarts it
@@ -75,10 +75,10 @@ async def test_a_frozen_worker_writes_nothing_after_it_wakes(cluster_world: Clus
         return all(frozen is not owner for owner in await owners(world))
 
     await world.eventually(taken_over, "another worker owns the org")
-    await world.tell(raise_rents(world, 7000))
+    await world.send_webhooks(raise_rents(world, 7000))
     await world.until(lambda: receiver_matches(world))
     frozen.signal(signal.SIGCONT)
-    await world.tell(raise_rents(world, 7500))
+    await world.send_webhooks(raise_rents(world, 7500))
     await world.until(lambda: receiver_matches(world))
 
     async def back_or_ended() -> bool:
@@ -97,7 +97,7 @@ async def test_workers_and_web_roles_stop_gracefully_under_load(cluster_world: C
     """They exit with code 0, and other workers finish their work."""
     world, since = cluster_world, Since(cluster_world)
     web = await world.start_web()
-    sending = asyncio.create_task(world.tell(raise_rents(world, 8000)))
+    sending = asyncio.create_task(world.send_webhooks(raise_rents(world, 8000)))
     await world.until(lambda: len(since.batches()) > 0)
     assert await world.stop(await world.owner("streams")) == 0
     await sending
@@ -119,7 +119,7 @@ async def test_lost_state_directories_are_rebuilt_from_the_changelogs(cluster_wo
         world.start_worker(name)
     since, unit = Since(world), pick(world, "Available")
 
-    await world.tell(world.portfolio.set_rent(unit, 4321))
+    await world.send_webhooks(world.portfolio.set_rent(unit, 4321))
     await world.until(lambda: listed_rent(world, unit) == 4321.0)
     await world.rest()
 
@@ -134,7 +134,7 @@ async def test_duplicated_and_reordered_webhooks_over_two_web_roles(cluster_worl
     portfolio, units = world.portfolio, sorted(world.portfolio.units)[::4]
     events = [event for turn in range(1000) for event in portfolio.set_rent(units[turn % len(units)], 1000 + turn)]
     answered = sum(sender.delivered for sender in world.senders)
-    await world.tell(tuple(events[:1000]), copies=2, shuffled=True)
+    await world.send_webhooks(tuple(events[:1000]), copies=2, shuffled=True)
     assert sum(sender.delivered for sender in world.senders) - answered == 2000
     await world.until(lambda: receiver_matches(world), within=240)
     await assert_receiver_is_current(world)

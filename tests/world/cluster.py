@@ -438,7 +438,7 @@ class ClusterWorld:
 
     # ---------------------------------------------------------------------------------------------- the World protocol
 
-    async def tell(self, events: Events, copies: int = 1, *, shuffled: bool = False) -> None:
+    async def send_webhooks(self, events: Events, copies: int = 1, *, shuffled: bool = False) -> None:
         """Send signed webhooks to all web roles concurrently, each event to one of them."""
         count = len(self.senders)
         for sender in self.senders:

@@ -18,17 +18,17 @@ Tables = dict[tuple[str, int], MemoryView]
 class MemoryFolds:
     """One member of the folds' group: rows durable, then effects, then the commit."""
 
-    def __init__(self, world: Dependencies, log: MemoryBackend, tables: Tables) -> None:
-        self._world = world
+    def __init__(self, needs: Dependencies, backend: MemoryBackend, tables: Tables) -> None:
+        self._needs = needs
         self._tables = tables
-        self._log = log
+        self._backend = backend
         self._folds: dict[str, Fold] = {}
-        for part in folds(world):
-            shell = part.shell(world)
-            self._folds |= {topic.name: shell for topic in part.flow.reads}
-        self._scans: tuple[ScanPart, ...] = scans(world)
-        self._consumer = log.consumer(topology.APP, sorted(self._folds), self)
-        self._producer = log.producer()
+        for part in folds(needs):
+            runner = part.runner(needs)
+            self._folds |= {topic.name: runner for topic in part.flow.reads}
+        self._scans: tuple[ScanPart, ...] = scans(needs)
+        self._consumer = backend.consumer(topology.APP, sorted(self._folds), self)
+        self._producer = backend.producer()
         self._owned: frozenset[int] = frozenset()
         self._moves = 0
         self._busy = False
@@ -63,7 +63,7 @@ class MemoryFolds:
         fold = self._folds[partition.topic]
         batch = RecordBatch(partition.topic, partition.partition, records)  # type: ignore[arg-type]
         step = fold(batch, self._views(partition.partition))
-        await self._log.alive(asyncio.sleep(0))
+        await self._backend.alive(asyncio.sleep(0))
         table = topology.flow(fold.name).table
         assert table is not None
         self._view(table, partition.partition).write(step.rows)
@@ -74,10 +74,10 @@ class MemoryFolds:
     async def _scan(self, part: ScanPart) -> None:
         while True:
             for number in sorted(self._owned):
-                said = [one for one in part.shell()(self._views(number), number) if one is not None]
-                if said:
-                    await self._producer.send(said, number)
-            await self._world.clock.sleep(part.every)
+                due = [one for one in part.runner()(self._views(number), number) if one is not None]
+                if due:
+                    await self._producer.send(due, number)
+            await self._needs.clock.sleep(part.every)
 
     def _view(self, table: str, partition: int) -> MemoryView:
         return self._tables.setdefault((table, partition), MemoryView())

@@ -1,42 +1,48 @@
-"""The whole system in memory: the real stand-ins behind ASGI, the real shells over a log in memory, a movable clock."""
+"""The whole system in memory: the stand-ins behind ASGI, the real runners over a backend in memory, a movable clock."""
 
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import httpx
 from pydantic import SecretStr
 
-from connectors.budget import Budget
-from connectors.buildium.auth import BuildiumAuth
+from connectors import http
 from connectors.buildium.signature import sign
-from connectors.buildium.source import BUDGET, BuildiumSource
 from connectors.buildium.standin import BuildiumStandIn, Events, Portfolio, seed_portfolio
-from connectors.buildium.webhook import BuildiumWebhooks
-from connectors.http import Patience, open_client
-from connectors.ports import Connection, Refused
-from connectors.rentsync.settings import RentSyncSettings
-from connectors.rentsync.sink import RentSyncSink
 from connectors.rentsync.standin import RentSyncStandIn
 from schemas import topics
+from schemas.base import Model
 from schemas.codec import encode
+from schemas.integrations import IntegrationMode
+from schemas.pms import FetchRequest
 from streams import topology
 from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock
 from streams.core.flows import ProducerRecord, Record
 from streams.core.observer import NullObserver
 from streams.core.retry import ladder
+from streams.directory.clients import Clients
+from streams.directory.model import PutIntegration
+from streams.directory.service import Integrations
+from streams.directory.writer import LogWriter
+from streams.roles.integrations import Known, known
 from streams.runners.service import Runnable
+from streams.settings import RentStreamSettings
+from streams.web.ingress import first_verified
 from streams.wiring import Dependencies, calls, redeliveries
 from tests.world.folds import MemoryFolds, Tables
 
 DELAYS = ("1m", "2m", "5m", "10m")
 KEY, SECRET, ZONE = "a-key-of-rentsync", "a-webhook-secret", "America/Edmonton"
+ENCRYPTION_KEYS = "k1:" + "a2tr" * 10 + "a2s="
+"""One key of 32 bytes."""
 
 
 class Near(httpx.ASGITransport):
-    """An app next door; an answer that breaks off is what a network makes of it."""
+    """Leads to an app in the same process; an answer that breaks off is what a network makes of it."""
 
     def __init__(self, app: Any, clock: MovableClock) -> None:
         super().__init__(app)
@@ -58,6 +64,22 @@ class Near(httpx.ASGITransport):
             self.spans.append((began, self._clock.monotonic()))
 
 
+class Hosts(httpx.AsyncBaseTransport):
+    """Leads to the app of each host."""
+
+    def __init__(self) -> None:
+        self.apps: dict[str, Near] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        app = self.apps.get(request.url.host)
+        if app is None:
+            raise httpx.ConnectError(f"{request.url.host} does not exist")
+        return await app.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Stay open: the clients of all integrations share it."""
+
+
 class Recorder(NullObserver):
     """An observer that remembers."""
 
@@ -74,8 +96,8 @@ class Recorder(NullObserver):
     def dead_letter(self, origin: str, reason: str) -> None:
         self.letters.append((origin, reason))
 
-    def fold_counted(self, flow: str, counts: Mapping[str, int]) -> None:
-        del flow
+    def fold_counted(self, flow: str, record: Model, counts: Mapping[str, int]) -> None:
+        del flow, record
         for name, number in counts.items():
             self.facts[name] = self.facts.get(name, 0) + number
 
@@ -84,31 +106,69 @@ class Recorder(NullObserver):
         self.undelivered[sink] = max(seconds, 0.0)
 
 
-class Worker:
-    """One worker: its connection to the log and everything that runs on it."""
+@dataclass(slots=True)
+class Site:
+    """One org: an account of its own in Buildium, and a receiver of its own."""
+
+    org: str
+    portfolio: Portfolio
+    buildium: BuildiumStandIn
+    rentsync: RentSyncStandIn
+    to_buildium: Near
+    to_rentsync: Near
+    webhook_secret: str
+
+    @property
+    def buildium_url(self) -> str:
+        return f"https://buildium-{self.org}.test/v1"
+
+    @property
+    def rentsync_url(self) -> str:
+        return f"https://rentsync-{self.org}.test/v1/rent-roll/sync"
+
+
+class Process:
+    """One process: its connection to the broker, and the integrations as it knows them."""
+
+    def __init__(self, world: "MemoryWorld", env: Mapping[str, str] | None = None) -> None:
+        self.backend = MemoryBackend(world.broker)
+        settings = RentStreamSettings.read({"RENTSTREAM_ENCRYPTION_KEYS": world.encryption_keys})
+        given = world.env if env is None else env
+        self.known: Known = known(given, settings, self.backend, world.clock, world.open_client)
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def run(self, *runners: Runnable) -> None:
+        """Follow the integrations, and start the runners once all of them are known."""
+        self.tasks.append(asyncio.create_task(self.known.follower.run()))
+        self.tasks.append(asyncio.create_task(self._when_known(runners)))
+
+    async def _when_known(self, runners: Sequence[Runnable]) -> None:
+        await self.known.follower.caught_up()
+        self.tasks += [asyncio.create_task(one.run()) for one in runners]
+
+    def check(self) -> None:
+        """Raise what any part of the process raised."""
+        for task in self.tasks:
+            if task.done() and not task.cancelled():
+                task.result()
+
+    async def kill(self) -> None:
+        """End the process like ``kill -9``."""
+        await self.backend.kill()
+        for task in list(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+class Worker(Process):
+    """A stream worker."""
 
     def __init__(self, world: "MemoryWorld") -> None:
-        self.log = MemoryBackend(world.broker)
-        client = open_client(allow_private=True, transport=world.to_buildium)
-        source = BuildiumSource(
-            client,
-            "https://buildium.test/v1",
-            world.clock,
-            budget=Budget(world.clock, BUDGET),
-            patience=Patience(3, 1.0, 30.0),
-            auth=BuildiumAuth(SecretStr(world.buildium.client_id), SecretStr(world.buildium.client_secret)),
-            random=random.Random(1),
-        )
-        settings = RentSyncSettings.read(
-            {"RENTSYNC_URL": "https://rentsync.test/v1/rent-roll/sync", "RENTSYNC_API_KEY": KEY}
-        )
-        sink = RentSyncSink(
-            settings, world.clock, open_client(allow_private=True, transport=Near(world.rentsync.app, world.clock))
-        )
-        parts = Dependencies(
-            connections=(Connection("default", "buildium", "buildium", enabled=True, timezone=ZONE),),
-            sources={("default", "buildium"): source},
-            sinks=(sink,),
+        super().__init__(world)
+        self.clients = Clients(self.known.directory, world.clock, random.Random(1))
+        needs = Dependencies(
+            directory=self.known.directory,
+            clients=self.clients,
             clock=world.clock,
             observer=world.observed,
             rungs=ladder(",".join(DELAYS)),
@@ -116,90 +176,214 @@ class Worker:
             sweep_every=900.0,
             linger=0.5,
         )
-        shells: tuple[Runnable, ...] = (
-            MemoryFolds(parts, self.log, world.tables),
-            *calls(parts, self.log),
-            *redeliveries(parts, self.log),
+        self.run(
+            MemoryFolds(needs, self.backend, world.tables),
+            *calls(needs, self.backend),
+            *redeliveries(needs, self.backend),
         )
-        self.tasks = [asyncio.create_task(shell.run()) for shell in shells]
 
-    def check(self) -> None:
-        """Fail with what any part of it failed with."""
-        for task in self.tasks:
-            if task.done() and not task.cancelled():
-                task.result()
 
-    async def kill(self) -> None:
-        """End it as ``kill -9`` does."""
-        await self.log.kill()
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+class Web(Process):
+    """A web role: it takes webhooks and changes integrations."""
+
+    def __init__(self, world: "MemoryWorld") -> None:
+        super().__init__(world)
+        writer = LogWriter(self.backend.producer(), world.broker.partitions)
+        self.integrations: Integrations = self.known.service(writer, world.clock)
+        self.run()
 
 
 class MemoryWorld:
-    """Buildium, RentSync, a broker and some workers; time passes only when a story says so."""
+    """Buildium, RentSync, a broker and some processes; time passes only when a story lets it.
+
+    The org ``default`` is described by the environment, unless a story says otherwise; `add_org` stores others.
+    """
 
     def __init__(
-        self, portfolio: Callable[[MovableClock], Portfolio] | None = None, *, at: datetime | None = None
+        self,
+        portfolio: Callable[[MovableClock], Portfolio] | None = None,
+        *,
+        at: datetime | None = None,
+        environment: bool = True,
     ) -> None:
         self.clock = MovableClock(at) if at else MovableClock()
-        self.portfolio = (portfolio or seed)(self.clock)
-        self.buildium = BuildiumStandIn(self.portfolio, monotonic=self.clock.monotonic)
-        self.rentsync = RentSyncStandIn(KEY, self.clock)
-        self.to_buildium = Near(self.buildium.app, self.clock)
         self.broker = MemoryBroker(self.clock, partitions=4)
+        self.hosts = Hosts()
+        self.sites: dict[str, Site] = {}
+        self.encryption_keys = ENCRYPTION_KEYS
+        site = self.site("default", (portfolio or seed)(self.clock), SECRET)
+        self.env: dict[str, str] = self.environment_of(site) if environment else {}
+        self.env["RENTSTREAM_TIMEZONE"] = ZONE
         self.tables: Tables = {}
         self.observed = Recorder()
         self.workers: list[Worker] = []
-        self._reader = BuildiumWebhooks("default", "buildium", (SecretStr(SECRET),))
+        self.web: Web | None = None
         self.picked: set[int] = set()
         self._random = random.Random(7)
 
+    @property
+    def portfolio(self) -> Portfolio:
+        return self.sites["default"].portfolio
+
+    @property
+    def buildium(self) -> BuildiumStandIn:
+        return self.sites["default"].buildium
+
+    @property
+    def rentsync(self) -> RentSyncStandIn:
+        return self.sites["default"].rentsync
+
+    @property
+    def to_buildium(self) -> Near:
+        return self.sites["default"].to_buildium
+
+    def open_client(self, **options: Any) -> httpx.AsyncClient:
+        return http.open_client(**{**options, "allow_private": True}, transport=self.hosts)
+
+    # --------------------------------------------------------------------------------------------------------- orgs
+
+    def site(self, org: str, portfolio: Portfolio, webhook_secret: str) -> Site:
+        """Serve an account and a receiver for an org, which is not connected to them yet."""
+        buildium = BuildiumStandIn(portfolio, monotonic=self.clock.monotonic)
+        rentsync = RentSyncStandIn(KEY, self.clock)
+        site = Site(
+            org=org,
+            portfolio=portfolio,
+            buildium=buildium,
+            rentsync=rentsync,
+            to_buildium=Near(buildium.app, self.clock),
+            to_rentsync=Near(rentsync.app, self.clock),
+            webhook_secret=webhook_secret,
+        )
+        self.hosts.apps[f"buildium-{org}.test"] = site.to_buildium
+        self.hosts.apps[f"rentsync-{org}.test"] = site.to_rentsync
+        self.sites[org] = site
+        return site
+
+    @staticmethod
+    def environment_of(site: Site) -> dict[str, str]:
+        """Return the settings that describe the integrations of a site."""
+        return {
+            "BUILDIUM_CLIENT_ID": site.buildium.client_id,
+            "BUILDIUM_CLIENT_SECRET": site.buildium.client_secret,
+            "BUILDIUM_BASE_URL": site.buildium_url,
+            "BUILDIUM_WEBHOOK_SECRET": site.webhook_secret,
+            "RENTSYNC_URL": site.rentsync_url,
+            "RENTSYNC_API_KEY": KEY,
+        }
+
+    @staticmethod
+    def buildium_of(site: Site, **settings: Any) -> PutIntegration:
+        """Return the stored configuration of the account of a site."""
+        return PutIntegration(
+            system="buildium",
+            mode=IntegrationMode.PRODUCTION,
+            settings={"baseUrl": site.buildium_url, "timezone": ZONE, **settings},
+            secrets={
+                "clientId": SecretStr(site.buildium.client_id),
+                "clientSecret": SecretStr(site.buildium.client_secret),
+                "webhookSecret": SecretStr(site.webhook_secret),
+            },
+            properties_default=None,
+            properties_on=None,
+            properties_off=None,
+        )
+
+    @staticmethod
+    def rentsync_of(site: Site, **settings: Any) -> PutIntegration:
+        """Return the stored configuration of the receiver of a site."""
+        return PutIntegration(
+            system="rentsync",
+            mode=IntegrationMode.PRODUCTION,
+            settings={"url": site.rentsync_url, **settings},
+            secrets={"apiKey": SecretStr(KEY)},
+            properties_default=None,
+            properties_on=None,
+            properties_off=None,
+        )
+
+    async def add_org(self, org: str, portfolio: Portfolio | None = None, *, enabled: bool = True) -> Site:
+        """Serve an account and a receiver for an org, store both integrations and, if wanted, enable them."""
+        secret = f"webhook-secret-of-{org}"
+        site = self.sites.get(org) or self.site(org, portfolio or seed(self.clock), secret)
+        for name, body in (("buildium", self.buildium_of(site)), ("rentsync", self.rentsync_of(site))):
+            await self.managed(self.integrations.put(org, name, body, "a story"))
+            if enabled:
+                await self.managed(self.integrations.enable(org, name, "a story"))
+        return site
+
+    @property
+    def integrations(self) -> Integrations:
+        assert self.web is not None, "start the world first"
+        return self.web.integrations
+
+    async def managed(self, change: Any) -> Any:
+        """Return the result of a change of integrations; time passes until it is there."""
+        task = asyncio.ensure_future(change)
+        await self.until(task.done)
+        return task.result()
+
+    # ---------------------------------------------------------------------------------------------------- processes
+
     async def start(self, workers: int = 1) -> None:
+        if self.web is None:
+            self.web = Web(self)
         self.workers += [Worker(self) for _ in range(workers)]
         await self.pass_time(0.0)
+        await self.until(lambda: self.web is not None and self.web.known.directory.caught_up)
 
     async def stop(self) -> None:
-        for worker in self.workers:
-            await worker.kill()
+        for process in (*self.workers, *([self.web] if self.web else [])):
+            await process.kill()
 
     async def kill_worker(self) -> None:
-        """The oldest worker dies; nobody cleans up after it."""
+        """Kill the oldest worker, without any clean-up."""
         await self.workers.pop(0).kill()
 
-    async def tell(self, events: Events, copies: int = 1, *, shuffled: bool = False) -> None:
-        """Buildium sends its webhooks, perhaps more than once and in any order."""
-        bodies = [event.body(self.portfolio.account) for event in events for _ in range(copies)]
+    # -------------------------------------------------------------------------------------------------------- stories
+
+    async def send_webhooks(
+        self, events: Events, copies: int = 1, *, shuffled: bool = False, org: str = "default"
+    ) -> None:
+        """Send webhooks as Buildium does, perhaps more than once and in any order."""
+        site = self.sites[org]
+        bodies = [event.body(site.portfolio.account) for event in events for _ in range(copies)]
         if shuffled:
             self._random.shuffle(bodies)
         for body in bodies:
-            stamp = str(int(self.clock.now().timestamp()))
-            headers = [
-                (b"buildium-webhook-timestamp", stamp.encode()),
-                (b"buildium-webhook-signature", sign(body, stamp, SecretStr(SECRET)).encode()),
-            ]
-            notice = self._reader.read(headers, body, self.clock.now())
-            assert not isinstance(notice, Refused), notice
-            self.broker.append(ProducerRecord(topics.WEBHOOKS.name, notice.org.encode(), encode(notice)))
+            self.receive_webhook(body, site.webhook_secret)
 
-    async def put(self, topic: str, value: bytes) -> None:
-        self.broker.append(ProducerRecord(topic, b"default", value))
+    def receive_webhook(self, body: bytes, secret: str, token: str | None = None) -> FetchRequest:
+        """Verify a webhook as the ingress does, and write it."""
+        assert self.web is not None
+        now = self.clock.now()
+        stamp = str(int(now.timestamp()))
+        headers = [
+            (b"buildium-webhook-timestamp", stamp.encode()),
+            (b"buildium-webhook-signature", sign(body, stamp, SecretStr(secret)).encode()),
+        ]
+        webhook = first_verified(self.web.known.directory.readers("buildium", token, body), headers, body, now)
+        assert isinstance(webhook, FetchRequest), webhook
+        self.broker.append(ProducerRecord(topics.WEBHOOKS.name, webhook.org.encode(), encode(webhook)))
+        return webhook
+
+    async def put(self, topic: str, value: bytes, org: str = "default") -> None:
+        self.broker.append(ProducerRecord(topic, org.encode(), value))
 
     def read(self, topic: str) -> Sequence[Record]:
         return self.broker.read(topic)
 
     async def rest(self) -> None:
-        """Until nothing is under way and nothing waits, here for at most the whole ladder."""
+        """Wait until nothing is in progress and nothing waits, here for at most the whole ladder."""
         await self.until(lambda: not any(self.broker.lag(group) for group in topology.groups(DELAYS)), within=3600)
 
     async def pass_time(self, seconds: float) -> None:
         await self.clock.advance(seconds)
-        for worker in self.workers:
-            worker.check()
+        for process in (*self.workers, *([self.web] if self.web else [])):
+            process.check()
 
     async def until(self, holds: Callable[[], bool], within: float = 60.0) -> float:
-        """Let time pass until something holds; returns the seconds that it took. Raises `TimeoutError`."""
+        """Let time pass until something holds; return the seconds that it took. Raise `TimeoutError`."""
         began = self.clock.monotonic()
         while not holds():
             if self.clock.monotonic() - began > within:

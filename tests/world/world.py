@@ -35,7 +35,7 @@ class World(Protocol):
         """Ids of the units that a story of this world has reserved with `pick`."""
         ...
 
-    async def tell(self, events: Events, copies: int = 1, *, shuffled: bool = False) -> None:
+    async def send_webhooks(self, events: Events, copies: int = 1, *, shuffled: bool = False) -> None:
         """Send the webhooks of these events, ``copies`` times each and, if ``shuffled``, in random order."""
         ...
 
