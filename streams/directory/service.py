@@ -218,7 +218,7 @@ class Integrations:
             name=name,
             version=entry.version,
             at=self._clock.now(),
-            passed=not any(one.status is CheckStatus.FAILED for one in checked.checks),
+            passed=checked.passed,
             checks=checked.checks,
             access=checked.access,
             account=checked.account,

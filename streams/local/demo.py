@@ -3,9 +3,12 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+
+from pydantic import SecretStr
 
 from connectors.buildium.standin import (
     DEMO_ID,
@@ -20,11 +23,17 @@ from connectors.buildium.standin import (
 from connectors.clock import SystemClock
 from connectors.rentsync.standin import PATH, Listed, RentSyncStandIn
 from connectors.serving import running
+from schemas.integrations import IntegrationMode
+from streams.directory.model import PutIntegration
 from streams.local.progress import ProgressReporter
 
 WEBHOOK_SECRET = "demo-webhook-secret"  # noqa: S105 -- of the demo only, not confidential
 API_KEY = "demo-rentsync-key"
 ZONE = "America/Edmonton"
+
+SECOND_ORG = "maple"
+SECOND_ACCOUNT = 654_321
+SECOND_ZONE = "America/Toronto"
 
 Address = tuple[str, int]
 ANY_PORT: Address = ("127.0.0.1", 0)
@@ -36,19 +45,39 @@ CHANGE_SECONDS = 30.0
 """Timeout of one change of the scenario, from webhook to receiver."""
 
 
+@dataclass(frozen=True, slots=True)
+class SecondOrg:
+    """Another org, with an account and a receiver of its own; its integrations are stored, not described by settings."""
+
+    org: str
+    portfolio: Portfolio
+    receiver: RentSyncStandIn
+    integrations: Mapping[str, PutIntegration]
+
+
 class Demo:
     """Both stand-ins, and the scenario that changes them."""
 
-    def __init__(self, echo: Callable[[str], None], portfolio: Portfolio, receiver: RentSyncStandIn) -> None:
+    def __init__(
+        self,
+        echo: Callable[[str], None],
+        portfolio: Portfolio,
+        receiver: RentSyncStandIn,
+        second: SecondOrg | None = None,
+    ) -> None:
         self.echo = echo
         self.env: Mapping[str, str] = {}
         """Settings that point every role at the stand-ins."""
+        self.second = second
         self._restored = len(receiver.state)
         self._portfolio = portfolio
         self._receiver = receiver
 
-    async def run(self, url: str, reporter: ProgressReporter) -> None:
-        """Wait for the first sweep and the first batches, then run the scenario against the web role at ``url``."""
+    async def run(self, url: str, second_path: str | None, reporter: ProgressReporter) -> None:
+        """Wait for the first sweep and the first batches, then run the scenario against the web role at ``url``.
+
+        ``second_path`` is the path of the webhooks of the second org.
+        """
         if self._restored:
             self.echo(f"RentSync still lists {self._restored} units of the last run; the next sweep corrects them")
         else:
@@ -63,6 +92,30 @@ class Demo:
         )
         try:
             await self._run_scenario(webhooks)
+        finally:
+            await webhooks.aclose()
+        if self.second is not None and second_path is not None:
+            await self._run_second(self.second, url + second_path)
+
+    async def _run_second(self, second: SecondOrg, url: str) -> None:
+        """Change a rent in the account of the second org, which has webhooks and a receiver of its own."""
+        try:
+            await second.receiver.wait_for(lambda receiver: bool(receiver.state), FIRST_DELIVERY_SECONDS)
+        except TimeoutError:
+            self.echo(f"{second.org}: RentSync received nothing within {FIRST_DELIVERY_SECONDS:.0f} s")
+            return
+        unit = min(second.receiver.state.values(), key=lambda one: one.unit_id)
+        rent = float(unit.base_rent or 1500) + 50
+        webhooks = Webhooks(url, WEBHOOK_SECRET, SystemClock(), account=second.portfolio.account)
+        try:
+            await self._act(
+                webhooks,
+                f"{second.org}: unit {unit.unit_code}: the rent changes from {unit.base_rent} to {rent}",
+                lambda: second.portfolio.set_rent(unit.unit_id, str(rent)),
+                unit.unit_id,
+                lambda listed: listed.base_rent == rent,
+                second.receiver,
+            )
         finally:
             await webhooks.aclose()
 
@@ -118,23 +171,25 @@ class Demo:
         change: Callable[[], Events],
         unit: int,
         arrived: Callable[[Listed], bool],
+        receiver: RentSyncStandIn | None = None,
     ) -> None:
         """Make a change, send its webhooks, and report how long it took to reach the receiver."""
+        receiver = receiver or self._receiver
         self.echo(description)
         events = change()
         started = time.monotonic()
-        before = len(self._receiver.accepted)
+        before = len(receiver.accepted)
         await webhooks.send(events)
         try:
-            await self._receiver.wait_for(
+            await receiver.wait_for(
                 lambda receiver: unit in receiver.state and arrived(receiver.state[unit]), CHANGE_SECONDS
             )
         except TimeoutError:
             self.echo(f"   RentSync did not receive it within {CHANGE_SECONDS:.0f} s")
             return
         elapsed = (time.monotonic() - started) * 1000
-        listed = self._receiver.state[unit]
-        mode = self._receiver.accepted[-1].mode if len(self._receiver.accepted) > before else "?"
+        listed = receiver.state[unit]
+        mode = receiver.accepted[-1].mode if len(receiver.accepted) > before else "?"
         availability = "available" if listed.is_available else "not available"
         self.echo(
             f"   RentSync received it {elapsed:.0f} ms after the webhook: "
@@ -158,39 +213,101 @@ def demo_env(buildium: str, rentsync: str) -> dict[str, str]:
     }
 
 
+def stored_integrations(buildium: str, rentsync: str) -> dict[str, PutIntegration]:
+    """Return the integrations of an org that is connected to stand-ins at these base URLs."""
+    return {
+        "buildium": PutIntegration(
+            system="buildium",
+            mode=IntegrationMode.SANDBOX,
+            settings={"baseUrl": f"{buildium}/v1", "timezone": SECOND_ZONE},
+            secrets={
+                "clientId": SecretStr(DEMO_ID),
+                "clientSecret": SecretStr(DEMO_SECRET),
+                "webhookSecret": SecretStr(WEBHOOK_SECRET),
+            },
+            properties_default=None,
+            properties_on=None,
+            properties_off=None,
+        ),
+        "rentsync": PutIntegration(
+            system="rentsync",
+            mode=IntegrationMode.SANDBOX,
+            settings={"url": f"{rentsync}{PATH}"},
+            secrets={"apiKey": SecretStr(API_KEY)},
+            properties_default=None,
+            properties_on=None,
+            properties_off=None,
+        ),
+    }
+
+
+@asynccontextmanager
+async def served(
+    portfolio: Portfolio,
+    file: Path | None,
+    buildium_at: Address = ANY_PORT,
+    rentsync_at: Address = ANY_PORT,
+) -> AsyncIterator[tuple[str, str, RentSyncStandIn]]:
+    """Serve a Buildium and a RentSync; yield their base URLs, and the receiver.
+
+    The listings of RentSync are kept in ``file`` between runs, as a real receiver keeps them; the portfolio of Buildium
+    is seeded again by every run.
+    """
+    receiver = RentSyncStandIn(API_KEY, SystemClock())
+    if file is not None:
+        receiver.restore(file)
+    buildium = BuildiumStandIn(portfolio, limit=RateLimit())
+    async with (
+        running(buildium.app, *buildium_at) as buildium_url,
+        running(receiver.app, *rentsync_at) as rentsync_url,
+    ):
+        try:
+            yield buildium_url, rentsync_url, receiver
+        finally:
+            if file is not None:
+                receiver.save(file)
+
+
 @asynccontextmanager
 async def stand_ins(
     echo: Callable[[str], None],
     folder: Path | None = None,
     buildium_at: Address = ANY_PORT,
     rentsync_at: Address = ANY_PORT,
+    *,
+    second_org: bool = False,
 ) -> AsyncIterator[Demo]:
-    """Serve both stand-ins until the context exits.
-
-    The listings of RentSync are kept in ``folder`` between runs, as a real receiver keeps them; the portfolio of
-    Buildium is seeded again by every run.
-    """
-    clock = SystemClock()
-    portfolio = seed_portfolio(clock, timezone=ZONE)
-    receiver = RentSyncStandIn(API_KEY, clock)
-    if folder is not None:
-        receiver.restore(folder / "rentsync.json")
-    buildium = BuildiumStandIn(portfolio, limit=RateLimit())
-    async with (
-        running(buildium.app, *buildium_at) as buildium_url,
-        running(receiver.app, *rentsync_at) as rentsync_url,
-    ):
-        demo = Demo(echo, portfolio, receiver)
-        demo.env = demo_env(buildium_url, rentsync_url)
-        echo(
-            f"stand-ins: Buildium at {buildium_url} with {len(portfolio.properties)} properties and "
-            f"{len(portfolio.units)} units, RentSync at {rentsync_url} (its listings: {rentsync_url}/v1/rent-roll)"
+    """Serve the stand-ins until the context exits; with ``second_org`` those of another org, too."""
+    portfolio = seed_portfolio(SystemClock(), timezone=ZONE)
+    async with AsyncExitStack() as stack:
+        file = folder / "rentsync.json" if folder else None
+        buildium, rentsync, receiver = await stack.enter_async_context(
+            served(portfolio, file, buildium_at, rentsync_at)
         )
-        try:
-            yield demo
-        finally:
-            if folder is not None:
-                receiver.save(folder / "rentsync.json")
+        echo(f"stand-ins: {_described(portfolio, buildium, rentsync)}")
+        second = None
+        if second_org:
+            second = await stack.enter_async_context(_second(echo, folder))
+        demo = Demo(echo, portfolio, receiver, second)
+        demo.env = demo_env(buildium, rentsync)
+        yield demo
+
+
+@asynccontextmanager
+async def _second(echo: Callable[[str], None], folder: Path | None) -> AsyncIterator[SecondOrg]:
+    portfolio = seed_portfolio(SystemClock(), properties=3, units=9, seed=11, timezone=SECOND_ZONE)
+    portfolio.account = SECOND_ACCOUNT
+    file = folder / f"rentsync-{SECOND_ORG}.json" if folder else None
+    async with served(portfolio, file) as (buildium, rentsync, receiver):
+        echo(f"a second org, {SECOND_ORG}, with an account of its own: {_described(portfolio, buildium, rentsync)}")
+        yield SecondOrg(SECOND_ORG, portfolio, receiver, stored_integrations(buildium, rentsync))
+
+
+def _described(portfolio: Portfolio, buildium: str, rentsync: str) -> str:
+    return (
+        f"Buildium at {buildium} with {len(portfolio.properties)} properties and {len(portfolio.units)} units, "
+        f"RentSync at {rentsync} (its listings: {rentsync}/v1/rent-roll)"
+    )
 
 
 async def serve_stand_ins(echo: Callable[[str], None], buildium_at: str, rentsync_at: str) -> None:

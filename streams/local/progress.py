@@ -22,21 +22,31 @@ PLURAL = {
 }
 DISPLAY_NAMES = {"rentsync": "RentSync"}
 
+ENDINGS = {
+    DeliveryResult.WAITING: "failed, retry pending",
+    DeliveryResult.DEAD: "failed, moved to dead letters",
+    DeliveryResult.CANCELLED: "cancelled",
+}
+"""How a delivery that was not acknowledged is reported."""
+
 SUMMARY_DELAY = 0.7
 """Seconds without a new record after which the acknowledged batches are summed up in one line."""
 
 
 class ProgressReporter:
-    """Turns records of sweeps and deliveries into lines of text."""
+    """Turns records of sweeps and deliveries into lines of text; those of other orgs than the first begin with its name."""
 
-    def __init__(self, echo: Callable[[str], None], page_size: int = 1000) -> None:
+    def __init__(self, echo: Callable[[str], None], page_size: int = 1000, first_org: str = "default") -> None:
         self._echo = echo
         self._page_size = page_size
-        self._units: dict[tuple[str, int, int], int] = {}
-        """Number of units by sink, property and version, for batches whose outcome is not known yet."""
-        self._acknowledged: dict[str, tuple[int, int]] = {}
-        """Batches and units by sink, since the last summary."""
-        self._reported: set[str] = set()
+        self._first_org = first_org
+        self._units: dict[tuple[str, str, int, int], int] = {}
+        """Number of units by org, sink, property and version, for batches whose outcome is not known yet."""
+        self._acknowledged: dict[tuple[str, str], tuple[int, int]] = {}
+        """Batches and units by org and sink, since the last summary."""
+        self._reported: set[tuple[str, str]] = set()
+        self._swept: set[str] = set()
+        """Orgs whose first sweep is complete."""
         self.swept = asyncio.Event()
         """Set when a sweep is complete."""
         self.delivered = asyncio.Event()
@@ -45,41 +55,48 @@ class ProgressReporter:
     def observe(self, record: Model) -> None:
         """Process one record of a topic."""
         match record:
-            case SweepStep(stage=stage, total=None):
-                if self.swept.is_set():
-                    return  # only the first sweep is reported step by step; later ones when they are complete
-                part = list(PLURAL).index(stage) + 1
-                self._echo(f"sweep: part {part} of {len(PLURAL)}, {PLURAL[stage]}; {record.entities} entities so far")
-            case SweepStep(stage=stage, offset=offset, total=int(total)) if offset < total:
-                pages = -(-total // self._page_size)
-                self._echo(f"sweep: {PLURAL[stage]}, {offset // self._page_size} of {pages} pages, {offset} of {total}")
-            case SweepEnd(entities=entities):
-                self._echo(f"sweep complete: {entities} entities read")
+            case SweepStep():
+                self._sweeping(record)
+            case SweepEnd(org=org, entities=entities):
+                self._report(org, f"sweep complete: {entities} entities read")
+                self._swept.add(org)
                 self.swept.set()
             case Batch():
-                self._units[record.sink, record.property.id, record.version] = len(record.units)
+                self._units[record.org, record.sink, record.property.id, record.version] = len(record.units)
             case DeliveryOutcome(result=DeliveryResult.ACKNOWLEDGED):
-                batches, units = self._acknowledged.get(record.sink, (0, 0))
-                units += self._units.pop((record.sink, record.property_id, record.version), 0)
-                self._acknowledged[record.sink] = batches + 1, units
-            case DeliveryOutcome(result=DeliveryResult.WAITING):
-                self._echo(f"{_delivery(record)} failed, retry pending: {record.detail}")
-            case DeliveryOutcome(result=DeliveryResult.DEAD):
-                self._echo(f"{_delivery(record)} failed, moved to dead letters: {record.detail}")
+                batches, units = self._acknowledged.get((record.org, record.sink), (0, 0))
+                units += self._units.pop((record.org, record.sink, record.property_id, record.version), 0)
+                self._acknowledged[record.org, record.sink] = batches + 1, units
+            case DeliveryOutcome(result=result) if result in ENDINGS:
+                self._report(record.org, f"{_delivery(record)} {ENDINGS[result]}: {record.detail}")
             case _:
                 pass
 
+    def _sweeping(self, step: SweepStep) -> None:
+        """Report a step of an org's first sweep; of later sweeps only long stages and the end are reported."""
+        noun = PLURAL[step.stage]
+        if step.total is None:
+            if step.org not in self._swept:
+                part = list(PLURAL).index(step.stage) + 1
+                text = f"sweep: part {part} of {len(PLURAL)}, {noun}; {step.entities} entities so far"
+                self._report(step.org, text)
+        elif step.offset < step.total:
+            page, pages = step.offset // self._page_size, -(-step.total // self._page_size)
+            self._report(step.org, f"sweep: {noun}, {page} of {pages} pages, {step.offset} of {step.total}")
+
     def summarize(self) -> None:
         """Report the batches that were acknowledged since the last summary."""
-        for sink, (batches, units) in self._acknowledged.items():
-            label = "batches" if sink in self._reported else "first batches"
-            self._reported.add(sink)
-            self._echo(
-                f"{label}: {_count(batches, 'property')} and {_count(units, 'unit')} acknowledged by {_name(sink)}"
-            )
+        for (org, sink), (batches, units) in self._acknowledged.items():
+            label = "batches" if (org, sink) in self._reported else "first batches"
+            self._reported.add((org, sink))
+            what = f"{_count(batches, 'property')} and {_count(units, 'unit')}"
+            self._report(org, f"{label}: {what} acknowledged by {_name(sink)}")
         if self._acknowledged:
             self.delivered.set()
         self._acknowledged.clear()
+
+    def _report(self, org: str, text: str) -> None:
+        self._echo(text if org == self._first_org else f"{org}: {text}")
 
 
 def _delivery(outcome: DeliveryOutcome) -> str:

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 import httpx
@@ -16,10 +16,15 @@ from connectors.registry import missing
 from connectors.settings import SettingsError
 from streams import __version__
 from streams.backends.clients import client_options
+from streams.directory.model import IntegrationError
 from streams.local.processes import ProcessSpec, Supervisor
 from streams.local.progress import ProgressReporter, report_progress
+from streams.roles.manage import ManageFailed, service
 from streams.roles.topics import TopicsFailed, see_topics
 from streams.settings import KafkaSettings, RentStreamSettings
+
+if TYPE_CHECKING:
+    from streams.local.demo import Demo, SecondOrg
 
 READY_WITHIN = 120.0
 """Seconds that a role may take until it says that it is ready."""
@@ -117,8 +122,9 @@ async def _up(
         # The demo sweeps every minute, so that a visitor sees a sweep correct what webhooks missed.
         settings_of_roles = {"RENTSTREAM_SWEEP_EVERY": "1m", **env, **running_demo.env} if running_demo else env
         own = {**settings_of_roles, "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+        second_path = await _store(own, settings, kafka, running_demo.second) if running_demo else None
         children = Supervisor(say)
-        running = asyncio.create_task(_run(children, own, settings, kafka, running_demo, workers, stop))
+        running = asyncio.create_task(_run(children, own, settings, kafka, running_demo, second_path, workers, stop))
         waiting: list[asyncio.Future[Any]] = [asyncio.create_task(stop.wait()), children.failed]
         try:
             await asyncio.wait({running, *waiting}, timeout=lasts, return_when=asyncio.FIRST_COMPLETED)
@@ -140,7 +146,8 @@ async def _run(
     env: Mapping[str, str],
     settings: RentStreamSettings,
     kafka: KafkaSettings,
-    demo: "Demonstration | None",
+    demo: "Demo | None",
+    second_path: str | None,
     workers: int,
     stop: asyncio.Event,
 ) -> None:
@@ -166,7 +173,7 @@ async def _run(
         say(f"webhooks go to http://127.0.0.1:{port}/api/webhooks/buildium")
         say(f"metrics: {' and '.join(f'http://{one}/metrics' for one in (web, *others))}")
         if demo is not None:
-            await demo.run(f"http://127.0.0.1:{port}", reporter)
+            await demo.run(f"http://127.0.0.1:{port}", second_path, reporter)
         say("running; Ctrl-C ends all of it")
         await stop.wait()
     finally:
@@ -199,21 +206,29 @@ async def ready(address: str, name: str) -> None:
 
 
 @asynccontextmanager
-async def _demo(demo: bool, settings: RentStreamSettings) -> AsyncIterator["Demonstration | None"]:
+async def _demo(demo: bool, settings: RentStreamSettings) -> AsyncIterator["Demo | None"]:
     if not demo:
         yield None
         return
     from streams.local.demo import stand_ins  # noqa: PLC0415 -- loaded for a demo only
 
-    async with stand_ins(say, settings.data / "demo") as running:
+    async with stand_ins(say, settings.data / "demo", second_org=True) as running:
         yield running
 
 
-class Demonstration(Protocol):
-    """The part of `streams.local.demo.Demo` that `rentstream up` uses."""
-
-    env: Mapping[str, str]
-
-    async def run(self, url: str, reporter: ProgressReporter) -> None:
-        """Run the scenario against the web role at ``url``."""
-        ...
+async def _store(
+    env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings, second: "SecondOrg | None"
+) -> str | None:
+    """Store the integrations of the second org and enable them; return the path of its webhooks. Raise `UpFailed`."""
+    if second is None:
+        return None
+    path: str | None = None
+    try:
+        async with service(env, settings, kafka) as integrations:
+            for name, body in second.integrations.items():
+                await integrations.put(second.org, name, body, "demo")
+                state = await integrations.enable(second.org, name, "demo")
+                path = path or state.webhook_path
+    except (ManageFailed, IntegrationError) as error:
+        raise UpFailed(f"the second org of the demo cannot be stored: {error}") from None
+    return path
