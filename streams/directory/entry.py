@@ -21,6 +21,7 @@ from connectors.ports import (
     SourceSystem,
     WebhookReader,
 )
+from connectors.settings import SettingsError
 from schemas.integrations import Integration, IntegrationMode, IntegrationRole, StoredSecret
 from schemas.pms import FetchRequest
 from streams.core.policy import EPOCH, SinkPolicy, Switches, identity
@@ -269,6 +270,8 @@ def _ask(question: Callable[[], T], otherwise: T) -> T:
     """Ask a connector; its mistake concerns one integration only. The error's text may hold a secret: not logged."""
     try:
         return question()
+    except SettingsError:  # reported as the problem of the integration
+        return otherwise
     except Exception as error:
         log.warning("A connector failed to read a configuration (%s)", type(error).__name__)
         return otherwise

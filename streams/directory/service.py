@@ -116,6 +116,11 @@ class Integrations:
         self._ready()
         return tuple(self._state(org, one.name) for one in self._directory.integrations(org))
 
+    async def orgs(self) -> Sequence[str]:
+        """Return the orgs that have stored integrations. Raise `Unavailable` as long as not all is read."""
+        self._ready()
+        return sorted({one.org for one in self._directory.integrations() if one.record})
+
     async def get(self, org: str, name: str) -> IntegrationState:
         """Return one integration. Raise `NotFound` or `Unavailable`."""
         self._ready()

@@ -52,10 +52,7 @@ class SweepAccounts:
         step = decode_as(SweepStep, record.value)
         async with self.clients.source(step.org, step.connection) as source:
             if isinstance(source, Problem):
-                # A sweep of what is not there (any more) ends: the schedule starts another one when it is.
-                self.running.ended(step.org, step.connection)
-                unknown = source.kind in (ProblemKind.UNKNOWN, ProblemKind.WRONG_ROLE)
-                return Done(ending=Disposition.IGNORED) if unknown else held_by(source)
+                return self._unusable(step, source)
             now = self.clock.now()
             if not self.running.admits(step, now):
                 return Done(ending=Disposition.IGNORED)
@@ -67,17 +64,23 @@ class SweepAccounts:
             first = self.sequence.take(record.partition, now, each * len(wants) + 1)
             if not step.seq:
                 step = step.model_copy(update={"seq": first})
-            reads = [Read(offset, first + 1 + each * at) for at, offset in enumerate(wants)]
-            answer = await _read(source, step, reads)
+            answer = await _read(source, step, [Read(offset, first + 1 + each * at) for at, offset in enumerate(wants)])
         at = self.clock.now()
         if isinstance(answer, list):
             self.breakers.ended(integration, step.stage, answer[-1][1], at)
             return self._went_on(step, answer)
-        if held := self.breakers.ended(integration, step.stage, answer, at):
-            return held
-        if step.stage in OPTIONAL_STAGES and isinstance(answer, Unauthorized) and answer.status == 403:
-            return self._done(without(step, at))
-        return self._failed(step, answer, attempt_of(record))
+        return self.breakers.ended(integration, step.stage, answer, at) or self._failed(
+            step, answer, attempt_of(record)
+        )
+
+    def _unusable(self, step: SweepStep, problem: Problem) -> Done | Held:
+        """Return what follows if the account cannot be read.
+
+        A sweep of what is disabled or not there (any more) ends: the schedule starts another one when it is back.
+        """
+        self.running.ended(step.org, step.connection)
+        gone = problem.kind in (ProblemKind.UNKNOWN, ProblemKind.WRONG_ROLE)
+        return Done(ending=Disposition.IGNORED) if gone else held_by(problem)
 
     def _went_on(self, step: SweepStep, brought: list[tuple[Read, PageOf]]) -> Done:
         at = self.clock.now()
@@ -94,6 +97,8 @@ class SweepAccounts:
     def _failed(self, step: SweepStep, answer: Failure, attempt: int) -> Outcome:
         """Return what follows a call that failed; a sweep that ends by it ends visibly."""
         now = self.clock.now()
+        if step.stage in OPTIONAL_STAGES and isinstance(answer, Unauthorized) and answer.status == 403:
+            return self._done(without(step, now))
         outcome = outcome_of(answer, attempt, now, self.rungs)
         if not isinstance(outcome, Dead):
             return outcome

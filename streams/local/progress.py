@@ -34,7 +34,7 @@ SUMMARY_DELAY = 0.7
 
 
 class ProgressReporter:
-    """Turns records of sweeps and deliveries into lines of text; those of other orgs than the first begin with its name."""
+    """Turns records of sweeps and deliveries into lines of text; those of another org begin with its name."""
 
     def __init__(self, echo: Callable[[str], None], page_size: int = 1000, first_org: str = "default") -> None:
         self._echo = echo

@@ -26,6 +26,12 @@ from streams.settings import KafkaSettings, RentStreamSettings
 if TYPE_CHECKING:
     from streams.local.demo import Demo, SecondOrg
 
+HINT = (
+    "or store an integration with `rentstream integrations put`, or see it work first, without any account: "
+    "rentstream up --demo"
+)
+"""What else one can do if settings are missing."""
+
 READY_WITHIN = 120.0
 """Seconds that a role may take until it says that it is ready."""
 
@@ -49,12 +55,13 @@ def run_up(
     lasts: float | None = None,
 ) -> None:
     """Run until Ctrl-C (or for so many seconds). Raises `UpFailed` and `connectors.settings.SettingsError`."""
-    if not demo and (lines := missing(env)):
-        raise SettingsError((*lines, "or see it work first, without any account: rentstream up --demo"))
+    lines = () if demo else missing(env)
+    if lines and not _may_have_stored(settings, kafka):
+        raise SettingsError((*lines, HINT))
     ports(settings, workers)
     say(f"RentStream {__version__}")
     with broker(settings, kafka) as reached, contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_up(env, settings, reached, demo=demo, workers=workers, lasts=lasts))
+        asyncio.run(_up(env, settings, reached, lines, demo=demo, workers=workers, lasts=lasts))
     say("stopped; nothing is left running")
 
 
@@ -102,6 +109,7 @@ async def _up(
     env: Mapping[str, str],
     settings: RentStreamSettings,
     kafka: KafkaSettings,
+    lines: Sequence[str],
     *,
     demo: bool,
     workers: int,
@@ -117,6 +125,8 @@ async def _up(
     if report.problems:
         raise UpFailed("the topics are not as they have to be:\n  " + "\n  ".join(report.problems))
     say(report.summary)
+    if lines:
+        await _need_stored(env, settings, kafka, lines)
     async with _demo(demo, settings) as running_demo:
         assert kafka.bootstrap_servers is not None
         # The demo sweeps every minute, so that a visitor sees a sweep correct what webhooks missed.
@@ -214,6 +224,25 @@ async def _demo(demo: bool, settings: RentStreamSettings) -> AsyncIterator["Demo
 
     async with stand_ins(say, settings.data / "demo", second_org=True) as running:
         yield running
+
+
+def _may_have_stored(settings: RentStreamSettings, kafka: KafkaSettings) -> bool:
+    """Return whether integrations may be stored: in the cluster that is named, or in the embedded one of an earlier run."""
+    return kafka.bootstrap_servers is not None or (settings.data / "kafka" / "data").exists()
+
+
+async def _need_stored(
+    env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings, lines: Sequence[str]
+) -> None:
+    """Raise `SettingsError` with what the environment lacks, unless integrations are stored that need nothing of it."""
+    try:
+        async with service(env, settings, kafka) as integrations:
+            orgs = await integrations.orgs()
+    except ManageFailed as error:
+        raise UpFailed(str(error)) from None
+    if not orgs:
+        raise SettingsError((*lines, HINT))
+    say(f"integrations are stored for {len(orgs)} org{'s' if len(orgs) > 1 else ''}: {', '.join(orgs)}")
 
 
 async def _store(

@@ -274,6 +274,7 @@ class Check(ApiModel):
     name: str
     ok: bool
     status: CheckStatus
+    required: bool = Field(description="Whether the synchronisation depends on it; else a failure is a warning.")
     seconds: float
     detail: str
     fix: str | None = Field(description="What to do, where it failed.")
@@ -294,6 +295,7 @@ class CheckOutcome(ApiModel):
                 name=check.name,
                 ok=check.status is CheckStatus.PASSED,
                 status=check.status,
+                required=check.required,
                 seconds=check.milliseconds / 1000,
                 detail=check.detail,
                 fix=check.fix,
