@@ -47,7 +47,7 @@ CHANGE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class SecondOrg:
-    """Another org, with an account and a receiver of its own; its integrations are stored, not set by the environment."""
+    """Another org, with an account and a receiver of its own; its integrations are stored."""
 
     org: str
     portfolio: Portfolio

@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from connectors.http import OpenClient, open_client
 from connectors.ports import Clock, Configuration, SinkSystem, SourceSystem
 from connectors.registry import environment_enabled, systems
+from streams import topology
 from streams.backends.clients import client_options
 from streams.backends.kafka import KafkaBackend, KafkaBackendSettings
 from streams.backends.ports import Backend
-from streams.directory.directory import TOPICS, Directory
+from streams.directory.directory import Directory
 from streams.directory.keyring import KeyRing
 from streams.directory.service import Integrations, RandomIds, Writer
 from streams.local.kept_secrets import encryption_keys
 from streams.runners.global_ import Follow
 from streams.settings import KafkaSettings, RentStreamSettings
+
+FOLLOWED = tuple(topic.name for topic in topology.flow("follow_integrations").reads)
+"""The topics of the global flow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def known(
             enabled = enabled and environment_enabled(env, name)
     keyring = KeyRing(encryption_keys(settings))
     directory = Directory(table, described, environment_enabled=enabled, keyring=keyring, started_at=clock.now())
-    return Known(table, keyring, directory, Follow(backend, TOPICS, directory, clock))
+    return Known(table, keyring, directory, Follow(backend, FOLLOWED, directory, clock))
 
 
 def kafka_backend(settings: RentStreamSettings, kafka: KafkaSettings, client: str) -> KafkaBackend:

@@ -227,7 +227,7 @@ async def _demo(demo: bool, settings: RentStreamSettings) -> AsyncIterator["Demo
 
 
 def _may_have_stored(settings: RentStreamSettings, kafka: KafkaSettings) -> bool:
-    """Return whether integrations may be stored: in the cluster that is named, or in the embedded one of an earlier run."""
+    """Return whether integrations may be stored: in the named cluster, or in the embedded one of an earlier run."""
     return kafka.bootstrap_servers is not None or (settings.data / "kafka" / "data").exists()
 
 
