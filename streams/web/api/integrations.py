@@ -46,7 +46,7 @@ class JsonRequest(Request):
         """Return what the body holds.
 
         FastAPI parses bodies before it resolves dependencies. So that nothing but the token decides what a caller
-        without one gets, a body that is not JSON is a value too, which fits no model: `streams.web.api.problems.NotJson`.
+        without one gets, a body that is not JSON is a value too, which fits no model (`problems.NotJson`).
         """
         return parse(await self.body())
 
