@@ -38,6 +38,7 @@ from schemas.rent_roll import (
     TenantStatus,
     UnitSnapshot,
 )
+from streams import topology
 from streams.core.flows import RecordBatch, Step, View
 from streams.core.observer import NullObserver
 from streams.core.rent_roll import STAGES, apply, item_of, scope, unit_key
@@ -303,7 +304,7 @@ def run_stock(options: argparse.Namespace) -> None:
     table = app.Table(RENT_ROLL, key_type=bytes, value_type=bytes, partitions=1)
     outputs = {
         name: app.topic(options.prefix + name, **raw)
-        for name in (topics.LINGERING.name, topics.WEBHOOKS.name, topics.DUE.name)
+        for name in (topic.name for topic in topology.flow("maintain_rent_roll").writes)
     }
     view = StockView(table)
 
@@ -393,7 +394,7 @@ CANDIDATES = {"bare": "bare loop", "fold": "rent-roll fold", "stock": "stock Fau
 
 def measure(bootstrap: str, case: Case, rounds: int) -> list[Result]:
     run = f"bench{time.time_ns()}."
-    flows = (topics.CHANGES, topics.LINGERING, topics.WEBHOOKS, topics.DUE)
+    flows = (topics.CHANGES, *topology.flow("maintain_rent_roll").writes)
     make_topics(bootstrap, 1, [run + topic.name for topic in flows])
     first = asyncio.run(fill(bootstrap, run + topics.CHANGES.name, case))
     rates = {candidate: Rates() for candidate in CANDIDATES}
