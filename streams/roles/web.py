@@ -43,6 +43,12 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
     signing = SharedSecret(jwt_secret(settings)) if settings.jwt_jwks is None else None
     producer: ReconnectingProducer | None = None
 
+    tasks: list[asyncio.Task[None]] = []
+
+    def alive() -> tuple[bool, str]:
+        ended = [task.get_name() for task in tasks if task.done()]
+        return (False, f"{', '.join(ended)} ended") if ended else heartbeat.check()
+
     def ready() -> tuple[bool, str]:
         if not integrations.directory.caught_up:
             return False, integrations.follower.trouble or "the stored integrations are being read"
@@ -56,7 +62,14 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
         lag = LagExporter(
             client, topology.groups(settings.delays), settings.partitions, metrics, clock, settings.prefix
         )
-        tasks = [asyncio.create_task(run) for run in (heartbeat.run(), lag.run(), integrations.follower.run())]
+        tasks.extend(
+            asyncio.create_task(run, name=name)
+            for name, run in (
+                ("the heartbeat", heartbeat.run()),
+                ("the export of the lag", lag.run()),
+                ("the follower of integrations", integrations.follower.run()),
+            )
+        )
         try:
             async with _keys(settings, signing, clock) as keys:
                 api = build_api(
@@ -75,15 +88,17 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
                     others=api,
                 )
         finally:
-            for task in tasks:
+            running = tasks.copy()
+            tasks.clear()
+            for task in running:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*running, return_exceptions=True)
             await producer.stop()
 
     host, port = settings.http.rsplit(":", 1)
     admin_host, admin_port = settings.web_admin.rsplit(":", 1)
     try:
-        with Probes(admin_host, int(admin_port), metrics, alive=heartbeat.check, ready=ready):
+        with Probes(admin_host, int(admin_port), metrics, alive=alive, ready=ready):
             run_http(parts, host, int(port))
     except (ProbesError, WebError) as error:
         raise WebFailed(str(error)) from None
