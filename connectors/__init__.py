@@ -1,1 +1,1 @@
-"""Who we talk to: one folder for each outside system, behind the ports of `connectors.ports`."""
+"""Connectors to external systems: one package for each system, behind the ports of `connectors.ports`."""

@@ -1,4 +1,4 @@
-"""Which addresses may be called: no plain http, no private network, unless a person allowed it."""
+"""The check of URLs that are to be called: plain http and private networks are refused unless allowed explicitly."""
 
 import ipaddress
 import re
@@ -8,24 +8,24 @@ from urllib.parse import urlsplit
 
 import httpx
 
-_NEAR: Final = re.compile(r"(^|\.)(localhost|local|internal|intranet|lan|corp|home|home\.arpa)$")
+_LOCAL_NAMES: Final = re.compile(r"(^|\.)(localhost|local|internal|intranet|lan|corp|home|home\.arpa)$")
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 
 
 def check_url(url: str, allow_private: bool) -> str | None:
-    """What is wrong with an address that we are to call, as a sentence's end; null if nothing is.
+    """Return why a URL must not be called, as the end of a sentence; null if it may be called.
 
-    Plain ``http`` and addresses of a private network are for tests and the demo (``RENTSTREAM_ALLOW_PRIVATE=1``).
-    A public name that leads to a private address is not seen here: names are not looked up.
+    ``allow_private`` (``RENTSTREAM_ALLOW_PRIVATE=1``, for tests and the demo) allows plain ``http`` and private
+    addresses. Names are not resolved, so a public name with a private address passes.
     """
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
         httpx.URL(url)
     except (ValueError, httpx.InvalidURL):
-        return "it is not a valid address"
+        return "it is not a valid URL"
     if parts.scheme not in {"http", "https"} or not host or re.search(r"[\s\x00-\x1f\\]", url):
-        return "it must be a full address such as https://api.example.com/v1"
+        return "it must be a full URL such as https://api.example.com/v1"
     if parts.username is not None or parts.password is not None:
         return "it must not carry a user name or password"
     if parts.scheme == "http" and not allow_private:
@@ -39,12 +39,12 @@ def _is_private(host: str) -> bool:
     name = host.lower().rstrip(".")
     address = _address(name)
     if address is None:
-        return "." not in name or bool(_NEAR.search(name))
+        return "." not in name or bool(_LOCAL_NAMES.search(name))
     return not address.is_global or address.is_multicast
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a host is, in any form that a resolver takes (``127.1``, ``0x7f000001``, mapped IPv6)."""
+    """Return the IP address that a host denotes, in any form that resolvers accept (``127.1``, ``0x7f000001``)."""
     try:
         found = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

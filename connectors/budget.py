@@ -1,11 +1,11 @@
-"""The API budget of one connection: how many calls may run and start, and who goes first.
+"""The API budget of one connection: limits on calls in flight and on starts, and the priority of waiting calls.
 
-Buildium allows "10 concurrent requests per second" and does not say whether that is a rate or a concurrency, so both
-are kept: at most so many in flight and at most so many starts in any sliding window.
+Buildium allows "10 concurrent requests per second" and does not specify whether that is a rate or a concurrency, so
+both are limited: the calls in flight, and the starts in any sliding window.
 
-The other side counts a call when it arrives, which is some time between its start here and its end. Two bursts that
-start a second apart may so arrive within one; therefore a call counts from its start, and its second begins when it
-must have arrived: at its end, or after the longest ``transit``.
+The server counts a call when it arrives, which is between its start here and its end. Two bursts that start one second
+apart can therefore arrive within one second. So a call counts from its start, and its window begins when it must have
+arrived: at its end, or after the longest ``transit``.
 """
 
 import asyncio
@@ -18,12 +18,15 @@ from typing import Final
 from connectors.ports import Clock, Priority
 
 _EPSILON: Final = 1e-6
-"""Seconds: two readings of a clock that differ by less are the same moment."""
+"""Seconds; a smaller difference between two times is a rounding error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one connection may do; ``spare`` of both is kept from sweeps, so that a notice never waits for one."""
+    """The limits of one connection; sweeps leave the ``spare`` ones free, so that a webhook never waits for them.
+
+    ``window`` and ``transit`` are in seconds.
+    """
 
     in_flight: int = 10
     starts: int = 10
@@ -35,16 +38,16 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class _Start:
-    """A call that was started and may still count; ``counts_until`` comes nearer when it ends early."""
+    """The start of a call; ``counts_until`` is when it leaves the window, which becomes earlier if the call ends."""
 
     counts_until: float
 
 
 class Budget:
-    """Serves waiters by priority, first come first served within one, as the limits allow.
+    """Admits calls within the limits, ordered by priority and then by arrival.
 
-    Every admission takes place in `_serve`, a plain function that runs when somebody comes, leaves, or a moment has
-    come; nothing is awaited inside, so no cancellation can tear it.
+    Every admission takes place in `_admit`, which runs when a call arrives or ends and when the timer fires. It awaits
+    nothing, so a cancellation cannot interrupt it.
     """
 
     def __init__(self, clock: Clock, limits: Limits | None = None) -> None:
@@ -54,12 +57,12 @@ class Budget:
         self._in_flight = 0
         self._starts: list[_Start] = []
         self._paused_until = float("-inf")
-        self._alarm: asyncio.Task[None] | None = None
-        self._alarm_at = float("inf")
+        self._timer: asyncio.Task[None] | None = None
+        self._timer_at = float("inf")
 
     @asynccontextmanager
     async def slot(self, priority: Priority) -> AsyncIterator[None]:
-        """Room for one call; leaving gives it back."""
+        """Wait until a call may start; leaving the context ends the call."""
         start = await self._enter(priority)
         try:
             yield
@@ -67,7 +70,7 @@ class Budget:
             self._leave(start)
 
     def slow_down(self, seconds: float) -> None:
-        """Nobody on this connection starts a call for so long (a 429 was answered)."""
+        """Start no call of this connection for so many seconds, after an answer with 429."""
         self._paused_until = max(self._paused_until, self._clock.monotonic() + seconds)
 
     @property
@@ -80,41 +83,41 @@ class Budget:
 
     @property
     def used_ratio(self) -> float:
-        """How much of it is in use, 0 to 1: what is nearer to its limit of the calls running and the calls started."""
+        """Return the used share of the budget, 0 to 1: the larger one of calls in flight and of starts."""
         now = self._clock.monotonic()
         counting = sum(start.counts_until - now > _EPSILON for start in self._starts)
         return max(self._in_flight / self._limits.in_flight, counting / self._limits.starts)
 
     async def aclose(self) -> None:
-        """Ends the alarm; who still waits is cancelled."""
+        """Stop the timer and cancel the calls that still wait."""
         for queue in self._waiting.values():
             for admitted in queue:
                 admitted.cancel()
-        if self._alarm:
-            self._alarm.cancel()
-            await asyncio.gather(self._alarm, return_exceptions=True)
-            self._alarm = None
+        if self._timer:
+            self._timer.cancel()
+            await asyncio.gather(self._timer, return_exceptions=True)
+            self._timer = None
 
     async def _enter(self, priority: Priority) -> _Start:
         admitted: asyncio.Future[_Start] = asyncio.get_running_loop().create_future()
         self._waiting[priority].append(admitted)
-        self._serve()
+        self._admit()
         try:
             return await admitted
         except asyncio.CancelledError:
-            if admitted.done() and not admitted.cancelled():  # admitted in the same moment: the room is given back
+            if admitted.done() and not admitted.cancelled():  # admitted and cancelled in the same step of the loop
                 self._leave(admitted.result())
             else:
                 admitted.cancel()
-                self._serve()
+                self._admit()
             raise
 
     def _leave(self, start: _Start) -> None:
         self._in_flight -= 1
         start.counts_until = min(start.counts_until, self._clock.monotonic() + self._limits.window)
-        self._serve()
+        self._admit()
 
-    def _serve(self) -> None:
+    def _admit(self) -> None:
         now = self._clock.monotonic()
         self._starts = [start for start in self._starts if start.counts_until - now > _EPSILON]
         due = float("inf")
@@ -133,11 +136,11 @@ class Budget:
                 self._in_flight += 1
                 queue.popleft().set_result(start)
             if queue:
-                break  # nobody overtakes who goes first
+                break  # a lower priority must not overtake
         self._wake_at(due, now)
 
     def _wait(self, priority: Priority, now: float) -> float:
-        """Seconds until the next of this priority may start; infinite: when somebody leaves."""
+        """Return the seconds until the next call of a priority may start; infinite if another call has to end first."""
         limits, sweep = self._limits, priority is Priority.SWEEP
         if self._in_flight >= limits.in_flight - limits.spare_in_flight * sweep:
             return float("inf")
@@ -148,14 +151,14 @@ class Budget:
         return wait if wait > _EPSILON else 0.0
 
     def _wake_at(self, due: float, now: float) -> None:
-        if due == float("inf") or (self._alarm and not self._alarm.done() and self._alarm_at <= due):
+        if due == float("inf") or (self._timer and not self._timer.done() and self._timer_at <= due):
             return
-        if self._alarm:
-            self._alarm.cancel()
-        self._alarm_at = due
-        self._alarm = asyncio.create_task(self._ring(due - now), name="api-budget")
+        if self._timer:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = asyncio.create_task(self._fire(due - now), name="api-budget")
 
-    async def _ring(self, seconds: float) -> None:
+    async def _fire(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
-        self._alarm, self._alarm_at = None, float("inf")
-        self._serve()
+        self._timer, self._timer_at = None, float("inf")
+        self._admit()

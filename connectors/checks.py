@@ -1,8 +1,8 @@
-"""A connection test: named checks with dependencies, run concurrently within one deadline.
+"""The runner of connection tests: named checks with dependencies, run concurrently within one deadline.
 
-A check returns a finding and need not handle everything that can go wrong: an exception and a missed deadline become
-failed results, so that the test always ends with one result for each check. Every text passes through `_text`, which
-masks the secrets of the connection under test.
+A check returns a finding and does not have to handle every error: an exception and a missed deadline become failed
+results, so that a test always ends with one result for each check. Every text passes through `_text`, which masks the
+secrets of the tested connection.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ GRACE_SECONDS: Final = 0.5
 """How long cancelled checks may take to close their connections."""
 
 MASK: Final = "…"
-SLOW_FIX: Final = "Run the test again; if it stays slow, check the network, the proxy and the other side's status page."
+SLOW_FIX: Final = "Run the test again; if it stays slow, check the network, the proxy and the system's status page."
 BUG_FIX: Final = "Run the test again; if it fails in the same way, report it with the version of RentStream."
 
 
@@ -84,7 +84,8 @@ async def run_checks(
 ) -> tuple[CheckResult, ...]:
     """Run the checks and return a result for each one, in their order.
 
-    ``optional`` maps the checks that the connection can do without to the reason, which a failed result repeats.
+    ``optional`` maps each check that is not required to the reason, which a failed result repeats. The secrets in
+    ``hide`` are masked in every text.
     """
     return await _Run(clock, optional or {}, tuple(hide), seconds).results(checks)
 
@@ -105,12 +106,12 @@ class _Run:
         for check in checks:
             before = [tasks[name] for name in check.after]
             tasks[check.name] = asyncio.create_task(self._one(check, before), name=f"check-{check.name}")
-        alarm = asyncio.create_task(self.clock.sleep(self.seconds), name="check-deadline")
+        deadline = asyncio.create_task(self.clock.sleep(self.seconds), name="check-deadline")
         try:
-            await _until(alarm, tasks.values())
+            await _until(deadline, tasks.values())
             finished = {name: task.result() for name, task in tasks.items() if task.done()}
         finally:
-            await _cancel([alarm, *tasks.values()])
+            await _cancel([deadline, *tasks.values()])
         return tuple(finished.get(check.name) or self._late(check, finished) for check in checks)
 
     async def _one(self, check: Check, before: Sequence[asyncio.Task[CheckResult]]) -> CheckResult:
@@ -164,16 +165,16 @@ class _Run:
         return f"{printable[:1].upper()}{printable[1:]}."
 
 
-async def _until(alarm: asyncio.Task[None], tasks: Iterable[asyncio.Task[CheckResult]]) -> None:
-    """Return when all tasks are done, or when the alarm is."""
+async def _until(deadline: asyncio.Task[None], tasks: Iterable[asyncio.Task[CheckResult]]) -> None:
+    """Wait until all tasks are done, at most until the deadline."""
     pending: set[asyncio.Task[CheckResult]] = set(tasks)
-    while pending and not alarm.done():
-        await asyncio.wait({alarm, *pending}, return_when=asyncio.FIRST_COMPLETED)
+    while pending and not deadline.done():
+        await asyncio.wait({deadline, *pending}, return_when=asyncio.FIRST_COMPLETED)
         pending = {task for task in pending if not task.done()}
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Cancel what still runs, and wait a little for it to end."""
+    """Cancel the tasks that still run, and wait at most `GRACE_SECONDS` for their end."""
     running = [task for task in tasks if not task.done()]
     for task in running:
         task.cancel()

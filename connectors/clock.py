@@ -1,4 +1,4 @@
-"""The clock of the machine, for composition roots; everything else is handed a `connectors.ports.Clock`."""
+"""The system clock, for composition roots; all other code receives a `connectors.ports.Clock`."""
 
 import asyncio
 import time
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 
 class SystemClock:
-    """Real time."""
+    """The clock of this machine."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Checks of an HTTP endpoint that every connection test shares: its address, its TLS and its clock."""
+"""Checks of an HTTP endpoint that every connection test shares: name resolution, TLS and clock skew."""
 
 import asyncio
 import ipaddress
@@ -18,7 +18,7 @@ from connectors.checks import Fail, Finding, Pass
 from connectors.ports import Clock
 
 MOST_SKEW_SECONDS: Final = 120.0
-"""Webhooks and signatures are accepted within 300 s; an alarm has to come before that."""
+"""Webhooks and signatures are accepted within 300 s; the check has to fail before that limit is reached."""
 
 ADDRESSES_SHOWN: Final = 3
 
@@ -26,7 +26,7 @@ NETWORK_FIX: Final = "Check the address, and that the firewall and the proxy of 
 
 
 class Network(Protocol):
-    """What a check of an address asks of the machine."""
+    """The network functions of the machine that a check needs."""
 
     async def resolve(self, host: str, port: int) -> Sequence[str]:
         """Return the IP addresses of a name. Raise `OSError` if it has none."""
@@ -104,9 +104,9 @@ def _is_ip(host: str) -> bool:
 
 
 async def check_tls(url: str, client: httpx.AsyncClient, clock: Clock) -> Finding:
-    """Connect as the client does, through its proxy and with its certificates, and read the server's certificate.
+    """Connect with the proxy and the certificates of the client, and check the server's certificate.
 
-    The request carries no credentials: they are sent only once the certificate has been verified.
+    The request contains no credentials: they are sent only after the certificate has been verified.
     """
     host, port = origin(url)
     if urlsplit(url).scheme == "http":
@@ -124,7 +124,7 @@ async def check_tls(url: str, client: httpx.AsyncClient, clock: Clock) -> Findin
 
 
 def describe_certificate(certificate: Mapping[str, Any] | None, host: str, now: datetime) -> Finding:
-    """Return until when a verified certificate (as `ssl.SSLSocket.getpeercert` has it) is valid."""
+    """Return a finding about the expiry of a verified certificate (in the form of `ssl.SSLSocket.getpeercert`)."""
     not_after = (certificate or {}).get("notAfter")
     if not isinstance(not_after, str):
         return Pass(f"{host} was reached over TLS; the expiry of its certificate cannot be read here")
@@ -139,13 +139,13 @@ def describe_certificate(certificate: Mapping[str, Any] | None, host: str, now: 
 
 
 def tls_failure(error: httpx.HTTPError, host: str, port: int) -> Fail:
-    """Return why no TLS connection came about: the certificate, no TLS at that port, or the network."""
+    """Return the reason why a TLS connection failed: the certificate, a port without TLS, or the network."""
     cause = _ssl_error(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Fail(
             f"the certificate of {host} cannot be trusted: {cause.verify_message}",
             "Check the host name. If a proxy of your network replaces certificates, set SSL_CERT_FILE to its "
-            "authority; otherwise the operator of the server has to mend the certificate.",
+            "authority; otherwise the operator of the server has to correct the certificate.",
         )
     if cause is not None:
         return Fail(
@@ -170,18 +170,18 @@ def _ssl_error(error: BaseException | None) -> ssl.SSLError | None:
 # --------------------------------------------------------------------------------------------------------------- clock
 
 
-def check_clock(date: str | None, received_at: datetime, who: str) -> Finding:
-    """Compare the ``Date`` header of an answer with this machine's clock at the moment when it was received."""
+def check_clock(date: str | None, received_at: datetime, system: str) -> Finding:
+    """Compare the ``Date`` header of a response with the time of this machine when it was received."""
     try:
         theirs = parsedate_to_datetime(date or "")
     except (ValueError, TypeError, OverflowError):
-        return Pass(f"{who} sends no usable Date header, so the clocks could not be compared")
+        return Pass(f"{system} sends no usable Date header, so the clocks could not be compared")
     aware = theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)
     ahead = (received_at - aware).total_seconds()
     if abs(ahead) <= MOST_SKEW_SECONDS:
-        return Pass(f"the clocks of this machine and of {who} differ by {abs(ahead):.0f} s")
+        return Pass(f"the clocks of this machine and of {system} differ by {abs(ahead):.0f} s")
     direction = "ahead of" if ahead > 0 else "behind"
     return Fail(
-        f"the clock of this machine is {abs(ahead):.0f} s {direction} that of {who}",
+        f"the clock of this machine is {abs(ahead):.0f} s {direction} that of {system}",
         "Synchronise the clock of this machine (NTP): webhooks and signatures are accepted within 300 s only.",
     )

@@ -1,8 +1,7 @@
-"""HTTP as every connector speaks it: what an answer's status means, how long to be patient, whom not to call.
+"""HTTP calls of every connector: the meaning of a status, immediate retries and network errors as values.
 
-The laws: a status means the same everywhere (`meaning`); the same request is repeated at once only where that may help
-(`Patience`); and no sentence made here carries a header or a body, because those may hold secrets. Which addresses may
-be called is in `connectors.addresses`.
+A status has the same meaning for every system (`meaning`). A request is repeated immediately only if that can help
+(`Patience`). No error text of this module contains a header or a body, because those may hold secrets.
 """
 
 import asyncio
@@ -23,11 +22,11 @@ from connectors.ports import Clock, Failure, Missing, Rejected, Throttled, Unaut
 
 Answer = TypeVar("Answer")
 
-# ------------------------------------------------------------------------------------------------- what a status means
+# -------------------------------------------------------------------------------------------------------------- status
 
 MEANINGS: Final[tuple[tuple[range, type[Failure] | None], ...]] = (
     (range(200, 300), None),
-    (range(300, 400), Missing),  # no API that we speak to redirects: the address is wrong
+    (range(300, 400), Missing),  # none of the APIs redirects, so the configured URL is wrong
     (range(401, 402), Unauthorized),
     (range(403, 404), Unauthorized),
     (range(404, 405), Missing),
@@ -37,14 +36,14 @@ MEANINGS: Final[tuple[tuple[range, type[Failure] | None], ...]] = (
     (range(429, 430), Throttled),
     (range(400, 500), Rejected),
 )
-"""THE TABLE: the first row that holds the status says what it means; null is success, no row at all is Unavailable."""
+"""The first row that contains the status applies; null is success, and a status in no row is Unavailable."""
 
 LONGEST_RETRY_AFTER: Final = 86_400.0
-"""A receiver that asks for more than a day made a mistake."""
+"""Seconds. A ``Retry-After`` of more than a day is taken as a mistake of the server."""
 
 
 def meaning(status: int, detail: str, retry_after: float | None = None) -> Failure | None:
-    """What an answer's status means to us; null where it is a success."""
+    """Return the failure that a status stands for; null for a success."""
     kind = next((kind for statuses, kind in MEANINGS if status in statuses), Unavailable)
     if kind is None:
         return None
@@ -56,12 +55,15 @@ def meaning(status: int, detail: str, retry_after: float | None = None) -> Failu
 
 
 def retry_after(header: str | None, now: datetime) -> float | None:
-    """``Retry-After`` (RFC 9110, 10.2.3) in seconds from now: a number or a date, never negative, capped."""
-    given = (header or "").strip()
-    if re.fullmatch(r"\d{1,15}(\.\d+)?", given, re.ASCII):
-        return min(float(given), LONGEST_RETRY_AFTER)
+    """Return ``Retry-After`` (RFC 9110, 10.2.3), a number or a date, in seconds from now; null if it is not valid.
+
+    The result is never negative and at most `LONGEST_RETRY_AFTER`.
+    """
+    value = (header or "").strip()
+    if re.fullmatch(r"\d{1,15}(\.\d+)?", value, re.ASCII):
+        return min(float(value), LONGEST_RETRY_AFTER)
     try:
-        due = parsedate_to_datetime(given)
+        due = parsedate_to_datetime(value)
     except (ValueError, TypeError, OverflowError):
         return None
     aware = due if due.tzinfo else due.replace(tzinfo=UTC)
@@ -69,7 +71,7 @@ def retry_after(header: str | None, now: datetime) -> float | None:
 
 
 def phrase(status: int) -> str:
-    """A status as people read it: ``404 Not Found``."""
+    """Return a status with its reason phrase: ``404 Not Found``."""
     try:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
@@ -81,15 +83,18 @@ def phrase(status: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An HTTP answer that was read to its end."""
+    """A complete HTTP response."""
 
     status: int
     headers: httpx.Headers
     body: bytes
 
-    def failure(self, who: str, now: datetime, said: str = "") -> Failure | None:
-        """What it means; ``who`` answered and, if it is fit to be shown, what was ``said``."""
-        detail = f"{who} answered {phrase(self.status)}" + (f": {said}" if said else "")
+    def failure(self, system: str, now: datetime, explanation: str = "") -> Failure | None:
+        """Return the failure that the status stands for; null for a success.
+
+        ``explanation`` is the system's own error text, if it may be shown; it becomes part of the detail.
+        """
+        detail = f"{system} answered {phrase(self.status)}" + (f": {explanation}" if explanation else "")
         return meaning(self.status, detail, retry_after(self.headers.get("retry-after"), now))
 
 
@@ -97,12 +102,15 @@ async def exchange(
     client: httpx.AsyncClient,
     request: httpx.Request,
     *,
-    who: str,
+    system: str,
     seconds: float,
     most_bytes: int = 64 * 1024 * 1024,
     auth: httpx.Auth | None = None,
 ) -> Reply | Failure:
-    """Sends a request and reads the whole answer within ``seconds``; what the network does wrong is a value."""
+    """Send a request and read the whole response within ``seconds``; return a failure for any network error.
+
+    ``system`` is the name of the called system in error texts. A body is cut off after ``most_bytes``.
+    """
     try:
         async with asyncio.timeout(seconds):
             response = await client.send(request, stream=True, auth=auth, follow_redirects=False)
@@ -111,40 +119,40 @@ async def exchange(
                 async for chunk in response.aiter_bytes():
                     body += chunk
                     if len(body) > most_bytes:
-                        # What was accepted stays accepted; whoever needs the whole answer sees that it is not one.
+                        # The status stays valid: a request that was accepted must not count as failed.
                         break
             finally:
                 await response.aclose()
             return Reply(response.status_code, response.headers, bytes(body))
     except TimeoutError:
-        return Unavailable(f"{who} did not answer within {seconds:g} s")
+        return Unavailable(f"{system} did not answer within {seconds:g} s")
     except (httpx.UnsupportedProtocol, httpx.InvalidURL):
-        return Missing(f"{who}: this is no address that can be called", status=None)
+        return Missing(f"{system}: the configured URL cannot be called", status=None)
     except httpx.LocalProtocolError:
-        return Rejected(f"{who}: the request cannot be written as HTTP (a line break in a credential?)")
+        return Rejected(f"{system}: the request is not valid HTTP; check the credentials for line breaks")
     except httpx.HTTPError as error:
-        return Unavailable(f"{who}: {_network(error)}")
+        return Unavailable(f"{system}: {_network(error)}")
 
 
 def _network(error: httpx.HTTPError) -> str:
-    """A network error in words; only a failed connect says more than its kind, for it names nothing of the request."""
-    words: dict[type[httpx.HTTPError], str] = {
-        httpx.ConnectTimeout: "no connection in time",
-        httpx.ReadTimeout: "no answer in time",
-        httpx.WriteTimeout: "the request could not be sent in time",
-        httpx.PoolTimeout: "no connection was free in time",
-        httpx.RemoteProtocolError: "the connection broke off or did not speak HTTP",
-        httpx.ReadError: "the connection broke off",
-        httpx.WriteError: "the connection broke off",
-        httpx.DecodingError: "the answer was compressed in a broken way",
+    """Return a network error as text. Only the message of a failed connect is included: it quotes no request."""
+    texts: dict[type[httpx.HTTPError], str] = {
+        httpx.ConnectTimeout: "the connection timed out",
+        httpx.ReadTimeout: "the response timed out",
+        httpx.WriteTimeout: "sending the request timed out",
+        httpx.PoolTimeout: "no connection of the pool became free in time",
+        httpx.RemoteProtocolError: "the server closed the connection or did not send valid HTTP",
+        httpx.ReadError: "the connection was closed",
+        httpx.WriteError: "the connection was closed",
+        httpx.DecodingError: "the response has an invalid content encoding",
     }
     if isinstance(error, httpx.ConnectError):
-        return f"no connection ({str(error) or 'the network did not say why'})"
-    return words.get(type(error), type(error).__name__)
+        return f"the connection failed ({str(error) or 'no reason is known'})"
+    return texts.get(type(error), type(error).__name__)
 
 
 class OpenClient(Protocol):
-    """Opens a client: `open_client`, or in a test one that leads to an app in the same process."""
+    """Opens an HTTP client: `open_client`, or in a test a client of an app in the same process."""
 
     def __call__(
         self,
@@ -164,9 +172,10 @@ def open_client(
     allow_private: bool = False,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> httpx.AsyncClient:
-    """A client that follows no redirect, since credentials must not travel to where they were not meant for.
+    """Return a client that does not follow redirects, so that credentials are sent to the configured host only.
 
-    Proxies and certificates of the environment count, except where private addresses are allowed: those are near.
+    Proxy and certificate settings of the environment apply unless private addresses are allowed: those are reached
+    without a proxy. ``seconds`` is the timeout of each network operation.
     """
     return httpx.AsyncClient(
         headers={"user-agent": user_agent},
@@ -181,41 +190,41 @@ def open_client(
 
 @lru_cache
 def _certificates(trust_env: bool) -> ssl.SSLContext:
-    """Read once: it takes a tenth of a second, and a process has a client per connection."""
+    """Return the certificates, read once: that takes 0.1 s, and a process has a client for each connection."""
     return httpx.create_ssl_context(trust_env=trust_env)
 
 
-# ------------------------------------------------------------------------------------------------------------ patience
+# --------------------------------------------------------------------------------------------------- immediate retries
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often one call is made again at once, in this process; what still fails goes on the ladder (minutes)."""
+    """The policy of retries within one call, in seconds; a call that still fails goes to the retry ladder (minutes)."""
 
     attempts: int = 3
     delay_seconds: float = 1.0
     timeout: float = 30.0
     longest_wait: float = 30.0
-    """Whoever asks for more is asked again by the ladder, not here."""
+    """Seconds. A call with a longer ``Retry-After`` is not retried here but by the retry ladder."""
 
     def wait(self, attempt: int, failure: Failure, random: randomness.Random) -> float | None:
-        """Seconds to wait after the failed ``attempt`` (from 1) before the next; null: give up.
+        """Return the seconds to wait after the failed ``attempt`` (counted from 1); null if there is no other attempt.
 
-        Only 429, 408, 425, 5xx and the network are worth it. The delay doubles and is jittered between half and whole,
-        so that many who failed together do not come back together.
+        Only 429, 408, 425, 5xx and network errors are retried. The delay doubles with each attempt and has a jitter
+        between half and all of it, so that calls that failed at the same time are not repeated at the same time.
         """
         if attempt >= self.attempts or not isinstance(failure, (Throttled, Unavailable)):
             return None
-        asked = failure.retry_after or 0.0
-        if asked > self.longest_wait:
+        requested = failure.retry_after or 0.0
+        if requested > self.longest_wait:
             return None
         backoff = min(self.delay_seconds * 2.0 ** min(attempt - 1, 16), self.longest_wait)
-        return max(asked, backoff * random.uniform(0.5, 1.0))
+        return max(requested, backoff * random.uniform(0.5, 1.0))
 
     async def call(
         self, once: Callable[[], Awaitable[Answer | Failure]], clock: Clock, random: randomness.Random
     ) -> Answer | Failure:
-        """Calls ``once`` until it succeeds or patience ends; the last answer counts."""
+        """Call ``once`` until it succeeds or no attempt is left; return the last answer."""
         attempt = 1
         while True:
             answer = await once()

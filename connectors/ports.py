@@ -1,6 +1,6 @@
-"""The ports: what the flows ask of the outside, and how it may answer. A connector implements one or more of them.
+"""The ports between the flows and external systems. A connector implements one or more of them.
 
-Every answer is a value; a port raises for nothing that the outside can do.
+Every outcome is a value: a port does not raise for anything that an external system or the network does.
 """
 
 import random as randomness
@@ -23,25 +23,25 @@ Snapshot = PropertySnapshot | UnitSnapshot | LeaseSnapshot | ListingSnapshot
 
 
 class Clock(Protocol):
-    """Time as a parameter, so that a test can move it."""
+    """A source of time that is passed in, so that a test controls it."""
 
     def now(self) -> datetime:
-        """Aware, UTC."""
+        """Return the current time, aware and in UTC."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds since some moment; never goes back."""
+        """Return a time in seconds that never goes back; only differences between two values have a meaning."""
         ...
 
     async def sleep(self, seconds: float) -> None: ...
 
 
-# --------------------------------------------------------------------------------------------- how the outside fails
+# ----------------------------------------------------------------------------------------------------------- failures
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """429: too many calls; everyone slows down. ``retry_after`` in seconds, if the outside said so."""
+    """429: too many calls. ``retry_after`` is in seconds, null if the answer does not contain it."""
 
     detail: str
     retry_after: float | None = None
@@ -50,7 +50,7 @@ class Throttled:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """408, 425, 5xx or the network: worth another attempt. ``status`` is null where nothing answered."""
+    """408, 425, 5xx or a network error: another attempt may succeed. ``status`` is null if there was no answer."""
 
     detail: str
     status: int | None = None
@@ -59,7 +59,7 @@ class Unavailable:
 
 @dataclass(frozen=True, slots=True)
 class Unauthorized:
-    """401, 403: a person has to mend the credentials or their permissions."""
+    """401, 403: the credentials or their permissions have to be corrected."""
 
     detail: str
     status: int | None = 401
@@ -67,7 +67,7 @@ class Unauthorized:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """404, 410 of a whole endpoint: a person has to mend the address."""
+    """404, 410 of an endpoint: the configured URL has to be corrected."""
 
     detail: str
     status: int | None = 404
@@ -75,7 +75,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """400, 422 and every other 4xx: the same request will never be taken."""
+    """400, 422 and every other 4xx: the same request will never be accepted."""
 
     detail: str
     status: int | None = None
@@ -84,11 +84,11 @@ class Rejected:
 Failure = Throttled | Unavailable | Unauthorized | Missing | Rejected
 
 
-# ------------------------------------------------------------------------------------------------------ the PMS reads
+# ------------------------------------------------------------------------------------------------ reading from a PMS
 
 
 class Priority(IntEnum):
-    """Who goes first on a connection's API budget."""
+    """The order in which waiting calls are admitted to a connection's API budget; the lowest value first."""
 
     COMMAND = 0
     WEBHOOK = 1
@@ -97,7 +97,7 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An entity as it is now."""
+    """The current state of an entity."""
 
     kind: EntityKind
     id: int
@@ -106,7 +106,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The PMS answered that this entity is not there (404); for a listing: the unit is not listed."""
+    """The PMS answered that the entity does not exist (404); for a listing: the unit is not listed."""
 
     kind: EntityKind
     id: int
@@ -114,16 +114,17 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What one call brought: one entity, or those that the named one leads to (a tenant's leases)."""
+    """The result of one fetch: the entity itself, or the entities that it stands for (the leases of a tenant)."""
 
     items: tuple[Found | Gone, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PageOf:
-    """One page of a list. ``total`` is what the PMS says how many entities the whole list has.
+    """One page of a list.
 
-    ``rows`` counts what the PMS sent; ``items`` may be fewer where a row is of no use to a rent roll.
+    ``total`` is the number of entities in the whole list, as reported by the PMS. ``rows`` is the number of rows in
+    the page; ``items`` has fewer if rows cannot be used for a rent roll.
     """
 
     items: tuple[Found, ...]
@@ -132,14 +133,14 @@ class PageOf:
 
 
 class PropertySource(Protocol):
-    """Reads entities of one connection of a PMS. Patience, auth, rate and concurrency are the connector's business."""
+    """Reads entities of one PMS connection. The connector handles retries, auth, rate limit and concurrency."""
 
     async def fetch(
         self, kind: EntityKind, entity: int, priority: Priority = Priority.WEBHOOK
     ) -> Fetched | Failure: ...
 
     async def page(self, kind: EntityKind, offset: int, priority: Priority = Priority.SWEEP) -> PageOf | Failure:
-        """The page of at most ``page_size`` entities after the first ``offset`` in the order of their ids."""
+        """Return at most ``page_size`` entities, ordered by id, after skipping the first ``offset``."""
         ...
 
     @property
@@ -148,22 +149,25 @@ class PropertySource(Protocol):
     async def aclose(self) -> None: ...
 
 
-# ----------------------------------------------------------------------------------------------------- the PMS speaks
+# ----------------------------------------------------------------------------------------------- webhooks of a PMS
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A webhook that is not taken: the HTTP status to answer, and why, for a person."""
+    """A webhook that is rejected: the HTTP status of the answer, and the reason as text for the sender."""
 
     status: int
     detail: str
 
 
 class WebhookReader(Protocol):
-    """Turns a PMS's webhook request into a notice, or says why not. Pure: time is passed in."""
+    """Verifies and parses the webhook requests of one connection. Pure: time is passed in."""
 
     def read(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, now: datetime) -> FetchRequest | Refused:
-        """``headers`` as ASGI has them: lower-case names."""
+        """Return the request to fetch the changed entity, or the reason for a rejection.
+
+        ``headers`` have the form of ASGI, with names in lower case.
+        """
         ...
 
 
@@ -172,14 +176,14 @@ class WebhookReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """2xx: the receiver has it."""
+    """2xx: the receiver accepted the batch. ``seconds`` is the duration of the call."""
 
     status: int
     seconds: float = 0.0
 
 
 class ListingSink(Protocol):
-    """Delivers batches to one receiver of an org."""
+    """Delivers batches to one listing receiver of an org."""
 
     @property
     def name(self) -> str: ...
@@ -198,12 +202,12 @@ class Connection:
     system: str
     enabled: bool
     timezone: str
-    """IANA name of the calendar in which dates of its properties are read."""
+    """IANA name of the time zone in which calendar dates of its properties are interpreted."""
     make_ready_days: int = 0
-    """Days that a unit needs between a move-out and the next move-in."""
+    """Make-ready days of a unit between a move-out and the next move-in."""
 
     def day(self, now: datetime) -> date:
-        """Return the calendar date at its properties."""
+        """Return the calendar date in the connection's time zone."""
         return now.astimezone(ZoneInfo(self.timezone)).date()
 
 
@@ -214,7 +218,7 @@ class Connection:
 class Configuration:
     """Settings and decrypted secrets of one integration; its repr shows no secret.
 
-    Names are in camelCase, as the API has them. An absent setting has its default.
+    Names are in camelCase, as in the API. An absent setting has its default.
     """
 
     settings: Mapping[str, JsonValue] = field(default_factory=dict)
@@ -225,7 +229,7 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One setting or secret that a system takes."""
+    """One setting or secret in the configuration of a system."""
 
     name: str
     """camelCase; `RENTSYNC_USER_AGENT` of the environment is ``userAgent``."""
@@ -233,21 +237,21 @@ class Field:
     """Name in the environment."""
     kind: Literal["setting", "secret"]
     description: str
-    """What is allowed, as the end of a sentence."""
+    """The allowed values, as the end of a sentence."""
     required: bool = False
     several: bool = False
-    """Whether it may have several values at once (webhook secrets during a rotation)."""
+    """Whether several values may be valid at once (webhook secrets during a rotation)."""
     default: JsonValue = None
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """What is wrong with one field of a configuration."""
+    """An error in one field of a configuration."""
 
     pointer: str
     """JSON pointer into the body of ``PUT /api/integrations/{name}`` (``/settings/baseUrl``, ``/secrets/token``)."""
     detail: str
-    """What is wrong and what is allowed; never the value of a secret."""
+    """The error and the allowed values; never the value of a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +261,7 @@ class Checked:
     checks: tuple[CheckResult, ...]
     access: tuple[EntityAccess, ...] = ()
     account: int | None = None
-    """The account's id in the PMS, if the test could read it."""
+    """The account's id in the PMS; null if the test could not read it."""
 
     @property
     def passed(self) -> bool:
@@ -266,16 +270,16 @@ class Checked:
 
 
 class System(Protocol):
-    """A kind of integration: one row of `connectors.registry`. Stateless; clients are opened by `SourceSystem.open`."""
+    """A kind of integration, registered in `connectors.registry`. It has no state; `open` creates a client."""
 
     @property
     def name(self) -> str:
-        """Return the name on records, metrics and paths (``buildium``)."""
+        """Return the name in records, metrics and URL paths (``buildium``)."""
         ...
 
     @property
     def title(self) -> str:
-        """Return the name for people (``Buildium``)."""
+        """Return the name to display (``Buildium``)."""
         ...
 
     @property
@@ -285,27 +289,27 @@ class System(Protocol):
     def fields(self) -> tuple[Field, ...]: ...
 
     def errors(self, configuration: Configuration) -> tuple[FieldError, ...]:
-        """Return everything that is wrong with a configuration; nothing if it can be used."""
+        """Return every error of a configuration; empty if it can be used."""
         ...
 
     def environment(self, env: Mapping[str, str]) -> Configuration | None:
-        """Return what the environment describes, null if it describes none.
+        """Return the configuration that the environment describes; null if it describes none.
 
         Raise `connectors.settings.SettingsError` if it describes one that cannot be used.
         """
         ...
 
     async def check(self, configuration: Configuration, clock: Clock) -> Checked:
-        """Test the connection without changing anything, within ten seconds."""
+        """Test the connection within ten seconds, without changing anything in the external system."""
         ...
 
 
 class UsesBudget(Protocol):
-    """Tells how much of an API budget is in use."""
+    """An API budget whose use can be measured."""
 
     @property
     def used_ratio(self) -> float:
-        """Return the used part, 0 to 1."""
+        """Return the used share of the budget, from 0 to 1."""
         ...
 
 
@@ -315,7 +319,7 @@ class SourceSystem(System, Protocol):
     def open(
         self, configuration: Configuration, clock: Clock, random: randomness.Random
     ) -> tuple[PropertySource, UsesBudget]:
-        """Open a client with an API budget of its own. Raise `connectors.settings.SettingsError`."""
+        """Open a client with its own API budget. Raise `connectors.settings.SettingsError` if it cannot be used."""
         ...
 
     def reader(self, org: str, connection: str, configuration: Configuration, *, enabled: bool) -> WebhookReader:
@@ -323,11 +327,11 @@ class SourceSystem(System, Protocol):
         ...
 
     def connection(self, org: str, name: str, configuration: Configuration, *, enabled: bool) -> Connection:
-        """Return what the flows have to know of a connection."""
+        """Return the properties of a connection that the flows need."""
         ...
 
     def account_of(self, body: bytes) -> int | None:
-        """Return the account that an unverified webhook body names; null if it names none."""
+        """Return the account id in an unverified webhook body; null if there is none."""
         ...
 
 
@@ -335,5 +339,5 @@ class SinkSystem(System, Protocol):
     """A listing receiver."""
 
     def open(self, name: str, configuration: Configuration, clock: Clock) -> ListingSink:
-        """Open a client. Raise `connectors.settings.SettingsError`."""
+        """Open a client. Raise `connectors.settings.SettingsError` if the configuration cannot be used."""
         ...

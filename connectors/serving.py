@@ -1,4 +1,4 @@
-"""A local server for a stand-in: an ASGI app behind a real socket, for the demo, the tests and the benchmarks."""
+"""A local HTTP server for an ASGI app, such as a stand-in, for the demo, the tests and the benchmarks."""
 
 import asyncio
 import socket
@@ -11,7 +11,7 @@ import uvicorn
 
 
 class _Server(uvicorn.Server):
-    """Leaves the process's signals alone and ends at once: who ends it is the one who opened it."""
+    """A server that installs no signal handlers and stops without delay; the code that started it also stops it."""
 
     ended: asyncio.Event | None = None
 
@@ -46,7 +46,7 @@ def _server(app: Any) -> _Server:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    # With its protocol named, asyncio sets TCP_NODELAY on the connections: else an answer waits for delayed ACKs.
+    # asyncio sets TCP_NODELAY only if the protocol is named; without it responses wait for delayed ACKs.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -59,18 +59,21 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _url(host: str, sock: socket.socket) -> str:
-    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - an address to reach, not to bind
-    return f"http://{f'[{near}]' if ':' in near else near}:{sock.getsockname()[1]}"
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - an address to call, not to bind
+    return f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{sock.getsockname()[1]}"
 
 
 @asynccontextmanager
 async def running(app: Any, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """Serves ``app`` in the running loop and gives its URL; port 0 takes a free one. Raises `OSError` if taken."""
+    """Serve ``app`` in the running event loop and yield its URL; port 0 selects a free port.
+
+    Raise `OSError` if the port is in use.
+    """
     sock = _listen(host, port)
     server = _server(app)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     try:
-        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn tells it by this flag only
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn signals the start by this flag only
             await asyncio.sleep(0.005)
         if serving.done():
             await serving
@@ -86,7 +89,7 @@ async def running(app: Any, host: str = "127.0.0.1", port: int = 0) -> AsyncIter
 
 @contextmanager
 def running_aside(app: Any, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """The same in a thread with a loop of its own, so that a benchmark's loop is not the server's."""
+    """Serve ``app`` in a thread with its own event loop, so that it does not share the loop of a benchmark."""
     sock = _listen(host, port)
     server = _server(app)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[sock])), name="stand-in", daemon=True)

@@ -1,7 +1,7 @@
-"""How settings are read: once, from a mapping that the caller passes in, and refused in plain words.
+"""Base classes of settings: read once from a mapping that the caller passes in, with readable error messages.
 
 Each package keeps its own settings class next to its user. The classes are pydantic-settings classes with a single
-source, the values passed in, so none of them reads the process environment or a file by itself.
+source, the values passed in, so none of them reads the process environment or a file.
 """
 
 import re
@@ -27,7 +27,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class SettingsError(ValueError):
-    """Bad settings: one line each, with the setting, what was given (never a secret) and what is allowed."""
+    """Invalid settings, one line each: the setting, its value (never that of a secret) and the allowed values."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = tuple(lines)
@@ -35,7 +35,7 @@ class SettingsError(ValueError):
 
 
 def seconds(text: str) -> float:
-    """Return a duration as people write it (``500ms``, ``15m``, ``1h``) in seconds."""
+    """Return a duration with a unit (``500ms``, ``15m``, ``1h``) in seconds. Raise `ValueError`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text.strip())
     if not found:
         raise ValueError("a number with a unit: ms, s, m, h or d, such as 500ms or 15m")
@@ -50,8 +50,8 @@ def _zone(name: str) -> str:
     return name
 
 
-Duration = Annotated[float, BeforeValidator(lambda given: seconds(given) if isinstance(given, str) else given)]
-"""Seconds; the environment writes it with a unit."""
+Duration = Annotated[float, BeforeValidator(lambda value: seconds(value) if isinstance(value, str) else value)]
+"""Seconds; in the environment a number with a unit."""
 
 Zone = Annotated[str, AfterValidator(_zone)]
 """IANA name of a time zone."""
@@ -65,7 +65,7 @@ class Settings(BaseSettings):
         extra="ignore",
         populate_by_name=True,
         hide_input_in_errors=True,
-        validate_default=False,  # a field whose default has to be checked (a key, a password) declares it
+        validate_default=False,  # a field whose default has to be validated (a key, a password) overrides this
     )
 
     @classmethod
@@ -83,8 +83,8 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Self:
-        """Read from ``env``; an empty value counts as not given. Raise `SettingsError`."""
-        # Only names in the environment are looked up: a variable called `url` is not ours.
+        """Read the settings from ``env``; an empty value counts as not set. Raise `SettingsError`."""
+        # Only the aliases are looked up: a variable of the environment that is called `url` is not a setting.
         names = [str(field.validation_alias) for field in cls.model_fields.values() if field.validation_alias]
         try:
             return cls.model_validate({name: env[name] for name in names if is_given(env, name)})
@@ -93,13 +93,13 @@ class Settings(BaseSettings):
 
 
 def is_given(env: Mapping[str, str], name: str) -> bool:
-    """Return whether a setting has a value: an empty one counts as none."""
+    """Return whether a setting has a value; an empty one counts as not set."""
     return bool(env.get(name, "").strip())
 
 
-def mask(given: str) -> str:
-    """Mask what stands before the host of an address: people put passwords there."""
-    return re.sub(r"(?<=//)[^/@\s]*@", "…@", given)
+def mask(value: str) -> str:
+    """Mask the user info of a URL, which may hold a password."""
+    return re.sub(r"(?<=//)[^/@\s]*@", "…@", value)
 
 
 def _line(cls: type[Settings], problem: dict[str, Any], env: Mapping[str, str]) -> str:
@@ -107,20 +107,20 @@ def _line(cls: type[Settings], problem: dict[str, Any], env: Mapping[str, str]) 
     name = str(field.validation_alias)
     if problem["type"] == "missing":
         return f"{name} is not set: {field.description or 'it is required'}"
-    given = "a secret, not shown" if _is_secret(field) else repr(mask(env.get(name, "")))
-    return f"{name} = {given}: {_sentence(field, problem)}"
+    value = "a secret, not shown" if _is_secret(field) else repr(mask(env.get(name, "")))
+    return f"{name} = {value}: {_sentence(field, problem)}"
 
 
 def _sentence(field: FieldInfo, problem: dict[str, Any]) -> str:
-    words = str(problem["msg"]).removeprefix("Value error, ")
+    message = str(problem["msg"]).removeprefix("Value error, ")
     allowed = f"; allowed: {field.description}" if field.description else ""
-    return f"{words[:1].lower()}{words[1:]}{allowed}"
+    return f"{message[:1].lower()}{message[1:]}{allowed}"
 
 
 def _field_name(cls: type[Settings], problem: dict[str, Any]) -> str:
-    """Return the field that a problem is about: pydantic names it as it was given, or by its own name."""
-    given = str(problem["loc"][0])
-    return next(name for name, field in cls.model_fields.items() if given in {name, field.validation_alias})
+    """Return the name of the field with a problem, which pydantic reports by its name or by its alias."""
+    reported = str(problem["loc"][0])
+    return next(name for name, field in cls.model_fields.items() if reported in {name, field.validation_alias})
 
 
 def _is_secret(field: FieldInfo) -> bool:
@@ -128,7 +128,7 @@ def _is_secret(field: FieldInfo) -> bool:
 
 
 def _types(annotation: object) -> set[type]:
-    """Return the plain types that an annotation is made of."""
+    """Return the types in an annotation, without generics and unions."""
     if isinstance(annotation, type) and not get_args(annotation):
         return {annotation}
     return {one for part in get_args(annotation) for one in _types(part)}
@@ -138,7 +138,7 @@ def _types(annotation: object) -> set[type]:
 
 
 class ProcessSettings(Settings):
-    """What holds for every connection of a process, wherever its configuration comes from."""
+    """Settings that apply to every connection of a process, of the environment or stored."""
 
     allow_private: bool = Field(
         False, validation_alias="RENTSTREAM_ALLOW_PRIVATE", description=ALLOW_PRIVATE_DESCRIPTION
@@ -146,7 +146,7 @@ class ProcessSettings(Settings):
     timezone: Zone = Field(
         "UTC", validation_alias="RENTSTREAM_TIMEZONE", description="an IANA name such as America/Edmonton"
     )
-    """The calendar of connections that name none."""
+    """The time zone of connections without their own."""
     user_agent: str = Field(
         USER_AGENT,
         validation_alias="RENTSYNC_USER_AGENT",
@@ -157,30 +157,30 @@ class ProcessSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Marks a field that a stored configuration may hold too."""
+    """Marks a field that a stored configuration may also contain."""
 
     name: str
-    """Its name there, in camelCase."""
+    """The name in the stored configuration, in camelCase."""
     kind: Literal["setting", "secret"] = "setting"
     required: bool = False
-    """Whether a connection cannot be used without it, although the class can be read without it."""
+    """Whether a connection needs the field, although the settings class is valid without it."""
     several: bool = False
     tuning: bool = False
-    """Whether it is about how calls are made: given alone, it describes no connection."""
+    """Whether the field only tunes calls: if nothing else is set, the environment describes no connection."""
 
 
 _JSON_NAMES: Final[Mapping[type, str]] = {str: "text", int: "a whole number", bool: "true or false"}
 
 
 class ConnectionSettings(Settings):
-    """Settings of one connection: of the environment, or of a stored `connectors.ports.Configuration`.
+    """Settings of one connection, from the environment or from a stored `connectors.ports.Configuration`.
 
     A field is declared once: its name in the environment (``validation_alias``), its name in a configuration (`Stored`)
-    and what is allowed (``description``). A field without `Stored` belongs to the process.
+    and the allowed values (``description``). A field without `Stored` belongs to the process.
     """
 
     LATER: ClassVar[frozenset[str]] = frozenset()
-    """Names that a configuration will be able to hold; refused in words as long as they are not built."""
+    """Documented names that are not available yet; a configuration with one of them is rejected with that reason."""
 
     allow_private: bool = Field(
         default=False,
@@ -190,7 +190,7 @@ class ConnectionSettings(Settings):
 
     @classmethod
     def port_fields(cls) -> tuple[ports.Field, ...]:
-        """Return what a configuration may hold, for people and for the API."""
+        """Return the fields of a configuration, for messages and for the API."""
         return tuple(
             ports.Field(
                 name=stored.name,
@@ -213,7 +213,7 @@ class ConnectionSettings(Settings):
 
     @classmethod
     def read_complete(cls, env: Mapping[str, str]) -> Self:
-        """Read a connection that can be used. Raise `SettingsError` with a line for all that is missing or wrong."""
+        """Read a connection that can be used. Raise `SettingsError` with a line for each missing or invalid setting."""
         lines = [
             f"{field.validation_alias} is not set: {field.description}"
             for field, stored in _stored(cls).values()
@@ -229,14 +229,14 @@ class ConnectionSettings(Settings):
 
     @classmethod
     def of(cls, configuration: ports.Configuration, **process: Any) -> Self:
-        """Read a stored configuration; ``process`` has the fields that belong to the process. Raise `SettingsError`."""
+        """Read a stored configuration, with the fields of the process in ``process``. Raise `SettingsError`."""
         if wrong := cls.errors(configuration, **process):
             raise SettingsError(f"{one.pointer}: {one.detail}" for one in wrong)
         return cls.model_validate({**process, **_translated(cls, configuration)[0]})
 
     @classmethod
     def errors(cls, configuration: ports.Configuration, **process: Any) -> tuple[ports.FieldError, ...]:
-        """Return everything that is wrong with a stored configuration."""
+        """Return every error of a stored configuration."""
         data, found = _translated(cls, configuration)
         fields = _stored(cls)
         found += [
@@ -252,14 +252,14 @@ class ConnectionSettings(Settings):
                 missing = problem["type"] == "missing"
                 detail = f"it is required: {field.description}" if missing else _sentence(field, dict(problem))
                 found.append(ports.FieldError(pointer(stored), detail))
-        # A value of the wrong type was left out, and must not count as missing as well: the first finding stays.
+        # A value of the wrong type was left out and would be reported as missing too; the first error is kept.
         first: dict[str, ports.FieldError] = {}
         for one in found:
             first.setdefault(one.pointer, one)
         return tuple(first.values())
 
     def configuration(self, mode: IntegrationMode = IntegrationMode.PRODUCTION) -> ports.Configuration:
-        """Return what was given, as a stored configuration has it."""
+        """Return the values that were set explicitly, in the form of a stored configuration."""
         settings: dict[str, Any] = {}
         secrets: dict[str, tuple[SecretStr, ...]] = {}
         for name, (_, stored) in _stored(type(self)).items():
@@ -274,7 +274,7 @@ class ConnectionSettings(Settings):
 
 
 def refused(wrong: Sequence[ports.FieldError]) -> ports.Checked:
-    """Return the outcome of a connection test that could not begin, because the configuration is wrong."""
+    """Return the outcome of a connection test that could not start because the configuration is invalid."""
     detail = "; ".join(f"{one.pointer}: {one.detail}" for one in wrong)
     result = CheckResult(
         name="settings", status=CheckStatus.FAILED, milliseconds=0, detail=detail, fix="Change these settings."
@@ -292,7 +292,7 @@ def _pointer(kind: Literal["setting", "secret"], name: str) -> str:
 
 
 def _stored(cls: type[ConnectionSettings]) -> Mapping[str, tuple[FieldInfo, Stored]]:
-    """Return the fields that a configuration may hold, by the name of the field."""
+    """Return the fields of a stored configuration, by the name of the field in the class."""
     return {
         name: (field, mark)
         for name, field in cls.model_fields.items()
@@ -304,15 +304,15 @@ def _stored(cls: type[ConnectionSettings]) -> Mapping[str, tuple[FieldInfo, Stor
 def _translated(
     cls: type[ConnectionSettings], configuration: ports.Configuration
 ) -> tuple[dict[str, Any], list[ports.FieldError]]:
-    """Return the values of a configuration by field, and what is wrong with its names and JSON types."""
+    """Return the values of a configuration by field, and the errors in its names and JSON types."""
     by_name = {stored.name: (name, field, stored) for name, (field, stored) in _stored(cls).items()}
     data: dict[str, Any] = {}
     found: list[ports.FieldError] = []
-    given: list[tuple[Literal["setting", "secret"], str, Any]] = [
+    items: list[tuple[Literal["setting", "secret"], str, Any]] = [
         *(("setting", name, value) for name, value in configuration.settings.items()),
         *(("secret", name, values) for name, values in configuration.secrets.items() if values),
     ]
-    for kind, stored_name, value in given:
+    for kind, stored_name, value in items:
         known = by_name.get(stored_name)
         if known is None or known[2].kind != kind:
             found.append(ports.FieldError(_pointer(kind, stored_name), _unknown(cls, kind, stored_name)))
@@ -332,7 +332,7 @@ def _unknown(cls: type[ConnectionSettings], kind: Literal["setting", "secret"], 
         other = "secrets" if kind == "setting" else "settings"
         return f"it belongs under {other}, not under {kind}s"
     there_are = f"there are: {', '.join(one.name for one in stored if one.kind == kind)}"
-    return f"it is not built yet; {there_are}" if name in cls.LATER else f"no such {kind}; {there_are}"
+    return f"it is not available yet; {there_are}" if name in cls.LATER else f"no such {kind}; {there_are}"
 
 
 def _wrong_type(field: FieldInfo, value: object) -> str | None:

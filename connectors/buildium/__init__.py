@@ -1,1 +1,1 @@
-"""Buildium, the first property management system: reads entities, understands webhooks."""
+"""Buildium, a property management system: reading of entities, and verification of webhooks."""

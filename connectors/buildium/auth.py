@@ -1,4 +1,4 @@
-"""How a call proves who it is: two headers on every request (Buildium, Authentication section)."""
+"""Authentication of API calls by two headers on every request (Buildium, Authentication section)."""
 
 from collections.abc import Generator
 
@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 
 class BuildiumAuth(httpx.Auth):
-    """Puts the API key on a request at the moment of sending; its text shows no secret."""
+    """Adds the API key to a request when it is sent; its repr shows no secret."""
 
     def __init__(self, client_id: SecretStr, client_secret: SecretStr) -> None:
         self._client_id = client_id

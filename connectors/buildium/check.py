@@ -1,9 +1,9 @@
-"""The connection test of Buildium: address, TLS, credentials, permissions, and whether lists can be paged.
+"""The connection test of Buildium: address, TLS, credentials, permissions, and pagination of lists.
 
-Nothing is changed in the account. Whether properties and owners may be created is tested by a POST of an empty JSON
-object: the required fields are absent, so Buildium cannot create anything from it and answers 403 where the API key
-lacks the permission, and 400 or 422 where it has it. The POST is sent only to a server that has just answered as
-Buildium does, and never repeated after a lost answer.
+Nothing is changed in the account. The permission to create properties and owners is tested by a POST of an empty JSON
+object: without the required fields Buildium cannot create anything, and answers 403 if the API key lacks the
+permission, 400 or 422 if it has it. The POST is sent only to a server that has just answered like Buildium, and is not
+repeated after a lost answer.
 """
 
 import asyncio
@@ -41,23 +41,23 @@ from connectors.http import Reply, exchange, retry_after
 from connectors.ports import Checked, Clock, Failure, Priority
 from schemas.integrations import AccessLevel
 
-_WHO: Final = "Buildium"
+_TITLE: Final = "Buildium"
 
 OPTIONAL: Final[Mapping[str, str]] = {
-    "account": "webhooks are then matched by their secret instead of by the account's id",
-    "permission_tenants": "changes of tenants are then found by the next sweep",
-    "permission_listings": "sweeps then leave the listings out",
+    "account": "without it webhooks are matched by their secret instead of by the account's id",
+    "permission_tenants": "without it changes of tenants are found by the next sweep",
+    "permission_listings": "without it sweeps leave out the listings",
     "permission_owners": "only the creation of owners needs it",
     "permission_property_creation": "only the creation and inactivation of properties need it",
     "permission_owner_creation": "only the creation of owners needs it",
-    "webhook_secret": "syncing works without webhooks, at the interval of the sweeps",
+    "webhook_secret": "without webhooks, changes are found at the interval of the sweeps",
 }
-"""THE TABLE of checks whose failure is a warning, with the reason; every other check is required."""
+"""The checks whose failure is a warning, with the reason; every other check is required."""
 
 
 MOST_BYTES: Final = 4 * 1024 * 1024
 ATTEMPTS: Final = 3
-"""How often a call is made that is answered with 429; nothing else is repeated."""
+"""The most attempts of a call that is answered with 429; no other answer is retried."""
 
 
 async def check_buildium(
@@ -70,7 +70,7 @@ async def check_buildium(
 ) -> Checked:
     """Test a connection to Buildium within ten seconds, without changing anything.
 
-    Pass the connection's ``budget`` where it is open in this process; otherwise the test has a budget of its own.
+    Pass the ``budget`` of the connection if it is open in this process; otherwise the test creates its own.
     """
     own = Budget(clock, BUDGET)
     test = _Test(settings, clock, client, budget or own, network or SystemNetwork())
@@ -83,7 +83,7 @@ async def check_buildium(
 
 @dataclass(slots=True)
 class _Test:
-    """One run of the test: makes the calls, and keeps the answers that several checks look at."""
+    """One run of the test: makes the calls, and keeps the answers that several checks need."""
 
     settings: BuildiumSettings
     clock: Clock
@@ -91,7 +91,7 @@ class _Test:
     budget: Budget
     network: Network
     levels: dict[str, AccessLevel] = field(default_factory=dict)
-    """What the checks proved about permissions, by the check's name."""
+    """The access levels that the checks determined, by the name of the check."""
     account: int | None = None
     _replies: dict[str, Reply] = field(default_factory=dict)
     """Answers by their path."""
@@ -165,7 +165,7 @@ class _Test:
 
     async def _clock_skew(self) -> Finding:
         assert self._received_at is not None, "the check of the credentials passed"
-        return check_clock(self._replies[ACCOUNT].headers.get("date"), self._received_at, _WHO)
+        return check_clock(self._replies[ACCOUNT].headers.get("date"), self._received_at, _TITLE)
 
     async def _webhook_secret(self) -> Finding:
         return judge_webhook_secrets(self.settings.webhook_secrets, self.clock.now())
@@ -180,22 +180,22 @@ class _Test:
     async def _call(
         self, method: str, path: str, query: Sequence[tuple[str, str]] = (), content: bytes | None = None
     ) -> Reply | Failure:
-        """Make a call within the budget. A 429, by which nothing was done, is waited out and the call repeated."""
+        """Make a call within the budget. After a 429, which has no effect in the account, wait and repeat it."""
         for attempt in range(1, ATTEMPTS + 1):
             async with self.budget.slot(Priority.COMMAND):
                 answer = await self._exchange(method, path, query, content)
             if not isinstance(answer, Reply) or answer.status != 429 or attempt == ATTEMPTS:
                 break
-            asked = retry_after(answer.headers.get("retry-after"), self.clock.now()) or THROTTLE_SECONDS * attempt
-            self.budget.slow_down(min(asked, self.settings.patience.longest_wait))
+            pause = retry_after(answer.headers.get("retry-after"), self.clock.now()) or THROTTLE_SECONDS * attempt
+            self.budget.slow_down(min(pause, self.settings.patience.longest_wait))
         return answer
 
     async def _exchange(
         self, method: str, path: str, query: Sequence[tuple[str, str]], content: bytes | None
     ) -> Reply | Failure:
         client_id, client_secret = self.settings.client_id, self.settings.client_secret
-        assert client_id is not None, "the check of the credentials looked"
-        assert client_secret is not None, "the check of the credentials looked"
+        assert client_id is not None, "the check of the credentials passed"
+        assert client_secret is not None, "the check of the credentials passed"
         request = self.client.build_request(
             method,
             self.settings.base_url + path,
@@ -206,7 +206,7 @@ class _Test:
         answer = await exchange(
             self.client,
             request,
-            who=_WHO,
+            system=_TITLE,
             seconds=self.settings.patience.timeout,
             most_bytes=MOST_BYTES,
             auth=BuildiumAuth(client_id, client_secret),
@@ -214,7 +214,7 @@ class _Test:
         return self._masked(answer) if isinstance(answer, Reply) else answer
 
     def _masked(self, reply: Reply) -> Reply:
-        """Return a reply without our credentials, should the server repeat them, before its words are shortened."""
+        """Mask the credentials in a reply that repeats them; afterwards its text may be truncated inside of one."""
         body = reply.body
         for secret in secrets_of(self.settings):
             body = body.replace(secret.get_secret_value().encode(), MASK.encode())

@@ -1,7 +1,7 @@
-"""THE TABLE of Buildium's webhook events: which entity each one wants read again, or why it is let pass.
+"""The webhook events of Buildium: the entity to fetch after each one, or the reason why it is ignored.
 
 There is no event for rental owners, none for a move-out that is changed or withdrawn, and none when a lease starts or
-ends by its dates (Buildium, Webhook Events section): the sweep finds those.
+ends by its dates (Buildium, Webhook Events section). Sweeps find those changes.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from schemas.base import EntityKind
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """The entity to fetch, and the field that holds its id."""
+    """An event after which an entity is fetched: its kind, and the field of the event that holds its id."""
 
     kind: EntityKind
     id_field: str
@@ -21,18 +21,18 @@ class Reads:
 
 @dataclass(frozen=True, slots=True)
 class Ignores:
-    """The rule by which the event is kept and nothing is fetched."""
+    """An event that is recorded but causes no fetch, and the reason."""
 
     rule: str
 
 
 _ALL: Final = ("Created", "Updated", "Deleted")
-_APPLICANTS: Final = Ignores("applicants do not rent yet")
+_APPLICANTS: Final = Ignores("applicants have no lease yet")
 _ASSOCIATIONS: Final = Ignores("associations are not rentals")
-_MONEY: Final = Ignores("bookkeeping")
+_ACCOUNTING: Final = Ignores("accounting")
 _WORK: Final = Ignores("tasks, calls and vendors")
 _METERS: Final = Ignores("meter readings")
-_SETUP: Final = Ignores("the integration's own installation")
+_SETUP: Final = Ignores("installation of the integration")
 
 FAMILIES: Final[tuple[tuple[str, tuple[str, ...], Reads | Ignores], ...]] = (
     ("Rental", _ALL, Reads(EntityKind.PROPERTY, "PropertyId")),
@@ -52,13 +52,13 @@ FAMILIES: Final[tuple[tuple[str, tuple[str, ...], Reads | Ignores], ...]] = (
     ("AssociationUnit", _ALL, _ASSOCIATIONS),
     ("OwnershipAccount", _ALL, _ASSOCIATIONS),
     ("OwnershipAccountTransaction", _ALL, _ASSOCIATIONS),
-    ("BankAccount", _ALL, _MONEY),
-    ("BankAccount.Transaction", _ALL, _MONEY),
-    ("Bill", _ALL, _MONEY),
-    ("Bill.Payment", _ALL, _MONEY),
-    ("Budget", _ALL, _MONEY),
-    ("GLAccount", _ALL, _MONEY),
-    ("LeaseTransaction", _ALL, _MONEY),
+    ("BankAccount", _ALL, _ACCOUNTING),
+    ("BankAccount.Transaction", _ALL, _ACCOUNTING),
+    ("Bill", _ALL, _ACCOUNTING),
+    ("Bill.Payment", _ALL, _ACCOUNTING),
+    ("Budget", _ALL, _ACCOUNTING),
+    ("GLAccount", _ALL, _ACCOUNTING),
+    ("LeaseTransaction", _ALL, _ACCOUNTING),
     ("Rental.MeterReading", _ALL, _METERS),
     ("Installation", _ALL, _SETUP),
     ("PhoneLog", _ALL, _WORK),

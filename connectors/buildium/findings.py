@@ -1,4 +1,4 @@
-"""What Buildium's answers to the connection test mean: findings, and what they prove about permissions. Pure."""
+"""The findings of Buildium's connection test, derived from its answers. Pure."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,30 +17,29 @@ from connectors.http import Reply, phrase
 from connectors.ports import Failure
 from schemas.integrations import AccessLevel, EntityAccess
 
-_WHO: Final = "Buildium"
+_TITLE: Final = "Buildium"
 
 PAGE: Final = 2
 """Rows of each of the two pages that are compared."""
-
 
 ADDRESS_FIX: Final = "Set the base URL to https://api.buildium.com/v1 or https://apisandbox.buildium.com/v1."
 KEY_FIX: Final = (
     "Check client id and client secret, and that the API key belongs to the environment of the base URL: keys of the "
     "sandbox and of production differ. A lost secret needs a new key (Buildium, Settings > Developer Tools)."
 )
-UNCLEAR_FIX: Final = "This answer does not show whether the API key has the permission; the first creation will."
+UNCLEAR_FIX: Final = "The answer does not show whether the API key has the permission; the first creation will show it."
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A kind of entity, its list, and what RentStream does with it."""
+    """A kind of entity, the path of its list, and how RentStream uses it."""
 
     name: str
     path: str
     permission: str
-    """As Buildium's page of API keys names it."""
+    """The name on Buildium's page of API keys."""
     creation: str | None = None
-    """Name of the check of its creation, if RentStream creates such entities."""
+    """The name of the check for creation; null if RentStream does not create such entities."""
     updates: bool = False
     """Whether RentStream updates such entities; Buildium has one permission, `Edit`, for creation and update."""
 
@@ -61,7 +60,7 @@ ACCOUNT_PERMISSION: Final = "Administration > Account Information"
 
 
 def access_of(levels: Mapping[str, AccessLevel]) -> tuple[EntityAccess, ...]:
-    """Return the access to each entity, from what the checks proved by their name."""
+    """Return the access to each entity, from the access levels that the checks determined."""
 
     def level(check: str | None) -> AccessLevel:
         return AccessLevel.UNSUPPORTED if check is None else levels.get(check, AccessLevel.UNTESTED)
@@ -79,7 +78,7 @@ def access_of(levels: Mapping[str, AccessLevel]) -> tuple[EntityAccess, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A finding, and what it proves about a permission."""
+    """A finding, and the access level that it proves."""
 
     finding: Finding
     access: AccessLevel
@@ -88,13 +87,13 @@ class Judged:
 def judge_credentials(answer: Reply | Failure, host: str) -> Finding:
     """Judge the API key by the answer of the account resource."""
     if isinstance(answer, Reply) and answer.status == 401:
-        return Fail(f"{_WHO} refuses the API key (401 Unauthorized)", KEY_FIX)
+        return Fail(f"{_TITLE} refuses the API key (401 Unauthorized)", KEY_FIX)
     if _is_denial(answer):
-        return Pass(f"{_WHO} accepts the API key")
+        return Pass(f"{_TITLE} accepts the API key")
     if isinstance(answer, Reply) and answer.status == 200:
         if account_id(answer) is None:
-            return Fail(f"what answers at {host} is not {_WHO}'s API", ADDRESS_FIX)
-        return Pass(f"{_WHO} accepts the API key")
+            return Fail(f"the server at {host} does not answer like {_TITLE}'s API", ADDRESS_FIX)
+        return Pass(f"{_TITLE} accepts the API key")
     return unexpected(answer)
 
 
@@ -114,27 +113,25 @@ def judge_read(entity: Entity, answer: Reply | Failure) -> Judged:
     if not isinstance(answer, Reply) or answer.status != 200:
         return Judged(unexpected(answer), AccessLevel.UNTESTED)
     if _rows(answer) is None:
-        return Judged(
-            Fail(f"{_WHO} sent something else than a list of {entity.name}", ADDRESS_FIX), AccessLevel.UNTESTED
-        )
+        return Judged(Fail(f"{_TITLE} did not send a list of {entity.name}", ADDRESS_FIX), AccessLevel.UNTESTED)
     return Judged(Pass(f"the API key may read {entity.name}"), AccessLevel.OK)
 
 
 def judge_creation(entity: Entity, answer: Reply | Failure) -> Judged:
-    """Judge the permission to create by the answer to an empty object."""
+    """Judge the permission to create by the answer to a POST of an empty object."""
     if _is_denial(answer):
         fix = _allow("`View` and `Edit`", entity.permission)
         return Judged(Fail(f"the API key may not create {entity.name}", fix), AccessLevel.DENIED)
     if isinstance(answer, Reply) and answer.status in {400, 422} and user_message(answer.body):
         return Judged(
-            Pass(f"the API key may create {entity.name}: {_WHO} asked for the required fields of an empty request"),
+            Pass(f"the API key may create {entity.name}: {_TITLE} asked for the required fields of an empty request"),
             AccessLevel.OK,
         )
     if isinstance(answer, Reply) and 200 <= answer.status < 300:
         return Judged(
             Fail(
-                f"{_WHO} answered {phrase(answer.status)} to an empty request, which it should have refused",
-                f"Look in {_WHO} for {entity.name} without a name, and report this with the version of RentStream.",
+                f"{_TITLE} answered {phrase(answer.status)} to an empty request, which it should have refused",
+                f"Check {_TITLE} for {entity.name} without a name, and report this with the version of RentStream.",
             ),
             AccessLevel.UNTESTED,
         )
@@ -142,7 +139,7 @@ def judge_creation(entity: Entity, answer: Reply | Failure) -> Judged:
 
 
 def judge_order(first: Reply | Failure, second: Reply | Failure) -> Finding:
-    """Judge two consecutive pages of units: their ids have to ascend without overlap."""
+    """Judge two consecutive pages of units, whose ids have to ascend without overlap."""
     ids: list[int] = []
     for answer in (first, second):
         rows = _rows(answer) if isinstance(answer, Reply) and answer.status == 200 else None
@@ -152,7 +149,7 @@ def judge_order(first: Reply | Failure, second: Reply | Failure) -> Finding:
     if any(after <= before for before, after in pairwise(ids)):
         return Fail(
             f"pages sorted by Id have the ids {', '.join(map(str, ids))}, which do not ascend",
-            f"Report it to {_WHO}'s support: without a stable order a sweep may miss rows.",
+            f"Report it to {_TITLE}'s support: without a stable order a sweep may miss rows.",
         )
     if len(ids) <= PAGE:
         return Pass(f"the account has {len(ids)} units that can be read, too few to compare two pages")
@@ -160,18 +157,18 @@ def judge_order(first: Reply | Failure, second: Reply | Failure) -> Finding:
 
 
 def judge_total(reply: Reply) -> Finding:
-    """Judge the count of a list, which a sweep needs to know that it is complete."""
+    """Judge the total count of a list, which a sweep needs to determine its completeness."""
     total = reply.headers.get("x-total-count", "")
     if total.isascii() and total.isdigit() and len(total) <= 15:
-        return Pass(f"lists come with their total count ({total} properties)")
+        return Pass(f"lists have a total count ({total} properties)")
     return Fail(
-        f"lists come without a usable total count (X-Total-Count: {total[:20]!r})",
-        "Check that no proxy removes the header X-Total-Count: without it a sweep cannot know that it is complete.",
+        f"lists have no usable total count (X-Total-Count: {total[:20]!r})",
+        "Check that no proxy removes the header X-Total-Count: without it a sweep cannot determine its completeness.",
     )
 
 
 def judge_webhook_secrets(secrets: Sequence[SecretStr], now: datetime) -> Finding:
-    """Sign a sample event with each secret, and verify it as a received webhook is verified."""
+    """Sign a sample event with each secret, and verify it like a received webhook."""
     if not secrets:
         return Fail(
             "no webhook secret is set",
@@ -183,28 +180,28 @@ def judge_webhook_secrets(secrets: Sequence[SecretStr], now: datetime) -> Findin
     refusals = [verify(body, timestamp, sign(body, timestamp, secret), secrets, now) for secret in secrets]
     forged = verify(body, timestamp, sign(body + b" ", timestamp, secrets[0]), secrets, now)
     if any(refusals) or forged is None:
-        return Fail("a sample event was not verified as it should be", "Set the webhook secret as Buildium shows it.")
+        return Fail("the verification of a sample event failed", "Set the webhook secret exactly as Buildium shows it.")
     count = f"{len(secrets)} webhook secrets" if len(secrets) > 1 else "the webhook secret"
     return Pass(f"a sample event was signed and verified with {count}")
 
 
 def unexpected(answer: Reply | Failure, otherwise: str = ADDRESS_FIX) -> Fail:
-    """Return what to do about an answer that no check expects."""
+    """Return the finding for an answer that the check does not expect."""
     if not isinstance(answer, Reply):
         return Fail(answer.detail, NETWORK_FIX)
-    words = user_message(answer.body)
-    detail = f"{_WHO} answered {phrase(answer.status)}" + (f": {words}" if words else "")
+    message = user_message(answer.body)
+    detail = f"{_TITLE} answered {phrase(answer.status)}" + (f": {message}" if message else "")
     if answer.status == 401:
         return Fail(detail, KEY_FIX)
     if answer.status == 429:
-        return Fail(detail, "Run the test again in a minute: other programs use the same account at the moment.")
+        return Fail(detail, "Run the test again in a minute: other programs are using the same account.")
     if answer.status >= 500:
-        return Fail(detail, "Run the test again in some minutes; if it stays, look at Buildium's status page.")
+        return Fail(detail, "Run the test again in some minutes; if the error persists, check Buildium's status page.")
     return Fail(detail, otherwise)
 
 
 def _is_denial(answer: Reply | Failure) -> bool:
-    """Return whether the API key lacks a permission; a page of a firewall is a 403 too, but no JSON object."""
+    """Return whether the API key lacks a permission. A firewall may also answer 403, but not with a JSON object."""
     return isinstance(answer, Reply) and answer.status == 403 and isinstance(_parsed(answer.body), dict)
 
 
@@ -228,7 +225,7 @@ def _rows(reply: Reply) -> list[Any] | None:
 
 
 def account_id(reply: Reply) -> int | None:
-    """Return the id that the answer of the account resource holds; null if it holds none."""
+    """Return the id in the answer of the account resource; null if there is none."""
     found = _parsed(reply.body) if reply.status == 200 else None
     number = found.get("Id") if isinstance(found, dict) else None
     return number if isinstance(number, int) and not isinstance(number, bool) else None

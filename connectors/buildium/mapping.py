@@ -1,11 +1,11 @@
-"""From Buildium's JSON to snapshots: the one place that knows its field names and its enums.
+"""Mapping of Buildium's JSON to snapshots; the only module that knows its field names and its enums.
 
-The rules: nothing personal is taken (names, mails and phones are never even turned into Python objects on the fast
-way); an enum value that is new to us becomes unknown, never an error; a row without its ids is of no use and is left
-out; money becomes a Decimal of cents by its shortest text, so that 1850.1 stays 1850.10.
+No personal data is read: the fast path does not even create Python objects of names, emails and phone numbers. An
+unknown enum value becomes unknown and is not an error. A row without its ids is left out. An amount becomes a Decimal
+of cents by its shortest text, so that 1850.1 becomes 1850.10.
 
-A sweep of a large account reads a hundred pages of a thousand rows, hence two ways to parse a list: pydantic picks the
-few fields that we need in Rust; only if one row of the list is no object at all, the slow way takes the list apart.
+A sweep of a large account reads a hundred pages of a thousand rows, so lists have a fast path, in which pydantic
+extracts the needed fields, and a slow path for a list that contains a row that is not an object.
 """
 
 import json
@@ -84,13 +84,13 @@ TENANT_STATUSES: Final[Mapping[str, TenantStatus]] = {
     "MovedOut": TenantStatus.MOVED_OUT,
 }
 
-# --------------------------------------------------------------------------------------- the fields that are picked out
+# ------------------------------------------------------------------------------------------------ fields that are read
 
 _PICK = ConfigDict(extra="ignore")
 
 
 class _Address(TypedDict, total=False):
-    """Where a property stands."""
+    """``AddressMessage``."""
 
     __pydantic_config__ = _PICK  # type: ignore[misc]
     AddressLine1: Any
@@ -146,7 +146,7 @@ class _Lease(TypedDict, total=False):
 
 
 class _Tenant(TypedDict, total=False):
-    """``TenantMessage``: nothing but its leases."""
+    """``TenantMessage``, only its leases."""
 
     __pydantic_config__ = _PICK  # type: ignore[misc]
     Id: Any
@@ -191,13 +191,13 @@ Row: TypeAlias = Mapping[str, Any]
 
 
 def read_one(kind: EntityKind, body: bytes) -> Row | None:
-    """One entity as JSON; null if it is no JSON object."""
+    """Parse one entity; return null if the body is not a JSON object."""
     found = _read(_ROW[kind], body)
     return found if isinstance(found, dict) else None
 
 
 def read_list(kind: EntityKind, body: bytes) -> list[Any] | None:
-    """A page of a list as JSON; null if it is no JSON array. A row may be anything: `snapshot` judges it."""
+    """Parse a page of a list; return null if the body is not a JSON array. Rows are validated by `snapshot`."""
     found = _read(_ROWS[kind], body)
     return found if isinstance(found, list) else None
 
@@ -217,34 +217,34 @@ def _read(adapter: TypeAdapter[Any], body: bytes) -> Any:
 
 
 def snapshot(kind: EntityKind, row: object) -> Snapshot | None:
-    """A row as a snapshot; null where it is of no use, because it lacks an id or is no object."""
+    """Return the snapshot of a row; null if the row is not an object or lacks an id."""
     return _SNAPSHOTS[kind](row) if isinstance(row, dict) else None
 
 
 def entity_id(found: Snapshot) -> int:
-    """The number by which it is known; a listing goes by that of its unit."""
+    """Return the id of an entity; that of a listing is the id of its unit."""
     return found.unit_id if isinstance(found, ListingSnapshot) else found.id
 
 
 def tenant_leases(row: Row) -> tuple[list[LeaseSnapshot], list[int]]:
-    """The leases of a tenant, and the ids of those that came incomplete and are to be read by themselves.
+    """Return the complete leases of a tenant, and the ids of the incomplete ones, which have to be fetched.
 
-    ``Leases`` holds all of them, whatever their status. It is the same message that the lease itself has, but its lists
-    may be null; a lease that is not past is worth nothing without its tenants and move-outs.
+    ``Leases`` holds leases of every status, in the same message as the lease itself, but with lists that may be null.
+    A lease that is not past needs its tenants and move-outs.
     """
-    whole: list[LeaseSnapshot] = []
+    complete: list[LeaseSnapshot] = []
     incomplete: list[int] = []
     leases = row.get("Leases")
     for lease in leases if isinstance(leases, list) else ():
         found = snapshot(EntityKind.LEASE, lease)
         if not isinstance(found, LeaseSnapshot):
             continue
-        is_whole = isinstance(lease.get("Tenants"), list) and isinstance(lease.get("MoveOutData"), list)
-        if is_whole or found.status is LeaseStatus.PAST:
-            whole.append(found)
+        is_complete = isinstance(lease.get("Tenants"), list) and isinstance(lease.get("MoveOutData"), list)
+        if is_complete or found.status is LeaseStatus.PAST:
+            complete.append(found)
         else:
             incomplete.append(found.id)
-    return whole, incomplete
+    return complete, incomplete
 
 
 def _property(row: Row) -> PropertySnapshot | None:
@@ -310,9 +310,9 @@ def _lease(row: Row) -> LeaseSnapshot | None:
     )
 
 
-def _tenants(given: object) -> tuple[LeaseTenant, ...]:
+def _tenants(rows: object) -> tuple[LeaseTenant, ...]:
     found = []
-    for row in given if isinstance(given, list) else ():
+    for row in rows if isinstance(rows, list) else ():
         if not isinstance(row, dict) or (number := _id(row.get("Id"))) is None:
             continue
         status = row.get("Status")
@@ -321,15 +321,15 @@ def _tenants(given: object) -> tuple[LeaseTenant, ...]:
     return tuple(found) if len(found) < 2 else tuple(sorted(found, key=lambda tenant: tenant.id))
 
 
-def _move_outs(given: object) -> tuple[MoveOut, ...]:
+def _move_outs(rows: object) -> tuple[MoveOut, ...]:
     found = []
-    for row in given if isinstance(given, list) else ():
+    for row in rows if isinstance(rows, list) else ():
         if not isinstance(row, dict):
             continue
         number, on = _id(row.get("TenantId")), day(row.get("MoveOutDate"))
         if number is not None and on is not None:
             found.append(MoveOut(tenant_id=number, on=on, notice_given=day(row.get("NoticeGivenDate"))))
-    return tuple(found) if len(found) < 2 else tuple(sorted(found, key=lambda notice: notice.tenant_id))
+    return tuple(found) if len(found) < 2 else tuple(sorted(found, key=lambda move_out: move_out.tenant_id))
 
 
 def _listing(row: Row) -> ListingSnapshot | None:
@@ -359,30 +359,30 @@ _LARGEST: Final = 2**63 - 1
 _CENT: Final = Decimal("0.01")
 _TOO_MUCH: Final = Decimal(10**12)
 _NEVER: Final = date(1, 1, 1)
-"""What a date that was never set looks like in .NET."""
+"""The value of a .NET date that was never set."""
 
 
-def text(given: object) -> str | None:
-    """Trimmed, with case and leading zeros as they are; null if nothing is left. NUL is no text (nor is it to SQL)."""
-    if not isinstance(given, str):
+def text(value: object) -> str | None:
+    """Return a string without surrounding white space and NUL, which SQL does not accept; null if it is empty."""
+    if not isinstance(value, str):
         return None
-    bare = given.replace("\x00", "").strip()
+    bare = value.replace("\x00", "").strip()
     if not bare.isascii():
         bare = bare.encode("utf-8", "replace").decode()
     return bare or None
 
 
-def money(given: object) -> Decimal | None:
-    """An amount in cents by its shortest text; null if it is no number or no amount that anyone would ask."""
-    if isinstance(given, bool) or not isinstance(given, (int, float)):
+def money(value: object) -> Decimal | None:
+    """Return an amount with two digits after the point; null if it is not a number or out of range."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return _cents(given)
+    return _cents(value)
 
 
 @lru_cache(maxsize=8192)
-def _cents(given: float) -> Decimal | None:
+def _cents(value: float) -> Decimal | None:
     try:
-        amount = Decimal(str(given))
+        amount = Decimal(str(value))
         if not amount.is_finite() or abs(amount) >= _TOO_MUCH:
             return None
         return amount.quantize(_CENT, ROUND_HALF_UP)
@@ -390,35 +390,35 @@ def _cents(given: float) -> Decimal | None:
         return None
 
 
-def day(given: object) -> date | None:
-    """A calendar date, with or without a time behind it; null if it is none or was never set."""
-    if not isinstance(given, str) or not (len(given) == 10 or given[10:11] == "T"):
+def day(value: object) -> date | None:
+    """Return a calendar date, from text with or without a time; null if it is not valid or was never set."""
+    if not isinstance(value, str) or not (len(value) == 10 or value[10:11] == "T"):
         return None
-    return _calendar_day(given[:10])
+    return _calendar_day(value[:10])
 
 
 @lru_cache(maxsize=8192)
-def _calendar_day(given: str) -> date | None:
+def _calendar_day(value: str) -> date | None:
     try:
-        found = date.fromisoformat(given)
+        found = date.fromisoformat(value)
     except ValueError:
         return None
     return None if found == _NEVER else found
 
 
-def _id(given: object) -> int | None:
-    return given if isinstance(given, int) and not isinstance(given, bool) and 0 < given <= _LARGEST else None
+def _id(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST else None
 
 
-def _size(given: object) -> int | None:
-    if isinstance(given, bool) or not isinstance(given, (int, float)):
+def _size(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return int(given) if 0 < given <= 10**9 else None
+    return int(value) if 0 < value <= 10**9 else None
 
 
-def _flag(given: object) -> bool | None:
-    return given if isinstance(given, bool) else None
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
-def _names(given: object) -> list[str]:
-    return [name for one in given if (name := text(one))] if isinstance(given, list) else []
+def _names(value: object) -> list[str]:
+    return [name for one in value if (name := text(one))] if isinstance(value, list) else []

@@ -1,7 +1,7 @@
-"""Whether a webhook is Buildium's: the signature over its timestamp and body (Buildium, Signature Checks section).
+"""Signatures of webhooks over their timestamp and body (Buildium, Signature Checks section).
 
 The signature is ``base64(HMAC-SHA256(secret, timestamp + "." + body))``, secret and body as UTF-8. Only this form is
-accepted: every further one that is tried is one more that an attacker may try.
+accepted, because every other accepted form would give an attacker another chance.
 """
 
 import base64
@@ -15,14 +15,14 @@ from typing import Final
 from pydantic import SecretStr
 
 TOLERANCE_SECONDS: Final = 300
-"""How far its clock and ours may differ: a webhook that was caught cannot be played again later."""
+"""The largest difference between the timestamp and the local clock; it limits the replay of an intercepted webhook."""
 
 _MILLISECONDS_FROM: Final = 100_000_000_000
-"""Buildium does not state the unit of its timestamp: from here on (the year 5138 in seconds) it is milliseconds."""
+"""Buildium does not state the unit of its timestamp; from this value (in seconds the year 5138) it is milliseconds."""
 
 
 def sign(body: bytes, timestamp: str, secret: SecretStr) -> str:
-    """The signature that Buildium would send."""
+    """Return the signature of a webhook."""
     message = timestamp.encode("utf-8", "replace") + b"." + body
     return base64.b64encode(hmac.digest(secret.get_secret_value().encode(), message, "sha256")).decode("ascii")
 
@@ -30,8 +30,8 @@ def sign(body: bytes, timestamp: str, secret: SecretStr) -> str:
 def verify(
     body: bytes, timestamp: str | None, signature: str | None, secrets: Sequence[SecretStr], now: datetime
 ) -> str | None:
-    """Why a webhook is not believed, for a person; null if it is."""
-    # Every sender can sign with the empty key. Settings refuse it as well.
+    """Return why the signature of a webhook is not valid, as text for the sender; null if it is valid."""
+    # Anyone can sign with an empty key. The settings reject it as well.
     secrets = [secret for secret in secrets if secret.get_secret_value().strip()]
     if not secrets:
         return "no webhook secret is configured for this connection"
@@ -51,13 +51,13 @@ def _seconds(stamp: int) -> float:
 
 
 def _matches(body: bytes, timestamp: str, signature: str, secrets: Sequence[SecretStr]) -> bool:
-    given = signature.encode("utf-8", "replace")
-    found = [hmac.compare_digest(sign(body, timestamp, secret).encode(), given) for secret in secrets]
-    return any(found)  # every secret is tried, so that time tells nothing
+    received = signature.encode("utf-8", "replace")
+    matches = [hmac.compare_digest(sign(body, timestamp, secret).encode(), received) for secret in secrets]
+    return any(matches)  # after a comparison with every secret, so that the duration reveals nothing
 
 
 def _forms(body: bytes) -> Iterator[bytes]:
-    """The body as it came; then, for a gateway that reformatted it on its way, as Buildium compacts JSON."""
+    """Yield the received body and, in case a gateway has reformatted it, the compact JSON that Buildium sends."""
     yield body
     try:
         compact = json.dumps(json.loads(body), separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,8 +1,8 @@
-"""Reads one Buildium account: the port `connectors.ports.PropertySource`.
+"""The port `connectors.ports.PropertySource` for one Buildium account.
 
-Three things here are on purpose. A 404 removes something from a rent roll, so it is believed only in the form that
-Buildium gives it, and only from an address that has proven to be Buildium's (`_proven`). Pages are sorted by a unique
-field, because an unsorted offset skips rows. And every call, repetitions too, goes through the connection's budget.
+A 404 removes an entity from the rent roll, so it counts only in the form of Buildium's errors, and only after the URL
+has proven to be that of Buildium (`_proven`). Pages are sorted by a unique field, because pagination by offset skips
+rows of an unsorted list. Every call, retries included, uses the connection's API budget.
 """
 
 import json
@@ -35,16 +35,16 @@ from connectors.ports import (
 from schemas.base import EntityKind
 
 _LOG: Final = logging.getLogger(__name__)
-_WHO: Final = "Buildium"
+_TITLE: Final = "Buildium"
 
 PAGE_SIZE: Final = 1000
-"""The most that Buildium gives; a larger limit is cut to it without a word."""
+"""The largest page; Buildium reduces a larger limit to it without an error."""
 
 BUDGET: Final = Limits(in_flight=10, starts=10, window=1.0)
-"""Ten at once and ten a second (Buildium, Rate Limiting section)."""
+"""Ten concurrent calls and ten calls a second (Buildium, Rate Limiting section)."""
 
 THROTTLE_SECONDS: Final = 0.2
-"""How long a connection pauses after a 429 that says nothing itself (Buildium, Rate Limiting section)."""
+"""The pause of a connection after a 429 without ``Retry-After`` (Buildium, Rate Limiting section)."""
 
 _ENTITY: Final = {
     EntityKind.PROPERTY: "/rentals/{id}",
@@ -62,11 +62,11 @@ _LIST: Final[dict[EntityKind, tuple[str, tuple[tuple[str, str], ...]]]] = {
 }
 
 LISTING_ORDERS: Final = ("Unit.Id", "ListingDate,AvailableDate,Rent")
-"""A listing has no id of its own, and Buildium does not say whether one may sort by the unit's: tried in this order."""
+"""Sort orders to try, the first one first: a listing has no id, and sorting by its unit's id is not documented."""
 
 
 class BuildiumSource:
-    """One connection of Buildium, as a source of properties, units, leases and listings."""
+    """Reads properties, units, leases and listings of one Buildium connection."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class BuildiumSource:
         random: randomness.Random | None = None,
         client: OpenClient = open_client,
     ) -> "BuildiumSource":
-        """A source with a client and, unless one is shared with other ports of the connection, a budget of its own."""
+        """Return a source with a new client, and with a new budget unless the ports of a connection share one."""
         auth = (
             BuildiumAuth(settings.client_id, settings.client_secret)
             if settings.client_id and settings.client_secret
@@ -136,20 +136,22 @@ class BuildiumSource:
         await self._client.aclose()
 
     async def probe(self, priority: Priority = Priority.COMMAND) -> Failure | None:
-        """One cheap call that says whether address and key are good; null if they are."""
+        """Test URL and API key with one cheap call; return the failure, or null if both are valid."""
         answer = await self._get("/rentals", (("limit", "1"),), priority)
         if isinstance(answer, Reply):
             if read_list(EntityKind.PROPERTY, answer.body) is None:
-                return Missing(f"{_WHO}: what answers at this address is not Buildium's API", answer.status)
+                return Missing(
+                    f"{_TITLE}: the server at the configured URL does not answer like its API", answer.status
+                )
             self._proven = True
             return None
         return answer
 
     async def fetch(self, kind: EntityKind, entity: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
-        """An entity as it is now; a tenant as its leases.
+        """Return the current state of an entity; for a tenant, of its leases.
 
-        A lease comes without its unit, whose flags follow from it: the rent roll asks for that in a call, and with a
-        sequence, of its own.
+        A lease is returned without its unit, whose flags depend on it: the rent roll fetches the unit in a separate
+        call with its own fetch sequence.
         """
         if kind is EntityKind.TENANT:
             return await self._fetch_tenant(entity, priority)
@@ -157,20 +159,20 @@ class BuildiumSource:
         return Fetched((one,)) if isinstance(one, (Found, Gone)) else one
 
     async def page(self, kind: EntityKind, offset: int, priority: Priority = Priority.SWEEP) -> PageOf | Failure:
-        """A page of a list, in the order of the ids (listings: as `LISTING_ORDERS` allows)."""
+        """Return a page of a list, ordered by id (listings: by one of `LISTING_ORDERS`)."""
         if kind not in _LIST:
-            return Rejected(f"{_WHO} has no list of kind {kind} that a sweep could read")
+            return Rejected(f"{_TITLE} has no list of kind {kind} that a sweep could read")
         path, query = _LIST[kind]
-        place = (("offset", str(offset)), ("limit", str(PAGE_SIZE)))
+        window = (("offset", str(offset)), ("limit", str(PAGE_SIZE)))
         if kind is not EntityKind.LISTING:
-            return self._page(kind, await self._get(path, (*query, *place), priority))
+            return self._page(kind, await self._get(path, (*query, *window), priority))
         while True:
             tried = self._listing_order
             order = ("orderby", LISTING_ORDERS[tried])
-            answer = await self._get(path, (*query, order, *place), priority)
+            answer = await self._get(path, (*query, order, *window), priority)
             if not isinstance(answer, Rejected) or tried + 1 == len(LISTING_ORDERS):
                 return self._page(kind, answer)
-            _LOG.warning("Buildium does not sort listings by %s; sorting them by the next best", order[1])
+            _LOG.warning("Buildium does not sort listings by %s; trying the next sort order", order[1])
             self._listing_order = max(self._listing_order, tried + 1)
 
     # ------------------------------------------------------------------------------------------------------- one entity
@@ -183,9 +185,9 @@ class BuildiumSource:
             row = {**row, "Unit": {"Id": entity}}
         found = snapshot(kind, row)
         if found is None:
-            return Rejected(f"{_WHO} sent {kind} {entity} without the ids that it needs", 200)
+            return Rejected(f"{_TITLE} sent {kind} {entity} without the ids that it needs", 200)
         if entity_id(found) != entity:
-            return Unavailable(f"{_WHO} was asked for {kind} {entity} and sent {entity_id(found)}", 200)
+            return Unavailable(f"{_TITLE} sent {kind} {entity_id(found)} instead of {entity}", 200)
         return Found(kind, entity, found)
 
     async def _fetch_tenant(self, tenant: int, priority: Priority) -> Fetched | Failure:
@@ -194,8 +196,8 @@ class BuildiumSource:
             return Fetched(())
         if not isinstance(row, dict):
             return row
-        whole, incomplete = tenant_leases(row)
-        items: list[Found | Gone] = [Found(EntityKind.LEASE, lease.id, lease) for lease in whole]
+        complete, incomplete = tenant_leases(row)
+        items: list[Found | Gone] = [Found(EntityKind.LEASE, lease.id, lease) for lease in complete]
         for lease in incomplete:
             one = await self._fetch_one(EntityKind.LEASE, lease, priority)
             if not isinstance(one, (Found, Gone)):
@@ -205,7 +207,7 @@ class BuildiumSource:
 
     async def _read(self, kind: EntityKind, entity: int, priority: Priority) -> dict[str, Any] | Gone | Failure:
         if kind not in _ENTITY:
-            return Rejected(f"{_WHO} has no entity of kind {kind}")
+            return Rejected(f"{_TITLE} has no entity of kind {kind}")
         answer = await self._get(_ENTITY[kind].format(id=entity), (), priority, one=True)
         if not isinstance(answer, Reply):
             return answer
@@ -213,14 +215,14 @@ class BuildiumSource:
             return await self._gone(kind, entity, priority)
         row = read_one(kind, answer.body)
         if row is None:
-            return Unavailable(f"{_WHO} sent something else than JSON for {kind} {entity}", answer.status)
+            return Unavailable(f"{_TITLE} did not send a JSON object for {kind} {entity}", answer.status)
         self._proven = True
         return dict(row)
 
     async def _gone(self, kind: EntityKind, entity: int, priority: Priority) -> Gone | Failure:
-        """A 404 in Buildium's own form is about the entity, if anything at all answers at this address."""
-        wrong = None if self._proven else await self.probe(priority)
-        return wrong or Gone(kind, entity)
+        """Return `Gone` for a 404 of Buildium, after a probe unless the URL has proven to be that of Buildium."""
+        failure = None if self._proven else await self.probe(priority)
+        return failure or Gone(kind, entity)
 
     # ----------------------------------------------------------------------------------------------------------- a page
 
@@ -230,9 +232,9 @@ class BuildiumSource:
         rows = read_list(kind, answer.body)
         total = answer.headers.get("x-total-count", "")
         if rows is None:
-            return Unavailable(f"{_WHO} sent something else than a list of kind {kind}", answer.status)
+            return Unavailable(f"{_TITLE} did not send a list of kind {kind}", answer.status)
         if not (total.isascii() and total.isdigit()) or len(total) > 15:
-            return Unavailable(f"{_WHO} did not say how many of kind {kind} there are (X-Total-Count)", answer.status)
+            return Unavailable(f"{_TITLE} sent no valid X-Total-Count of the list of kind {kind}", answer.status)
         self._proven = True
         found = [one for row in rows if (one := snapshot(kind, row)) is not None]
         if len(found) < len(rows):
@@ -244,7 +246,7 @@ class BuildiumSource:
     async def _get(
         self, path: str, query: Sequence[tuple[str, str]], priority: Priority, *, one: bool = False
     ) -> Reply | Failure:
-        """A success; of ``one`` entity also a 404 that has Buildium's own form."""
+        """Return a success; for a path of ``one`` entity also a 404 in the form of Buildium's errors."""
         if self._auth is None:
             return Unauthorized("BUILDIUM_CLIENT_ID and BUILDIUM_CLIENT_SECRET are not set", status=None)
 
@@ -260,18 +262,18 @@ class BuildiumSource:
 
     async def _exchange(self, path: str, query: Sequence[tuple[str, str]], *, one: bool) -> Reply | Failure:
         request = self._client.build_request("GET", self._base_url + path, params=tuple(query) or None)
-        reply = await exchange(self._client, request, who=_WHO, seconds=self._patience.timeout, auth=self._auth)
+        reply = await exchange(self._client, request, system=_TITLE, seconds=self._patience.timeout, auth=self._auth)
         if not isinstance(reply, Reply):
             return reply
         _LOG.debug("Buildium %s %s: request id %s", reply.status, path, reply.headers.get("x-amzn-requestid"))
-        said = user_message(reply.body) if reply.status >= 400 else None
-        if one and reply.status == 404 and said:
+        message = user_message(reply.body) if reply.status >= 400 else None
+        if one and reply.status == 404 and message:
             return reply
-        return reply.failure(_WHO, self._clock.now(), said or "") or reply
+        return reply.failure(_TITLE, self._clock.now(), message or "") or reply
 
 
 def user_message(body: bytes) -> str | None:
-    """What Buildium says to people about an error (``ApiErrorResponse``); null if the body has not that form."""
+    """Return the message of an error (``ApiErrorResponse``), at most 300 characters; null if it has another form."""
     try:
         error = json.loads(body)
     except (ValueError, RecursionError):
@@ -281,5 +283,5 @@ def user_message(body: bytes) -> str | None:
     details = error["Errors"] if isinstance(error["Errors"], list) else []
     fields = [f"{one.get('Key')}: {one.get('Value')}" for one in details[:10] if isinstance(one, dict)]
     message = " ".join(error["UserMessage"].split())
-    said = f"{message} ({'; '.join(fields)})" if fields else message
-    return said[:300].encode("utf-8", "replace").decode() or None
+    text = f"{message} ({'; '.join(fields)})" if fields else message
+    return text[:300].encode("utf-8", "replace").decode() or None

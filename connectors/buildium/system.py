@@ -1,4 +1,4 @@
-"""Buildium as a row of `connectors.registry`: its settings, and how its ports are opened."""
+"""The system ``buildium`` of `connectors.registry`: its configuration and its clients."""
 
 import random as randomness
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ NAME: Final = "buildium"
 
 @dataclass(frozen=True, slots=True)
 class BuildiumSystem:
-    """The system ``buildium``: see `connectors.ports.SourceSystem`."""
+    """Implements `connectors.ports.SourceSystem` for Buildium."""
 
     process: ProcessSettings
     open_client: OpenClient
@@ -50,7 +50,7 @@ class BuildiumSystem:
         return BuildiumSettings.port_fields()
 
     def errors(self, configuration: Configuration) -> tuple[FieldError, ...]:
-        """Return everything that is wrong with a configuration, an address of the other mode included."""
+        """Return every error of a configuration, including a base URL of the other mode."""
         wrong = BuildiumSettings.errors(configuration, allow_private=self.process.allow_private)
         if any(one.pointer == "/settings/baseUrl" for one in wrong):
             return wrong
@@ -58,28 +58,24 @@ class BuildiumSystem:
         mode = mode_of(base_url)
         if mode is None or mode is configuration.mode:
             return wrong
-        detail = f"the mode is {configuration.mode}, but {base_url} is the {mode} address: change one of the two"
+        detail = f"the mode is {configuration.mode}, but {base_url} is the {mode} URL: change one of the two"
         return (*wrong, FieldError("/mode", detail))
 
     def environment(self, env: Mapping[str, str]) -> Configuration | None:
-        """Return what the environment describes; null if it names no account. Raise `SettingsError`."""
+        """Return the connection that the environment describes; null if it describes none. Raise `SettingsError`."""
         return self.required(env) if BuildiumSettings.is_described(env) else None
 
     def required(self, env: Mapping[str, str]) -> Configuration:
-        """Return what the environment describes. Raise `SettingsError` with all that is missing or wrong."""
+        """Return the connection of the environment. Raise `SettingsError` with each missing or invalid setting."""
         return _configuration(BuildiumSettings.read_complete(env))
 
-    def partial(self, env: Mapping[str, str]) -> Configuration:
-        """Return what the environment describes, complete or not. Raise `SettingsError` with all that is wrong."""
-        return _configuration(BuildiumSettings.read(env))
-
     def enabled(self, env: Mapping[str, str]) -> bool:
-        """Return whether the connection of the environment takes part. Raise `SettingsError`."""
+        """Return whether the connection of the environment is enabled. Raise `SettingsError`."""
         return BuildiumSettings.read(env).sync_enabled
 
     async def check(self, configuration: Configuration, clock: Clock) -> Checked:
         """Test the connection without changing anything."""
-        from connectors.buildium.check import check_buildium  # noqa: PLC0415 -- loaded when it is asked for
+        from connectors.buildium.check import check_buildium  # noqa: PLC0415 -- only tests of connections need it
 
         if wrong := self.errors(configuration):
             return refused(wrong)
@@ -95,7 +91,7 @@ class BuildiumSystem:
     def open(
         self, configuration: Configuration, clock: Clock, random: randomness.Random
     ) -> tuple[PropertySource, UsesBudget]:
-        """Open a client with an API budget of its own. Raise `SettingsError`."""
+        """Open a client with its own API budget. Raise `SettingsError`."""
         source = BuildiumSource.open(
             self._settings(configuration),
             clock,
@@ -106,18 +102,18 @@ class BuildiumSystem:
         return source, source.budget
 
     def reader(self, org: str, connection: str, configuration: Configuration, *, enabled: bool) -> WebhookReader:
-        """Return the reader of a connection's webhooks; it needs no more of the configuration than the secrets."""
+        """Return the reader of a connection's webhooks; it uses only the webhook secrets of the configuration."""
         secrets = stripped(configuration.secrets.get("webhookSecret", ()))
         return BuildiumWebhooks(org, connection, secrets, enabled)
 
     def connection(self, org: str, name: str, configuration: Configuration, *, enabled: bool) -> Connection:
-        """Return what the flows have to know of a connection. Raise `SettingsError`."""
+        """Return the properties of a connection that the flows need. Raise `SettingsError`."""
         settings = self._settings(configuration)
         timezone = settings.timezone or self.process.timezone
         return Connection(org, name, NAME, enabled, timezone, settings.make_ready_days)
 
     def account_of(self, body: bytes) -> int | None:
-        """Return the account that an unverified webhook body names; null if it names none."""
+        """Return the account id in an unverified webhook body; null if there is none."""
         return account_of(body)
 
     def _settings(self, configuration: Configuration) -> BuildiumSettings:
@@ -127,6 +123,6 @@ class BuildiumSystem:
 
 
 def _configuration(settings: BuildiumSettings) -> Configuration:
-    """Return the settings of the environment as a configuration; its mode follows from the address."""
+    """Return the settings of the environment as a configuration; its mode follows from the base URL."""
     mode = mode_of(settings.base_url) or IntegrationMode.PRODUCTION
     return replace(settings.configuration(), mode=mode)

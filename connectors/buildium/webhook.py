@@ -1,7 +1,7 @@
-"""Reads Buildium's webhooks: believed first, parsed second, and turned into a notice or refused in words.
+"""Verification and parsing of Buildium's webhooks into requests to fetch the changed entity.
 
-Payload: one flat object with ``EventName``, ``EventDateTime``, ``AccountId`` and the ids of what changed; it has no
-event id and no entity (Buildium, Webhook Events section). So it is a hint, and what is true now has to be fetched.
+The payload is one flat object with ``EventName``, ``EventDateTime``, ``AccountId`` and the ids of the changed entities;
+it has no event id and no state of an entity (Buildium, Webhook Events section), so the current state has to be fetched.
 """
 
 import json
@@ -36,16 +36,16 @@ class BuildiumWebhooks:
     enabled: bool = True
 
     def read(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, now: datetime) -> FetchRequest | Refused:
-        """A verified event as a notice. The signature comes before the JSON: nothing unproven is interpreted."""
-        wrong = verify(
+        """Return the fetch request of a verified event. The signature is verified before the body is parsed."""
+        error = verify(
             body,
             _header(headers, b"buildium-webhook-timestamp"),
             _header(headers, b"buildium-webhook-signature"),
             self.secrets,
             now,
         )
-        if wrong:
-            return Refused(401, wrong)
+        if error:
+            return Refused(401, error)
         event = _event(body)
         if isinstance(event, Refused):
             return event
@@ -73,7 +73,7 @@ class BuildiumWebhooks:
 
 
 def account_of(body: bytes) -> int | None:
-    """Return the account that an unverified body names, to try its secret first; null if it names none."""
+    """Return the account id in an unverified body, whose secret is tried first; null if there is none."""
     try:
         event = json.loads(body)
     except (ValueError, RecursionError):
@@ -81,9 +81,9 @@ def account_of(body: bytes) -> int | None:
     return _id(event.get("AccountId")) if isinstance(event, dict) else None
 
 
-def instant(given: object) -> datetime | None:
-    """A moment as Buildium writes it, UTC with up to seven digits after the second; null if it is none."""
-    found = _INSTANT.fullmatch(given) if isinstance(given, str) else None
+def instant(value: object) -> datetime | None:
+    """Parse a timestamp of Buildium, in UTC with up to seven digits after the second; null if it is not valid."""
+    found = _INSTANT.fullmatch(value) if isinstance(value, str) else None
     if not found:
         return None
     day, time, fraction, zone = found.groups()
@@ -111,5 +111,5 @@ def _event(body: bytes) -> Mapping[str, Any] | Refused:
     return event
 
 
-def _id(given: object) -> int | None:
-    return given if isinstance(given, int) and not isinstance(given, bool) and 0 < given <= _LARGEST_ID else None
+def _id(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST_ID else None

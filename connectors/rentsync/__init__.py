@@ -1,1 +1,1 @@
-"""RentSync, a receiver of rent rolls: the batch POST, and a stand-in of the receiver for the demo and the tests."""
+"""RentSync, a receiver of rent rolls: delivery of batches, and a stand-in of the receiver for demo and tests."""

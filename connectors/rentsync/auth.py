@@ -1,6 +1,7 @@
-"""How we say to RentSync who we are: THE TABLE of ways, each a builder of an `httpx.Auth`.
+"""The authentication schemes of RentSync, each a function that returns an `httpx.Auth`.
 
-An `httpx.Auth` sees the finished request, so a way that signs the body or renews a token needs no other seam.
+An `httpx.Auth` receives the complete request, so a scheme that signs the body or renews a token fits the same
+interface.
 """
 
 from collections.abc import Callable, Generator, Mapping
@@ -11,7 +12,7 @@ from pydantic import SecretStr
 
 
 class Credentials(Protocol):
-    """What the ways need to know of the settings."""
+    """The settings that the schemes need."""
 
     @property
     def api_key(self) -> SecretStr: ...
@@ -39,4 +40,4 @@ AUTHS: Final[Mapping[str, Callable[[Credentials], httpx.Auth] | None]] = {
     "hmac": None,
     "oauth2": None,
 }
-"""Every way that `RENTSYNC_AUTH` may name; null: it is not built yet."""
+"""The schemes that `RENTSYNC_AUTH` documents; null if a scheme is not available yet."""

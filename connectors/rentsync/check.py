@@ -1,9 +1,9 @@
-"""The connection test of RentSync: whether the receiver is reached and takes our credentials, without a delivery.
+"""The connection test of RentSync: whether the receiver can be reached and accepts the credentials.
 
-Nothing is ever POSTed here: a receiver might take even an empty body as a snapshot without units, and remove what it
-lists. Only OPTIONS and GET are sent, which change nothing (RFC 9110, 9.2.1), each one without and with credentials. A
-receiver that refuses the request without them and not the one with them has accepted them; one that refuses neither
-has proven nothing, which the result states.
+The test sends no POST: a receiver might take even an empty body as a snapshot without units, and remove its listings.
+It sends OPTIONS and GET, which change nothing (RFC 9110, 9.2.1), each one without and with credentials. If only the
+request without credentials is refused, the credentials are accepted; if neither is refused, the result states that
+nothing is proven.
 """
 
 import asyncio
@@ -30,19 +30,19 @@ from connectors.rentsync.payload import SHAPES
 from connectors.rentsync.settings import RentSyncSettings
 from schemas.integrations import AccessLevel, EntityAccess
 
-_WHO: Final = "RentSync"
+_TITLE: Final = "RentSync"
 
 OPTIONAL: Final[Mapping[str, str]] = {
     "clock_skew": "only signatures and tokens depend on the clocks",
 }
-"""THE TABLE of checks whose failure is a warning, with the reason; every other check is required."""
+"""The checks whose failure is a warning, with the reason; every other check is required."""
 
 METHODS: Final = ("OPTIONS", "GET")
-"""Safe methods; OPTIONS alone is often answered by a gateway that looks at no credentials."""
+"""Safe methods; OPTIONS alone is often answered by a gateway without a check of credentials."""
 
 REFUSALS: Final = frozenset({401, 403})
 MOST_BYTES: Final = 64 * 1024
-ADDRESS_FIX: Final = "Check RENTSYNC_URL (setting url): it has to be the final address that batches are POSTed to."
+ADDRESS_FIX: Final = "Check RENTSYNC_URL (setting url): it has to be the URL that receives the POST of a batch."
 
 
 async def check_rentsync(
@@ -55,12 +55,12 @@ async def check_rentsync(
     return Checked(results, (units,))
 
 
-# ------------------------------------------------------------------------------------------------------------ judgement
+# ------------------------------------------------------------------------------------------------- findings of answers
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The statuses that one method was answered with, without and with credentials."""
+    """The response statuses of one method, without and with credentials."""
 
     method: str
     bare: int
@@ -73,38 +73,41 @@ def judge_reachable(answers: Mapping[str, Reply | Failure]) -> Finding:
     for answer in answers.values():
         if not isinstance(answer, Reply):
             return Fail(answer.detail, NETWORK_FIX)
-    words = " and ".join(f"{method} with {phrase(reply.status)}" for method, reply in replies.items())
+    answered = " and ".join(f"{method} with {phrase(reply.status)}" for method, reply in replies.items())
     statuses = {reply.status for reply in replies.values()}
     if any(300 <= status < 400 for status in statuses):
-        return Fail(f"{_WHO} redirects: it answered {words}", f"{ADDRESS_FIX} Redirects are not followed.")
+        return Fail(f"{_TITLE} redirects: it answered {answered}", f"{ADDRESS_FIX} Redirects are not followed.")
     if all(status >= 500 for status in statuses):
-        return Fail(f"{_WHO} answered {words}", "Run the test again in some minutes, or ask the operator of RentSync.")
+        fix = "Run the test again in some minutes, or ask the operator of RentSync."
+        return Fail(f"{_TITLE} answered {answered}", fix)
     if statuses <= {404, 410}:
-        return Pass(f"{_WHO} answered {words}; many servers do so for every method but POST, so the path is not proven")
-    return Pass(f"{_WHO} answered {words}")
+        return Pass(
+            f"{_TITLE} answered {answered}; many servers do so for every method except POST, so the path is not proven"
+        )
+    return Pass(f"{_TITLE} answered {answered}")
 
 
 def judge_auth(probes: Sequence[Probe]) -> tuple[Finding, AccessLevel]:
-    """Judge the credentials by the difference that they made."""
+    """Judge the credentials by the difference between the answers with and without them."""
     usable = [probe for probe in probes if probe.keyed < 500 and probe.keyed != 429]
     proof = next((one for one in usable if one.bare in REFUSALS and one.keyed not in REFUSALS), None)
     if proof:
-        return Pass(f"{_WHO} accepts the credentials: {_difference(proof)}"), AccessLevel.UNTESTED
+        return Pass(f"{_TITLE} accepts the credentials: {_difference(proof)}"), AccessLevel.UNTESTED
     refused = next((one for one in usable if one.keyed == 401), None)
     if refused is None and usable and all(one.keyed in REFUSALS for one in usable):
         refused = usable[0]
     if refused:
-        detail = f"{_WHO} refuses the credentials: {refused.method} was answered with {phrase(refused.keyed)}"
+        detail = f"{_TITLE} refuses the credentials: {refused.method} was answered with {phrase(refused.keyed)}"
         fix = (
-            "Check the way of RENTSYNC_AUTH (setting auth) and its secret with the operator of RentSync. "
-            "Deliveries are on hold until it is accepted."
+            "Check RENTSYNC_AUTH (setting auth) and its secret with the operator of RentSync. "
+            "Deliveries are on hold until the credentials are accepted."
         )
         return Fail(detail, fix), AccessLevel.DENIED
     if not usable:
-        detail = f"the credentials could not be tested: {_WHO} answered {phrase(probes[0].keyed)}"
+        detail = f"the credentials could not be tested: {_TITLE} answered {phrase(probes[0].keyed)}"
         return Fail(detail, "Run the test again in some minutes."), AccessLevel.UNTESTED
     methods = " and ".join(one.method for one in usable)
-    detail = f"the credentials were not rejected, but {_WHO} does not ask for any for {methods}"
+    detail = f"the credentials were not rejected, but {_TITLE} does not ask for any for {methods}"
     return Pass(f"{detail}: only the first delivery proves them"), AccessLevel.UNTESTED
 
 
@@ -113,10 +116,10 @@ def _difference(probe: Probe) -> str:
 
 
 def judge_settings(settings: RentSyncSettings) -> Finding:
-    """Judge whether batches can be made as the settings ask for them."""
+    """Judge whether the configured scheme and shape are available."""
     for name, choice, table in (("auth", settings.auth, AUTHS), ("shape", settings.shape, SHAPES)):
         if table.get(choice) is None:
-            allowed = " or ".join(one for one, built in table.items() if built)
+            allowed = " or ".join(one for one, available in table.items() if available)
             return Fail(f"{name} = {choice} is not available", f"Set {name} to {allowed}.")
     return Pass(
         f"batches are sent {settings.batch} in shape {settings.shape} with auth {settings.auth}, "
@@ -167,7 +170,7 @@ class _Test:
 
     async def _auth(self) -> Finding:
         auth = AUTHS[self.settings.auth]
-        assert auth is not None, "the check of the settings looked"
+        assert auth is not None, "the check of the settings passed"
         answers = await self._probe(auth(self.settings))
         probes = []
         for method, answer in answers.items():
@@ -180,7 +183,7 @@ class _Test:
     async def _clock_skew(self) -> Finding:
         assert self._received_at is not None, "the receiver was reached"
         dates = [reply.headers.get("date") for reply in self._bare.values()]
-        return check_clock(next(filter(None, dates), None), self._received_at, _WHO)
+        return check_clock(next(filter(None, dates), None), self._received_at, _TITLE)
 
     async def _probe(self, auth: httpx.Auth | None) -> dict[str, Reply | Failure]:
         answers = await asyncio.gather(*(self._exchange(method, auth) for method in METHODS))
@@ -189,4 +192,4 @@ class _Test:
     async def _exchange(self, method: str, auth: httpx.Auth | None) -> Reply | Failure:
         request = self.client.build_request(method, self.settings.url, headers={"User-Agent": self.settings.user_agent})
         seconds = self.settings.timeout
-        return await exchange(self.client, request, who=_WHO, seconds=seconds, most_bytes=MOST_BYTES, auth=auth)
+        return await exchange(self.client, request, system=_TITLE, seconds=seconds, most_bytes=MOST_BYTES, auth=auth)

@@ -1,6 +1,6 @@
-"""A batch in RentSync's own form, as bytes. Pure: the same batch gives the same bytes, on every attempt.
+"""Encoding of a batch as a RentSync request body. Pure: the same batch gives the same bytes in every attempt.
 
-The receiver's words ("project", "status_name") live here and nowhere else.
+The receiver's own terms ("project", "status_name") are used in this module only.
 """
 
 import json
@@ -15,12 +15,12 @@ STATUS_NAMES: Final[Mapping[UnitState, str]] = {
     UnitState.RENTED: "Rented",
     UnitState.UNAVAILABLE: "Unavailable",
     UnitState.REMOVED: "Removed",
-    UnitState.UNKNOWN: "Unavailable",  # a state that a newer version wrote: nothing that we do not know is offered
+    UnitState.UNKNOWN: "Unavailable",  # written by a newer version; a unit in an unknown state must not be offered
 }
 
 
 def property_shape(batch: Batch, source: str) -> Mapping[str, Any]:
-    """One property with its units: what the receiver's guide calls a full property."""
+    """Return one property with its units, the form that RentSync documents as a full property."""
     return {
         "sync_metadata": {
             "sync_id": batch.sync_id,
@@ -47,16 +47,16 @@ def _unit(unit: OfferedUnit) -> Mapping[str, Any]:
 
 
 def _number(amount: Decimal | None) -> float | None:
-    """A JSON number that always has a fraction (``1500.0``); a float holds an amount of fourteen digits exactly."""
+    """Return a JSON number that always has a fraction (``1500.0``); a float is exact for up to fourteen digits."""
     return None if amount is None else float(amount)
 
 
 Shape = Callable[[Batch, str], Mapping[str, Any]]
 
 SHAPES: Final[Mapping[str, Shape | None]] = {"property": property_shape, "unit": None, "flat": None}
-"""Every shape that `RENTSYNC_SHAPE` may name; null: it is not built yet."""
+"""The shapes that `RENTSYNC_SHAPE` documents; null if a shape is not available yet."""
 
 
 def encode(batch: Batch, shape: Shape, source: str) -> bytes:
-    """The body of the POST."""
+    """Return the request body of a batch as UTF-8 JSON."""
     return json.dumps(shape(batch, source), ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,4 +1,4 @@
-"""The settings of the RentSync connector, and what each may say. What is allowed but not built yet is refused here."""
+"""The settings of the RentSync connector and their allowed values; documented but unavailable values are rejected."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final
@@ -19,15 +19,15 @@ CHOICES: Final[Mapping[str, Mapping[str, object]]] = {
     "fields": {"core": True, "all": None},
     "removed": {"mark": True, "omit": None},
 }
-"""What every choice may say; null: it is not built yet."""
+"""The documented values of each setting; null if a value is not available yet."""
 
 
-def _built(choice: str) -> str:
-    return " or ".join(name for name, built in CHOICES[choice].items() if built)
+def _available(choice: str) -> str:
+    return " or ".join(name for name, available in CHOICES[choice].items() if available)
 
 
 class RentSyncSettings(ConnectionSettings):
-    """How RentSync is reached, and in which form it wants its batches."""
+    """Settings of one RentSync receiver: its URL, its credentials and the form of batches."""
 
     LATER: ClassVar[frozenset[str]] = frozenset(
         {
@@ -37,36 +37,36 @@ class RentSyncSettings(ConnectionSettings):
     )
 
     url: Annotated[str, Stored("url")] = Field(
-        validation_alias="RENTSYNC_URL", description="the full address that batches are POSTed to"
+        validation_alias="RENTSYNC_URL", description="the full URL that receives the POST of a batch"
     )
     auth: Annotated[str, Stored("auth")] = Field(
-        "api-key", validation_alias="RENTSYNC_AUTH", description=_built("auth")
+        "api-key", validation_alias="RENTSYNC_AUTH", description=_available("auth")
     )
     api_key: Annotated[SecretStr, Stored("apiKey", "secret")] = Field(
         SecretStr(""),
         validate_default=True,  # whether it is required depends on `auth`
         validation_alias="RENTSYNC_API_KEY",
-        description="the key that the way api-key sends as X-API-Key",
+        description="the key that auth api-key sends as X-API-Key",
     )
     shape: Annotated[str, Stored("shape")] = Field(
-        "property", validation_alias="RENTSYNC_SHAPE", description=_built("shape")
+        "property", validation_alias="RENTSYNC_SHAPE", description=_available("shape")
     )
     batch: Annotated[str, Stored("batch")] = Field(
-        "per-property", validation_alias="RENTSYNC_BATCH", description=_built("batch")
+        "per-property", validation_alias="RENTSYNC_BATCH", description=_available("batch")
     )
     updates: Annotated[str, Stored("updates")] = Field(
-        "both", validation_alias="RENTSYNC_UPDATES", description=_built("updates")
+        "both", validation_alias="RENTSYNC_UPDATES", description=_available("updates")
     )
     fields_: Annotated[str, Stored("fields")] = Field(
-        "core", validation_alias="RENTSYNC_FIELDS", description=_built("fields")
+        "core", validation_alias="RENTSYNC_FIELDS", description=_available("fields")
     )
     removed: Annotated[str, Stored("removed")] = Field(
-        "mark", validation_alias="RENTSYNC_REMOVED", description=_built("removed")
+        "mark", validation_alias="RENTSYNC_REMOVED", description=_available("removed")
     )
     timezone: Annotated[Zone | None, Stored("timezone")] = Field(
         None,
         validation_alias="RENTSYNC_TIMEZONE",
-        description="an IANA name such as America/Edmonton; not given: RENTSTREAM_TIMEZONE",
+        description="an IANA name such as America/Edmonton; the default is RENTSTREAM_TIMEZONE",
     )
     source: Annotated[str, Stored("source")] = Field(
         "rentstream",
@@ -82,30 +82,30 @@ class RentSyncSettings(ConnectionSettings):
         pattern=USER_AGENT_PATTERN,
     )
     timeout: float = 30.0
-    """Seconds until an answer has to be there."""
+    """Timeout of one call in seconds."""
 
     @field_validator("auth", "shape", "batch", "updates", "fields_", "removed")
     @classmethod
-    def _is_built(cls, given: Any, info: ValidationInfo) -> Any:
+    def _is_available(cls, value: Any, info: ValidationInfo) -> Any:
         choices = CHOICES[(info.field_name or "").rstrip("_")]
-        if given not in choices:
+        if value not in choices:
             raise ValueError("no such choice")
-        if choices[given] is None:
-            raise ValueError(f"{given} is not built yet")
-        return given
+        if choices[value] is None:
+            raise ValueError(f"{value} is not available yet")
+        return value
 
     @field_validator("url")
     @classmethod
-    def _may_be_called(cls, given: str, info: ValidationInfo) -> str:
-        wrong = check_url(given, allow_private=bool(info.data.get("allow_private")))
-        if wrong:
-            raise ValueError(wrong)
-        return given
+    def _may_be_called(cls, value: str, info: ValidationInfo) -> str:
+        error = check_url(value, allow_private=bool(info.data.get("allow_private")))
+        if error:
+            raise ValueError(error)
+        return value
 
     @field_validator("api_key")
     @classmethod
-    def _is_given(cls, given: SecretStr, info: ValidationInfo) -> SecretStr:
-        key = given.get_secret_value().strip()
+    def _is_set(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        key = value.get_secret_value().strip()
         if not key and info.data.get("auth") == "api-key":
             raise PydanticCustomError("missing", "it is required")
         if not all("!" <= letter <= "~" for letter in key):

@@ -1,4 +1,4 @@
-"""The port `ListingSink` for RentSync: one POST for a batch."""
+"""The port `connectors.ports.ListingSink` for RentSync: one POST for each batch."""
 
 import json
 from collections.abc import Iterator
@@ -14,20 +14,20 @@ from connectors.rentsync.settings import RentSyncSettings
 from schemas.delivery import Batch
 
 NAME: Final = "rentsync"
-WHO: Final = "RentSync"
-MOST_WORDS: Final = 400
-"""Letters of the receiver's own explanation that are kept."""
+_TITLE: Final = "RentSync"
+MAX_EXPLANATION: Final = 400
+"""Characters of the receiver's error text that are kept."""
 
 
 class RentSyncSink:
-    """POSTs batches to RentSync. A repeated batch is the same bytes under the same ``Idempotency-Key``."""
+    """POSTs batches to RentSync. A retry sends the same bytes with the same ``Idempotency-Key``."""
 
     def __init__(
         self, settings: RentSyncSettings, clock: Clock, client: httpx.AsyncClient | None = None, name: str = NAME
     ) -> None:
         auth, shape = AUTHS[settings.auth], SHAPES[settings.shape]
-        assert auth is not None, "the settings refuse what is not built"
-        assert shape is not None, "the settings refuse what is not built"
+        assert auth is not None, "the settings reject a scheme that is not available"
+        assert shape is not None, "the settings reject a shape that is not available"
         self._name = name
         self._settings = settings
         self._auth = auth(settings)
@@ -42,7 +42,7 @@ class RentSyncSink:
         return self._name
 
     async def deliver(self, batch: Batch) -> Accepted | Failure:
-        """POST the batch once; whether it is worth another attempt is not decided here."""
+        """POST the batch once; retries are decided by the caller."""
         request = self._client.build_request(
             "POST",
             self._settings.url,
@@ -55,48 +55,49 @@ class RentSyncSink:
                 "Idempotency-Key": _string(batch.batch_id),
             },
         )
-        began = self._clock.monotonic()
-        reply = await exchange(self._client, request, who=WHO, seconds=self._settings.timeout, auth=self._auth)
+        started = self._clock.monotonic()
+        reply = await exchange(self._client, request, system=_TITLE, seconds=self._settings.timeout, auth=self._auth)
         if not isinstance(reply, Reply):
             return reply
-        said = explanation(reply, hide=self._settings.api_key.get_secret_value())
-        failure = reply.failure(WHO, self._clock.now(), said)
-        return failure or Accepted(reply.status, self._clock.monotonic() - began)
+        text = explanation(reply, hide=self._settings.api_key.get_secret_value())
+        failure = reply.failure(_TITLE, self._clock.now(), text)
+        return failure or Accepted(reply.status, self._clock.monotonic() - started)
 
     async def aclose(self) -> None:
         await self._client.aclose()
 
 
 def _string(text: str) -> str:
-    """A string of RFC 8941, as the draft of ``Idempotency-Key`` wants it."""
+    """Return a string in the syntax of RFC 8941, which the draft of ``Idempotency-Key`` requires."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def explanation(reply: Reply, hide: str = "") -> str:
-    """What a refusal says of itself, if it says it in JSON (RFC 9457 or alike): for a person, short, on one line.
+    """Return the error text in a JSON body of a 4xx (RFC 9457 or similar), short and on one line; empty if none.
 
-    A receiver that repeats our credential (``hide``) back to us does not get it into our logs.
+    The secret ``hide`` is masked, so that a receiver that repeats it does not bring it into logs and records.
     """
     if not 400 <= reply.status < 500:
         return ""
     try:
-        said = json.loads(reply.body)
+        problem = json.loads(reply.body)
     except (ValueError, RecursionError):
         return ""
-    if not isinstance(said, dict):
+    if not isinstance(problem, dict):
         return ""
-    words = "; ".join(_words(said))
+    text = "; ".join(_texts(problem))
     if hide:
-        words = words.replace(hide, "…")
-    printable = "".join(letter if letter.isprintable() else " " for letter in words)
-    return printable if len(printable) <= MOST_WORDS else printable[: MOST_WORDS - 1] + "…"
+        text = text.replace(hide, "…")
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    return printable if len(printable) <= MAX_EXPLANATION else printable[: MAX_EXPLANATION - 1] + "…"
 
 
-def _words(said: dict[str, Any]) -> Iterator[str]:
-    head = next((said[name] for name in ("detail", "message", "error", "title") if _is_text(said.get(name))), None)
+def _texts(problem: dict[str, Any]) -> Iterator[str]:
+    names = ("detail", "message", "error", "title")
+    head = next((problem[name] for name in names if _is_text(problem.get(name))), None)
     if head is not None:
         yield head
-    errors = said.get("errors")
+    errors = problem.get("errors")
     for error in errors[:5] if isinstance(errors, list) else ():
         if _is_text(error):
             yield error
@@ -105,5 +106,5 @@ def _words(said: dict[str, Any]) -> Iterator[str]:
             yield " ".join(part for part in parts if isinstance(part, str) and part.strip())
 
 
-def _is_text(given: object) -> bool:
-    return isinstance(given, str) and bool(given.strip())
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())

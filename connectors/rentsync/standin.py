@@ -1,8 +1,8 @@
-"""A local server that behaves as a careful receiver would: the RentSync of the demo, the tests and the benchmarks.
+"""A stand-in of RentSync: a local receiver with strict validation, for the demo, the tests and the benchmarks.
 
-Nothing public says how the real one behaves; this one holds the sender to the guide's own examples and to the drafts
-that it names: a wrong key is 401, a wrong body is 422 with every member named, an ``Idempotency-Key`` replays the first
-result, and the same key with another body is refused.
+The behaviour of the real receiver is not public. This one checks requests against the documented examples and the
+drafts that the documentation refers to: a wrong key is answered with 401, an invalid body with 422 and a pointer to
+each invalid member, a repeated ``Idempotency-Key`` with the first result, and the same key with another body with 422.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ PATH: Final = "/v1/rent-roll/sync"
 MOST_BYTES: Final = 32 * 1024 * 1024
 KEYS_KEPT: Final = 100_000
 
-# ------------------------------------------------------------------------------------------------- what it remembers
+# -------------------------------------------------------------------------------------------------------------- state
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A request that was accepted: when it came and what it said."""
+    """An accepted request: the time of its arrival and its content."""
 
     at: datetime
     sync_id: str
@@ -54,7 +54,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A unit as the receiver lists it now."""
+    """The current listing of a unit."""
 
     project_id: int
     unit_id: int
@@ -68,18 +68,18 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What one request meets instead of, or before, its answer."""
+    """A planned fault of one request: an error status, a delay or a broken connection."""
 
     status: int | None = None
     retry_after: str | None = None
     seconds: float = 0.0
     drop: bool = False
-    """The request is accepted, then the connection breaks before the answer is whole."""
+    """Whether the request is accepted and the connection is closed before the response is complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class _First:
-    """The first result under an ``Idempotency-Key``, and of which body."""
+    """The first result of an ``Idempotency-Key``, with the fingerprint of the request body."""
 
     fingerprint: bytes
     status: int
@@ -87,20 +87,20 @@ class _First:
 
 
 @dataclass(slots=True)
-class _Books:
+class _State:
     accepted: list[Delivery] = field(default_factory=list)
-    state: dict[int, Listed] = field(default_factory=dict)
+    listings: dict[int, Listed] = field(default_factory=dict)
     units: dict[int, set[int]] = field(default_factory=dict)
     """The units of each property."""
     statuses: list[int] = field(default_factory=list)
     firsts: dict[str, _First] = field(default_factory=dict)
 
 
-# ------------------------------------------------------------------------------------------------------- its answers
+# ----------------------------------------------------------------------------------------------------------- responses
 
 
-class _BrokenOff(Response):
-    """An answer that promises more than it sends: the server then has to break the connection."""
+class _Truncated(Response):
+    """A response with a shorter body than its length, so that the server has to close the connection."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
@@ -114,16 +114,16 @@ def _problem(status: int, title: str, detail: str, headers: Mapping[str, str] | 
 
 
 class RentSyncStandIn:
-    """Takes batches of shape `property`, remembers them, and fails when it is told to.
+    """Accepts batches of shape `property`, keeps them in memory, and fails as planned.
 
-    Faults are met in the order in which they were planned, one by each request.
+    Each request consumes one planned fault, in the order of planning.
     """
 
     def __init__(self, api_key: str, clock: Clock) -> None:
         self._api_key = api_key.encode()
         self._clock = clock
         self._faults: deque[Fault] = deque()
-        self._books = _Books()
+        self._stored = _State()
         self._waiting: list[asyncio.Future[None]] = []
         self.app = Starlette(
             routes=[
@@ -133,40 +133,40 @@ class RentSyncStandIn:
             ]
         )
 
-    # ------------------------------------------------------------------------------------------- for who looks at it
+    # ---------------------------------------------------------------------------------------------------- inspection
 
     @property
     def accepted(self) -> list[Delivery]:
-        """Every request that was accepted for the first time, in order."""
-        return self._books.accepted
+        """Return the accepted requests without repetitions, in the order of arrival."""
+        return self._stored.accepted
 
     @property
     def state(self) -> Mapping[int, Listed]:
-        """Every unit as it is listed now, by its id."""
-        return self._books.state
+        """Return the current listing of each unit, by its id."""
+        return self._stored.listings
 
     @property
     def statuses(self) -> list[int]:
-        """The status of every answer, in order; 0 where the connection was broken instead."""
-        return self._books.statuses
+        """Return the status of each response in order; 0 for a connection that was closed instead."""
+        return self._stored.statuses
 
     def save(self, path: Path) -> None:
-        """Write down what is listed, so that it can be restored; requests and keys are forgotten."""
+        """Write the listings to a file, for `restore`; requests and idempotency keys are not included."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows = [{**asdict(unit), "at": unit.at.isoformat()} for unit in self._books.state.values()]
+        rows = [{**asdict(unit), "at": unit.at.isoformat()} for unit in self._stored.listings.values()]
         path.write_text(json.dumps(rows), encoding="utf-8")
 
     def restore(self, path: Path) -> None:
-        """List what was written down before; nothing, if nothing was or it cannot be read."""
+        """Restore the listings of a file that `save` wrote; do nothing if it is absent or cannot be read."""
         try:
             rows = json.loads(path.read_text(encoding="utf-8"))
             listed = [Listed(**{**row, "at": datetime.fromisoformat(row["at"])}) for row in rows]
         except (OSError, ValueError, TypeError, KeyError):
             return
-        self._books.state.update({unit.unit_id: unit for unit in listed})
+        self._stored.listings.update({unit.unit_id: unit for unit in listed})
 
     async def wait_for(self, predicate: Callable[[Self], bool], timeout: float) -> None:  # noqa: ASYNC109
-        """Wait until ``predicate`` holds, looking whenever something arrived. Raises `TimeoutError`."""
+        """Wait until ``predicate`` is true, which is checked after each request. Raise `TimeoutError`."""
         async with asyncio.timeout(timeout):
             while not predicate(self):
                 arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -178,26 +178,26 @@ class RentSyncStandIn:
         for arrival in waiting:
             arrival.get_loop().call_soon_threadsafe(_wake, arrival)
 
-    # ------------------------------------------------------------------------------------------------ for who breaks it
+    # ---------------------------------------------------------------------------------------------------------- faults
 
     def plan(self, fault: Fault, times: int = 1) -> None:
-        """Let the next ``times`` requests meet this fault."""
+        """Let the next ``times`` requests fail in this way."""
         self._faults.extend([fault] * times)
 
     def answer_next(self, status: int, times: int = 1, retry_after: str | None = None) -> None:
-        """Refuse the next requests with this status."""
+        """Answer the next requests with this status."""
         self.plan(Fault(status, retry_after), times)
 
     def delay_next(self, seconds: float, times: int = 1) -> None:
-        """Let the next requests wait for their answer."""
+        """Delay the responses to the next requests."""
         self.plan(Fault(seconds=seconds), times)
 
     def drop_next(self, times: int = 1) -> None:
-        """Accept the next requests, but break the connection before the answer arrives."""
+        """Accept the next requests, but close the connection before the response is complete."""
         self.plan(Fault(drop=True), times)
 
     def recover(self) -> None:
-        """Forget the faults that are still planned."""
+        """Remove the faults that are still planned."""
         self._faults.clear()
 
     # --------------------------------------------------------------------------------------------------------- routes
@@ -215,12 +215,12 @@ class RentSyncStandIn:
                 "received_at": unit.at.isoformat(),
                 "sync_id": unit.sync_id,
             }
-            for unit in sorted(self._books.state.values(), key=lambda unit: (unit.project_id, unit.unit_id))
+            for unit in sorted(self._stored.listings.values(), key=lambda unit: (unit.project_id, unit.unit_id))
         ]
-        return JSONResponse({"requests": len(self._books.accepted), "units": units})
+        return JSONResponse({"requests": len(self._stored.accepted), "units": units})
 
     async def _other(self, request: Request) -> Response:
-        """Answer a method that delivers nothing: the key is looked at first. Faults wait for a delivery."""
+        """Answer a method that delivers nothing, after a check of the key. It consumes no planned fault."""
         refused = self._refused(request, b"")
         if refused is not None and refused.status_code == 401:
             return refused
@@ -238,71 +238,71 @@ class RentSyncStandIn:
             wait = {"Retry-After": fault.retry_after} if fault.retry_after is not None else None
             response = _problem(fault.status, "Planned", "This answer was planned.", wait)
         else:
-            response = self._take(request, body)
+            response = self._accept(request, body)
             if fault.drop:
-                response = _BrokenOff()
-        self._books.statuses.append(0 if isinstance(response, _BrokenOff) else response.status_code)
+                response = _Truncated()
+        self._stored.statuses.append(0 if isinstance(response, _Truncated) else response.status_code)
         self._arrived()
         return response
 
-    def _take(self, request: Request, body: bytes) -> Response:
+    def _accept(self, request: Request, body: bytes) -> Response:
         refused = self._refused(request, body)
         if refused is not None:
             return refused
         key = _key(request)
         if key is None:
-            return _problem(400, "Bad Request", "The header Idempotency-Key has to be there, a string in quotes.")
+            return _problem(400, "Bad Request", "The header Idempotency-Key is required, a string in quotes.")
         fingerprint = hashlib.sha256(body).digest()
-        first = self._books.firsts.get(key)
+        first = self._stored.firsts.get(key)
         if first is None:
-            return self._take_new(request, key, fingerprint, body)
+            return self._accept_new(request, key, fingerprint, body)
         if first.fingerprint != fingerprint:
-            return _problem(422, "Idempotency-Key reused", "This Idempotency-Key came with another body before.")
+            return _problem(422, "Idempotency-Key reused", "This Idempotency-Key was used with another body before.")
         return JSONResponse(first.answer, first.status, {"Idempotent-Replayed": "true"})
 
     def _refused(self, request: Request, body: bytes) -> Response | None:
-        given = request.headers.get("x-api-key", "").encode()
-        if not hmac.compare_digest(given, self._api_key):
-            return _problem(401, "Unauthorized", "The header X-API-Key does not carry a key that is known here.")
+        key = request.headers.get("x-api-key", "").encode()
+        if not hmac.compare_digest(key, self._api_key):
+            return _problem(401, "Unauthorized", "The header X-API-Key does not contain a valid key.")
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return _problem(415, "Unsupported Media Type", "The body has to be application/json.")
         if len(body) > MOST_BYTES:
             return _problem(413, "Content Too Large", f"A body has at most {MOST_BYTES} bytes.")
         return None
 
-    def _take_new(self, request: Request, key: str, fingerprint: bytes, body: bytes) -> Response:
+    def _accept_new(self, request: Request, key: str, fingerprint: bytes, body: bytes) -> Response:
         try:
-            said = json.loads(body)
+            content = json.loads(body)
         except (ValueError, RecursionError):
             return _problem(400, "Bad Request", "The body is not JSON.")
         sync_id = request.headers.get("x-aigent-sync-id", "")
         mode = request.headers.get("x-aigent-sync-mode", "")
-        errors = [{"pointer": pointer, "detail": detail} for pointer, detail in problems(said)]
-        if not errors and sync_id != said["sync_metadata"]["sync_id"]:
+        errors = [{"pointer": pointer, "detail": detail} for pointer, detail in problems(content)]
+        if not errors and sync_id != content["sync_metadata"]["sync_id"]:
             errors.append({"pointer": "#/sync_metadata/sync_id", "detail": "differs from the header X-Aigent-Sync-ID"})
         if mode not in {"snapshot", "delta"}:
             errors.append({"pointer": "#", "detail": "the header X-Aigent-Sync-Mode has to be snapshot or delta"})
         if errors:
             return _problem(422, "Unprocessable Content", "The body is not a rent roll.", errors=errors)
-        delivery = Delivery(self._clock.now(), sync_id, key, mode, request.headers.get("user-agent", ""), said)
+        delivery = Delivery(self._clock.now(), sync_id, key, mode, request.headers.get("user-agent", ""), content)
         self._list(delivery)
         answer = {"received": True, "sync_id": sync_id, "units": len(delivery.units)}
-        if len(self._books.firsts) >= KEYS_KEPT:
-            self._books.firsts.pop(next(iter(self._books.firsts)))
-        self._books.firsts[key] = _First(fingerprint, 200, answer)
-        self._books.accepted.append(delivery)
+        if len(self._stored.firsts) >= KEYS_KEPT:
+            self._stored.firsts.pop(next(iter(self._stored.firsts)))
+        self._stored.firsts[key] = _First(fingerprint, 200, answer)
+        self._stored.accepted.append(delivery)
         return JSONResponse(answer)
 
     def _list(self, delivery: Delivery) -> None:
-        """A snapshot says everything of its property; a delta says what it names."""
-        state = self._books.state
+        """Apply a delivery: a snapshot replaces all units of its property, a delta only the units that it contains."""
+        listings = self._stored.listings
         if delivery.mode == "snapshot":
-            for unit_id in self._books.units.pop(delivery.project, set()):
-                state.pop(unit_id, None)
-        units = self._books.units.setdefault(delivery.project, set())
+            for unit_id in self._stored.units.pop(delivery.project, set()):
+                listings.pop(unit_id, None)
+        units = self._stored.units.setdefault(delivery.project, set())
         for unit in delivery.units:
             units.add(unit["unit_id"])
-            state[unit["unit_id"]] = Listed(
+            listings[unit["unit_id"]] = Listed(
                 delivery.project,
                 unit["unit_id"],
                 unit["unit_code"],
@@ -315,7 +315,7 @@ class RentSyncStandIn:
 
 
 def _key(request: Request) -> str | None:
-    """The text of ``Idempotency-Key``, a string of RFC 8941."""
+    """Return the value of ``Idempotency-Key``, a string in the syntax of RFC 8941; null if it is absent or invalid."""
     found = re.fullmatch(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"', request.headers.get("idempotency-key", ""))
     return found and found[1]
 
@@ -325,7 +325,7 @@ def _wake(arrival: "asyncio.Future[None]") -> None:
         arrival.set_result(None)
 
 
-# --------------------------------------------------------------------------------------------------- what a body says
+# ------------------------------------------------------------------------------------------------- validation of bodies
 
 _STATUSES: Final = ("Available", "Rented", "Unavailable", "Removed")
 
@@ -340,8 +340,8 @@ def _is_text(value: object) -> bool:
 
 Rule = tuple[Callable[[object], bool], str]
 
-_TEXT: Final[Rule] = (_is_text, "has to be a text")
-_FILLED: Final[Rule] = (lambda value: isinstance(value, str) and bool(value.strip()), "has to be a text, not empty")
+_TEXT: Final[Rule] = (_is_text, "has to be a string")
+_FILLED: Final[Rule] = (lambda value: isinstance(value, str) and bool(value.strip()), "has to be a non-empty string")
 _INTEGER: Final[Rule] = (_is_integer, "has to be a whole number")
 _OBJECT: Final[Rule] = (lambda value: isinstance(value, dict), "has to be an object")
 
@@ -378,16 +378,16 @@ _UNIT: Final[Mapping[str, Rule]] = {
 }
 
 
-def problems(said: object) -> Iterator[tuple[str, str]]:
-    """What is wrong with a body of shape `property`: a JSON pointer and a sentence's end for each member."""
-    if not isinstance(said, dict):
+def problems(body: object) -> Iterator[tuple[str, str]]:
+    """Yield the errors of a body of shape `property`: a JSON pointer and the end of a sentence for each member."""
+    if not isinstance(body, dict):
         yield "#", "has to be an object"
         return
-    yield from _members(said, _BODY, "#")
+    yield from _members(body, _BODY, "#")
     for name, rules in (("sync_metadata", _METADATA), ("property", _PROPERTY)):
-        if isinstance(said.get(name), dict):
-            yield from _members(said[name], rules, f"#/{name}")
-    units = said.get("units")
+        if isinstance(body.get(name), dict):
+            yield from _members(body[name], rules, f"#/{name}")
+    units = body.get("units")
     seen: set[object] = set()
     for index, unit in enumerate(units if isinstance(units, list) else ()):
         where = f"#/units/{index}"
@@ -397,15 +397,15 @@ def problems(said: object) -> Iterator[tuple[str, str]]:
         yield from _members(unit, _UNIT, where)
         unit_id = unit.get("unit_id")
         if _is_integer(unit_id) and unit_id in seen:
-            yield f"{where}/unit_id", "is there twice"
+            yield f"{where}/unit_id", "is not unique"
         seen.add(str(unit_id) if not _is_integer(unit_id) else unit_id)
 
 
-def _members(said: Mapping[str, object], rules: Mapping[str, Rule], where: str) -> Iterator[tuple[str, str]]:
-    for name, (holds, words) in rules.items():
-        if name not in said:
+def _members(body: Mapping[str, object], rules: Mapping[str, Rule], where: str) -> Iterator[tuple[str, str]]:
+    for name, (is_valid, error) in rules.items():
+        if name not in body:
             yield f"{where}/{name}", "is missing"
-        elif not holds(said[name]):
-            yield f"{where}/{name}", words
-    for name in (name for name in said if name not in rules):
-        yield f"{where}/{name.replace('~', '~0').replace('/', '~1')}", "is not a member that is known here"
+        elif not is_valid(body[name]):
+            yield f"{where}/{name}", error
+    for name in (name for name in body if name not in rules):
+        yield f"{where}/{name.replace('~', '~0').replace('/', '~1')}", "is not a known member"

@@ -1,4 +1,4 @@
-"""RentSync as a row of `connectors.registry`: its settings, and how its port is opened."""
+"""The system ``rentsync`` of `connectors.registry`: its configuration and its clients."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ NAME: Final = "rentsync"
 
 @dataclass(frozen=True, slots=True)
 class RentSyncSystem:
-    """The system ``rentsync``: see `connectors.ports.SinkSystem`."""
+    """Implements `connectors.ports.SinkSystem` for RentSync."""
 
     process: ProcessSettings
     open_client: OpenClient
@@ -40,20 +40,20 @@ class RentSyncSystem:
         return RentSyncSettings.port_fields()
 
     def errors(self, configuration: Configuration) -> tuple[FieldError, ...]:
-        """Return everything that is wrong with a configuration."""
+        """Return every error of a configuration."""
         return RentSyncSettings.errors(configuration, **self._defaults())
 
     def environment(self, env: Mapping[str, str]) -> Configuration | None:
-        """Return what the environment describes; null if it names no receiver. Raise `SettingsError`."""
+        """Return the receiver that the environment describes; null if it describes none. Raise `SettingsError`."""
         return self.required(env) if RentSyncSettings.is_described(env) else None
 
     def required(self, env: Mapping[str, str]) -> Configuration:
-        """Return what the environment describes. Raise `SettingsError` with all that is missing or wrong."""
+        """Return the receiver of the environment. Raise `SettingsError` with each missing or invalid setting."""
         return RentSyncSettings.read_complete(env).configuration()
 
     async def check(self, configuration: Configuration, clock: Clock) -> Checked:
         """Test the connection without changing anything."""
-        from connectors.rentsync.check import check_rentsync  # noqa: PLC0415 -- loaded when it is asked for
+        from connectors.rentsync.check import check_rentsync  # noqa: PLC0415 -- only tests of connections need it
 
         if wrong := self.errors(configuration):
             return refused(wrong)
@@ -75,5 +75,5 @@ class RentSyncSystem:
         return RentSyncSettings.of(configuration, **self._defaults())
 
     def _defaults(self) -> Mapping[str, Any]:
-        """Return the values of the process, for what the configuration does not name."""
+        """Return the settings of the process, which apply where the configuration has none."""
         return {"allow_private": self.process.allow_private, "user_agent": self.process.user_agent}

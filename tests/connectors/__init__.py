@@ -1,6 +1,6 @@
-"""Tests of those who talk to the outside."""
+"""Tests of the connectors."""
 
 from hypothesis import HealthCheck, settings
 
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""For a property that is checked on a machine that has other things to do."""
+SLOW_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Settings of a property test without a deadline, for machines under load."""

@@ -1,4 +1,4 @@
-"""What every `ListingSink` has to do, whoever its receiver is: a connector's tests inherit `SinkSuite`."""
+"""The contract suite of `ListingSink`, which the tests of each connector inherit."""
 
 import re
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ from connectors.serving import running
 from schemas.delivery import Batch, BatchMode, OfferedProperty, OfferedUnit, UnitState
 
 CANARY = "canary-7f3a91-secret"
-"""The credential that a sink under test is opened with; it must not turn up anywhere but in its header."""
+"""The credential of a sink under test; it must not appear anywhere except in its header."""
 
 
 def unit(
@@ -60,7 +60,7 @@ def batch(*units: OfferedUnit, **more: object) -> Batch:
 
 @dataclass
 class Receiver:
-    """A receiver that answers what the test says, and remembers what came."""
+    """A receiver that returns the response of the test and records the requests."""
 
     answer: Callable[[], Response]
 
@@ -100,25 +100,25 @@ ANSWERS = [
 
 
 class SinkSuite(ABC):
-    """The promises of the port, over a real connection."""
+    """The contract of `ListingSink`, over a real connection."""
 
     @abstractmethod
     def open(self, url: str) -> AbstractAsyncContextManager[ListingSink]:
-        """A sink that POSTs to ``url`` with `CANARY` as its credential."""
+        """Open a sink that POSTs to ``url`` with `CANARY` as its credential."""
 
     @pytest.mark.parametrize(("status", "meaning"), ANSWERS)
-    async def test_an_answer_means_the_same_for_every_receiver(self, status: int, meaning: type) -> None:
-        """A status of the receiver becomes the outcome that the flows know, with the status kept."""
+    async def test_a_status_has_the_same_meaning_for_every_receiver(self, status: int, meaning: type) -> None:
+        """A status becomes the outcome of the port, which contains the status."""
         receiver = Receiver(lambda: Response(status_code=status, headers={"location": "https://example.com/"}))
         async with running(receiver) as url, self.open(url) as sink:
             outcome = await sink.deliver(batch())
 
         assert isinstance(outcome, meaning)
         assert outcome.status == status
-        assert len(receiver.bodies) == 1, "patience is not the sink's business: one deliver is one POST"
+        assert len(receiver.bodies) == 1, "a sink does not retry: one call of deliver is one POST"
 
-    async def test_a_throttled_sink_says_how_long(self) -> None:
-        """Seconds of Retry-After come through, for 429 and for 503."""
+    async def test_retry_after_is_returned(self) -> None:
+        """The seconds of Retry-After are part of the outcome of 429 and 503."""
         for status, kind in ((429, Throttled), (503, Unavailable)):
             receiver = Receiver(lambda status=status: Response(status_code=status, headers={"retry-after": "7"}))  # type: ignore[misc]
             async with running(receiver) as url, self.open(url) as sink:
@@ -127,18 +127,18 @@ class SinkSuite(ABC):
             assert isinstance(outcome, kind)
             assert outcome.retry_after == 7.0
 
-    async def test_nobody_there_is_a_value(self) -> None:
+    async def test_a_refused_connection_is_returned_and_not_raised(self) -> None:
         """A refused connection is an outcome, not an exception."""
         async with running(Receiver(Response)) as url:
-            gone = url
-        async with self.open(gone) as sink:
+            closed = url
+        async with self.open(closed) as sink:
             outcome = await sink.deliver(batch())
 
         assert isinstance(outcome, Unavailable)
         assert outcome.status is None
 
-    async def test_an_answer_that_breaks_off_is_no_acknowledgement(self) -> None:
-        """Half an answer leaves the outcome unknown: it has to be tried again."""
+    async def test_a_truncated_response_is_no_acknowledgement(self) -> None:
+        """After half of a response the outcome is unknown, so the batch has to be sent again."""
 
         async def half(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"64")]})
@@ -150,7 +150,7 @@ class SinkSuite(ABC):
         assert isinstance(outcome, Unavailable)
 
     async def test_the_same_batch_is_the_same_request(self) -> None:
-        """A repeated batch repeats its bytes and its key; another batch has another key."""
+        """A retry has the same bytes and the same key; another batch has another key."""
         receiver = Receiver(Response)
         async with running(receiver) as url, self.open(url) as sink:
             await sink.deliver(batch())
@@ -162,8 +162,8 @@ class SinkSuite(ABC):
         assert first["idempotency-key"] == again["idempotency-key"] == '"5f0c1d7e9a"'
         assert other["idempotency-key"] == '"other"'
 
-    async def test_a_batch_says_what_it_is(self) -> None:
-        """Who sends, what it is, and whether it is everything, stand in the headers."""
+    async def test_headers_describe_the_batch(self) -> None:
+        """Headers contain the sync id, the mode, the content type and the user agent."""
         receiver = Receiver(Response)
         async with running(receiver) as url, self.open(url) as sink:
             await sink.deliver(batch())
@@ -174,8 +174,8 @@ class SinkSuite(ABC):
         assert all(sent["x-aigent-sync-id"] == "sync-2025-01-15-02-00-00" for sent in receiver.headers)
         assert all(re.fullmatch(r"RentStream/\d+\.\d+\.\d+", sent["user-agent"]) for sent in receiver.headers)
 
-    async def test_the_credential_stays_in_its_header(self, caplog: pytest.LogCaptureFixture) -> None:
-        """A receiver that repeats the credential does not get it into an outcome, a log or a repr."""
+    async def test_the_credential_appears_in_its_header_only(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A credential that the receiver repeats does not appear in an outcome, a log or a repr."""
         caplog.set_level(0)
         receiver = Receiver(lambda: PlainTextResponse(f'{{"detail":"bad key {CANARY}"}}', 401))
         async with running(receiver) as url, self.open(url) as sink:
@@ -186,8 +186,8 @@ class SinkSuite(ABC):
         assert any(CANARY in value for value in receiver.headers[0].values())
         assert CANARY.encode() not in receiver.bodies[0]
 
-    async def test_a_name_in_any_script_arrives(self) -> None:
-        """Bodies are UTF-8."""
+    async def test_bodies_are_utf_8(self) -> None:
+        """A property name in any script is sent as UTF-8."""
         receiver = Receiver(Response)
         place = OfferedProperty(id=1, name="Élysée 東 \u2028", address="", is_active=True)
         async with running(receiver) as url, self.open(url) as sink:

@@ -1,6 +1,6 @@
-"""What any `PropertySource` must do, whatever PMS it speaks to. A connector inherits it and brings an account.
+"""The contract suite of `PropertySource`, over a real HTTP server.
 
-Inherit `SourceSuite`, give the fixture ``account``, and every promise of the port is checked over a real HTTP server.
+The tests of a connector inherit `SourceSuite` and implement the fixture ``account``.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -36,39 +36,39 @@ SNAPSHOTS = {
 
 @dataclass
 class Account:
-    """An account of the PMS with some of everything, and ways to make it misbehave."""
+    """An account of the PMS with entities of every kind, and functions that inject faults."""
 
     source: PropertySource
     some: Mapping[EntityKind, int]
-    """One existing id of each kind; the tenant has leases, the listing is a unit's that is listed."""
+    """An existing id of each kind; the tenant has leases, and the id of the listing is that of a listed unit."""
     ids: Mapping[EntityKind, list[int]]
-    """What a complete sweep must bring, of each stage."""
+    """The ids that a complete sweep returns, by stage."""
     unlisted_unit: int
     absent: int
     fail: Callable[[int, int, str | None], None]
-    """The next answers have this status, so many of them, with this Retry-After."""
-    babble: Callable[[bytes], None]
-    """The next answer is 200 with this body."""
+    """Let a number of answers have a status and a Retry-After."""
+    answer_with: Callable[[bytes], None]
+    """Let the next answer be 200 with a body."""
     attempts: int
-    """How often a call is made before it is given up."""
-    elsewhere: PropertySource
-    """The same account behind a wrong path."""
-    unknown: PropertySource
+    """The number of attempts of a call."""
+    at_wrong_url: PropertySource
+    """The same account with a wrong path in the URL."""
+    unauthorized: PropertySource
     """The same account with a wrong key."""
-    nobody: PropertySource
-    """An address where nothing answers."""
+    unreachable: PropertySource
+    """A URL without a server."""
 
 
 class SourceSuite:
-    """The promises of `PropertySource`."""
+    """The contract of `PropertySource`."""
 
     @pytest.fixture
     async def account(self) -> AsyncIterator[Account]:
         raise NotImplementedError
-        yield  # noqa: PT022 - whoever inherits tears down
+        yield  # noqa: PT022 - the fixture of the subclass cleans up
 
     @pytest.mark.parametrize("kind", SNAPSHOTS)
-    async def test_an_entity_is_found_as_a_snapshot_of_its_kind(self, account: Account, kind: EntityKind) -> None:
+    async def test_an_entity_is_returned_as_a_snapshot_of_its_kind(self, account: Account, kind: EntityKind) -> None:
         fetched = await account.source.fetch(kind, account.some[kind])
 
         assert isinstance(fetched, Fetched), fetched
@@ -78,7 +78,7 @@ class SourceSuite:
         assert type(found.snapshot) is SNAPSHOTS[kind]
 
     @pytest.mark.parametrize("kind", SNAPSHOTS)
-    async def test_an_entity_that_is_not_there_is_gone(self, account: Account, kind: EntityKind) -> None:
+    async def test_an_entity_that_does_not_exist_is_gone(self, account: Account, kind: EntityKind) -> None:
         assert await account.source.fetch(kind, account.absent) == Fetched((Gone(kind, account.absent),))
 
     async def test_a_unit_that_is_not_listed_has_a_listing_that_is_gone(self, account: Account) -> None:
@@ -86,18 +86,18 @@ class SourceSuite:
 
         assert await account.source.fetch(EntityKind.LISTING, account.unlisted_unit) == Fetched((gone,))
 
-    async def test_a_tenant_leads_to_its_leases(self, account: Account) -> None:
+    async def test_a_tenant_is_fetched_as_its_leases(self, account: Account) -> None:
         fetched = await account.source.fetch(EntityKind.TENANT, account.some[EntityKind.TENANT])
 
         assert isinstance(fetched, Fetched)
         assert fetched.items
         assert all(isinstance(item, Found) and isinstance(item.snapshot, LeaseSnapshot) for item in fetched.items)
 
-    async def test_a_tenant_that_is_not_there_leads_nowhere(self, account: Account) -> None:
+    async def test_a_tenant_that_does_not_exist_has_no_leases(self, account: Account) -> None:
         assert await account.source.fetch(EntityKind.TENANT, account.absent) == Fetched(())
 
     @pytest.mark.parametrize("kind", STAGES)
-    async def test_pages_bring_everything_once_in_order(self, account: Account, kind: EntityKind) -> None:
+    async def test_pages_contain_every_entity_once_in_order(self, account: Account, kind: EntityKind) -> None:
         found: list[int] = []
         offset = 0
         while True:
@@ -113,12 +113,12 @@ class SourceSuite:
 
         assert found == account.ids[kind]
 
-    async def test_a_page_behind_the_end_is_empty(self, account: Account) -> None:
+    async def test_a_page_after_the_end_is_empty(self, account: Account) -> None:
         page = await account.source.page(EntityKind.UNIT, 1_000_000)
 
         assert page == PageOf((), 0, len(account.ids[EntityKind.UNIT]))
 
-    async def test_a_sweep_brings_no_lease_that_is_over(self, account: Account) -> None:
+    async def test_lists_contain_no_past_lease(self, account: Account) -> None:
         page = await account.source.page(EntityKind.LEASE, 0)
 
         assert isinstance(page, PageOf)
@@ -127,7 +127,7 @@ class SourceSuite:
             for item in page.items
         )
 
-    async def test_what_is_fetched_is_what_a_page_brings(self, account: Account) -> None:
+    async def test_a_fetched_entity_equals_that_of_a_page(self, account: Account) -> None:
         for kind in STAGES:
             page = await account.source.page(kind, 0)
             one = await account.source.fetch(kind, account.some[kind])
@@ -147,7 +147,9 @@ class SourceSuite:
             (503, Unavailable),
         ],
     )
-    async def test_a_failure_is_a_value(self, account: Account, status: int, kind: type[Failure]) -> None:
+    async def test_a_failure_is_returned_and_not_raised(
+        self, account: Account, status: int, kind: type[Failure]
+    ) -> None:
         for call in (
             lambda: account.source.fetch(EntityKind.UNIT, account.some[EntityKind.UNIT]),
             lambda: account.source.fetch(EntityKind.TENANT, account.some[EntityKind.TENANT]),
@@ -160,12 +162,12 @@ class SourceSuite:
             assert answer.status == status
             assert answer.detail
 
-    async def test_what_passes_is_survived(self, account: Account) -> None:
+    async def test_a_transient_failure_is_retried(self, account: Account) -> None:
         account.fail(503, account.attempts - 1, None)
 
         assert isinstance(await account.source.fetch(EntityKind.UNIT, account.some[EntityKind.UNIT]), Fetched)
 
-    async def test_how_long_to_wait_is_handed_on(self, account: Account) -> None:
+    async def test_retry_after_is_returned(self, account: Account) -> None:
         account.fail(429, 1, "120")
         answer = await account.source.page(EntityKind.UNIT, 0)
 
@@ -176,33 +178,33 @@ class SourceSuite:
         "body",
         [b"", b"<html>", b"null", b"7", b'"x"', b"{}", b"[]", b"[1,null]", b"\xff\xfe", b"[" * 100_000, b'{"Id":'],
     )
-    async def test_no_answer_makes_it_raise(self, account: Account, body: bytes) -> None:
+    async def test_no_response_body_raises(self, account: Account, body: bytes) -> None:
         for kind in (*STAGES, EntityKind.TENANT):
-            account.babble(body)
+            account.answer_with(body)
             answer = await account.source.fetch(kind, account.some[kind])
             assert isinstance(answer, (Unavailable, Rejected, Fetched))
         for kind in STAGES:
-            account.babble(body)
+            account.answer_with(body)
             page = await account.source.page(kind, 0)
             assert isinstance(page, (Unavailable, Rejected))
 
-    async def test_a_wrong_address_removes_nothing(self, account: Account) -> None:
+    async def test_a_wrong_url_removes_nothing(self, account: Account) -> None:
         for kind in (*STAGES, EntityKind.TENANT):
-            assert isinstance(await account.elsewhere.fetch(kind, account.some[kind]), Missing)
-        assert isinstance(await account.elsewhere.page(EntityKind.UNIT, 0), Missing)
+            assert isinstance(await account.at_wrong_url.fetch(kind, account.some[kind]), Missing)
+        assert isinstance(await account.at_wrong_url.page(EntityKind.UNIT, 0), Missing)
 
-    async def test_a_wrong_key_is_said(self, account: Account) -> None:
-        assert isinstance(await account.unknown.fetch(EntityKind.UNIT, 1), Unauthorized)
-        assert isinstance(await account.unknown.page(EntityKind.UNIT, 0), Unauthorized)
+    async def test_a_wrong_key_is_unauthorized(self, account: Account) -> None:
+        assert isinstance(await account.unauthorized.fetch(EntityKind.UNIT, 1), Unauthorized)
+        assert isinstance(await account.unauthorized.page(EntityKind.UNIT, 0), Unauthorized)
 
-    async def test_a_silent_network_is_unavailable(self, account: Account) -> None:
-        assert isinstance(await account.nobody.fetch(EntityKind.UNIT, 1), Unavailable)
+    async def test_an_unreachable_server_is_unavailable(self, account: Account) -> None:
+        assert isinstance(await account.unreachable.fetch(EntityKind.UNIT, 1), Unavailable)
 
-    async def test_what_cannot_be_read_is_refused(self, account: Account) -> None:
+    async def test_a_kind_that_cannot_be_read_is_rejected(self, account: Account) -> None:
         assert isinstance(await account.source.fetch(EntityKind.UNKNOWN, 1), Rejected)
         assert isinstance(await account.source.page(EntityKind.UNKNOWN, 0), Rejected)
         assert isinstance(await account.source.page(EntityKind.TENANT, 0), Rejected)
 
-    async def test_every_priority_is_served(self, account: Account) -> None:
+    async def test_every_priority_is_admitted(self, account: Account) -> None:
         for priority in Priority:
             assert isinstance(await account.source.page(EntityKind.UNIT, 0, priority), PageOf)

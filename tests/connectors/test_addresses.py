@@ -1,11 +1,11 @@
-"""Which addresses may be called."""
+"""Tests of `check_url`: the URLs that may be called."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.addresses import check_url
-from tests.connectors import UNHURRIED
+from tests.connectors import SLOW_MACHINE
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from tests.connectors import UNHURRIED
         "https://api.rentsync.com",
     ],
 )
-def test_public_https_is_fine(url: str) -> None:
+def test_public_https_urls_are_allowed(url: str) -> None:
     assert check_url(url, allow_private=False) is None
     assert check_url(url, allow_private=True) is None
 
@@ -33,7 +33,7 @@ def test_public_https_is_fine(url: str) -> None:
         "[2002:a00:1::]", "[fe80::1%25eth0]",
     ],
 )  # fmt: skip
-def test_private_hosts_are_refused_until_a_person_allows_them(host: str) -> None:
+def test_private_hosts_are_refused_unless_allowed(host: str) -> None:
     assert "private" in (check_url(f"https://{host}/v1", allow_private=False) or "")
     assert check_url(f"http://{host}:8000/v1", allow_private=True) is None
 
@@ -43,7 +43,7 @@ def test_private_hosts_are_refused_until_a_person_allows_them(host: str) -> None
     ["", "api.buildium.com/v1", "ftp://a.example", "https://", "https://a b.example", "https://u:p@a.example",
      "https://a.example:99999", "https://[::1", "https://a.example\\@b.example", "file:///etc/passwd", "https://a\n.example"],
 )  # fmt: skip
-def test_what_is_no_address_is_refused_even_where_private_is_allowed(url: str) -> None:
+def test_an_invalid_url_is_refused_even_if_private_hosts_are_allowed(url: str) -> None:
     assert check_url(url, allow_private=True)
 
 
@@ -51,8 +51,8 @@ def test_plain_http_is_refused() -> None:
     assert "http" in (check_url("http://api.buildium.com/v1", allow_private=False) or "")
 
 
-@UNHURRIED
+@SLOW_MACHINE
 @given(st.text())
-def test_no_text_makes_the_check_raise(text: str) -> None:
+def test_no_text_raises(text: str) -> None:
     check_url(text, allow_private=False)
     check_url(f"https://{text}", allow_private=False)

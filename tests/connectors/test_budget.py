@@ -1,4 +1,4 @@
-"""The API budget of a connection: its limits, who goes first, and that nobody's leaving tears it."""
+"""Tests of the API budget of a connection: limits, priorities and cancellation."""
 
 import asyncio
 import heapq
@@ -19,7 +19,7 @@ COMMAND, WEBHOOK, SWEEP = Priority
 
 
 class MovableClock:
-    """Time that moves only when a test says so; who sleeps wakes in order."""
+    """A clock that the test advances; sleepers wake in the order of their times."""
 
     def __init__(self) -> None:
         self.time = 100.0
@@ -54,8 +54,8 @@ async def settle() -> None:
 
 
 @dataclass
-class World:
-    """Callers of one budget, and what the outside saw of them."""
+class Callers:
+    """Callers of one budget, and a record of their calls."""
 
     clock: MovableClock = field(default_factory=MovableClock)
     limits: Limits = field(default_factory=Limits)
@@ -93,166 +93,168 @@ class World:
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
-    world = World()
-    yield world
-    await world.budget.aclose()
-    for task in world.tasks:
+async def callers() -> AsyncIterator[Callers]:
+    callers = Callers()
+    yield callers
+    await callers.budget.aclose()
+    for task in callers.tasks:
         task.cancel()
-    await asyncio.gather(*world.tasks, return_exceptions=True)
+    await asyncio.gather(*callers.tasks, return_exceptions=True)
 
 
-async def test_never_more_than_ten_in_flight(world: World) -> None:
+async def test_never_more_than_ten_in_flight(callers: Callers) -> None:
     for _ in range(25):
-        world.call(WEBHOOK, seconds=60)
-    await world.clock.advance(30)
+        callers.call(WEBHOOK, seconds=60)
+    await callers.clock.advance(30)
 
-    assert (world.most, world.budget.in_flight, world.budget.waiting) == (10, 10, 15)
-    await world.clock.advance(120)
-    assert len(world.starts) == 25
-    assert world.most == 10
+    assert (callers.most, callers.budget.in_flight, callers.budget.waiting) == (10, 10, 15)
+    await callers.clock.advance(120)
+    assert len(callers.starts) == 25
+    assert callers.most == 10
 
 
-async def test_never_more_than_ten_starts_in_any_second(world: World) -> None:
+async def test_never_more_than_ten_starts_in_any_second(callers: Callers) -> None:
     for _ in range(35):
-        world.call(WEBHOOK, seconds=0.001)
-    await world.clock.advance(0.5)
-    assert len(world.starts) == 10
-    assert world.budget.used_ratio == 1.0
+        callers.call(WEBHOOK, seconds=0.001)
+    await callers.clock.advance(0.5)
+    assert len(callers.starts) == 10
+    assert callers.budget.used_ratio == 1.0
 
-    await world.clock.advance(10)
-    assert [round(time - 100) for time, _, _ in world.starts] == [0] * 10 + [1] * 10 + [2] * 10 + [3] * 5
-    assert world.keeps_the_limits()
-    assert world.budget.used_ratio == 0.0
+    await callers.clock.advance(10)
+    assert [round(time - 100) for time, _, _ in callers.starts] == [0] * 10 + [1] * 10 + [2] * 10 + [3] * 5
+    assert callers.keeps_the_limits()
+    assert callers.budget.used_ratio == 0.0
 
 
 @pytest.mark.parametrize(("seconds", "next_start"), [(0.0, 101.0), (0.1, 101.1), (0.15, 101.15), (0.8, 101.15)])
-async def test_a_calls_second_begins_when_it_must_have_arrived(world: World, seconds: float, next_start: float) -> None:
+async def test_the_window_of_a_call_begins_when_it_must_have_arrived(
+    callers: Callers, seconds: float, next_start: float
+) -> None:
     for _ in range(11):
-        world.call(WEBHOOK, seconds)
-    await world.clock.advance(5)
+        callers.call(WEBHOOK, seconds)
+    await callers.clock.advance(5)
 
-    assert [time for time, _, _ in world.starts] == [100.0] * 10 + [pytest.approx(next_start)]
+    assert [time for time, _, _ in callers.starts] == [100.0] * 10 + [pytest.approx(next_start)]
 
 
 @given(st.lists(st.tuples(st.floats(0, 0.15), st.floats(0, 2)), max_size=60), st.integers(0, 2))
 @settings(max_examples=50, deadline=None)
-def test_the_other_side_never_sees_eleven_in_a_second(calls: list[tuple[float, float]], priority: int) -> None:
-    """Wherever between its start and its end a call arrives, as long as it takes no longer than the transit."""
+def test_the_server_never_counts_eleven_calls_in_a_second(calls: list[tuple[float, float]], priority: int) -> None:
+    """A call may arrive at any time between its start and the end of its transit time."""
 
-    async def story() -> None:
-        world, arrivals = World(), list[float]()
+    async def scenario() -> None:
+        callers, arrivals = Callers(), list[float]()
 
         async def call(transit: float, work: float) -> None:
-            async with world.budget.slot(Priority(priority)):
-                await world.clock.sleep(transit)
-                arrivals.append(world.clock.time)
-                await world.clock.sleep(work)
+            async with callers.budget.slot(Priority(priority)):
+                await callers.clock.sleep(transit)
+                arrivals.append(callers.clock.time)
+                await callers.clock.sleep(work)
 
         tasks = [asyncio.create_task(call(*one)) for one in calls]
-        await world.clock.advance(200)
+        await callers.clock.advance(200)
         await asyncio.gather(*tasks)
-        await world.budget.aclose()
+        await callers.budget.aclose()
 
         assert all(later - earlier >= 1.0 - 1e-5 for earlier, later in zip(arrivals, arrivals[10:], strict=False))
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-async def test_commands_go_first_then_notices_then_sweeps_each_in_order(world: World) -> None:
+async def test_commands_go_before_webhooks_and_webhooks_before_sweeps(callers: Callers) -> None:
     for _ in range(10):
-        world.call(WEBHOOK)
+        callers.call(WEBHOOK)
     await settle()
     for priority in (SWEEP, WEBHOOK, COMMAND, SWEEP, WEBHOOK, COMMAND):
-        world.call(priority)
-    await world.clock.advance(5)
+        callers.call(priority)
+    await callers.clock.advance(5)
 
-    assert [number for _, _, number in world.starts[10:]] == [12, 15, 11, 14, 10, 13]
+    assert [number for _, _, number in callers.starts[10:]] == [12, 15, 11, 14, 10, 13]
 
 
-async def test_a_sweep_leaves_room_for_a_notice(world: World) -> None:
+async def test_a_sweep_leaves_slots_for_a_webhook(callers: Callers) -> None:
     for _ in range(30):
-        world.call(SWEEP, seconds=60)
-    await world.clock.advance(5)
-    assert world.budget.in_flight == 8
+        callers.call(SWEEP, seconds=60)
+    await callers.clock.advance(5)
+    assert callers.budget.in_flight == 8
 
-    world.call(WEBHOOK, seconds=60)
-    world.call(COMMAND, seconds=60)
+    callers.call(WEBHOOK, seconds=60)
+    callers.call(COMMAND, seconds=60)
     await settle()
-    assert world.started()[-2:] == [WEBHOOK, COMMAND]
+    assert callers.started()[-2:] == [WEBHOOK, COMMAND]
 
 
-async def test_a_sweep_of_quick_calls_leaves_a_start_in_every_second(world: World) -> None:
+async def test_a_sweep_of_quick_calls_leaves_a_start_in_every_second(callers: Callers) -> None:
     for _ in range(30):
-        world.call(SWEEP)
-    await world.clock.advance(0.3)
-    world.call(WEBHOOK)
+        callers.call(SWEEP)
+    await callers.clock.advance(0.3)
+    callers.call(WEBHOOK)
     await settle()
 
-    assert world.started() == [SWEEP] * 9 + [WEBHOOK]
-    await world.clock.advance(10)
-    assert len(world.starts) == 31
-    assert world.keeps_the_limits()
+    assert callers.started() == [SWEEP] * 9 + [WEBHOOK]
+    await callers.clock.advance(10)
+    assert len(callers.starts) == 31
+    assert callers.keeps_the_limits()
 
 
-async def test_a_429_pauses_everyone(world: World) -> None:
-    world.budget.slow_down(3)
-    world.budget.slow_down(1)
+async def test_a_429_pauses_every_priority(callers: Callers) -> None:
+    callers.budget.slow_down(3)
+    callers.budget.slow_down(1)
     for priority in Priority:
-        world.call(priority)
-    await world.clock.advance(2.9)
-    assert world.starts == []
+        callers.call(priority)
+    await callers.clock.advance(2.9)
+    assert callers.starts == []
 
-    await world.clock.advance(0.2)
-    assert [time for time, _, _ in world.starts] == [103.0] * 3
+    await callers.clock.advance(0.2)
+    assert [time for time, _, _ in callers.starts] == [103.0] * 3
 
 
-async def test_a_pause_that_comes_while_others_wait_holds_them_too(world: World) -> None:
+async def test_a_pause_applies_to_calls_that_already_wait(callers: Callers) -> None:
     for _ in range(12):
-        world.call(WEBHOOK)
+        callers.call(WEBHOOK)
     await settle()
-    world.budget.slow_down(7)
-    await world.clock.advance(6.9)
-    assert len(world.starts) == 10
+    callers.budget.slow_down(7)
+    await callers.clock.advance(6.9)
+    assert len(callers.starts) == 10
 
-    await world.clock.advance(0.2)
-    assert len(world.starts) == 12
+    await callers.clock.advance(0.2)
+    assert len(callers.starts) == 12
 
 
-async def test_who_leaves_the_queue_takes_nobodys_place(world: World) -> None:
-    held = [world.call(WEBHOOK, seconds=60) for _ in range(10)]
-    impatient, patient = world.call(WEBHOOK, seconds=60), world.call(WEBHOOK, seconds=60)
-    await world.clock.advance(5)
+async def test_a_cancelled_waiting_call_frees_no_slot_and_blocks_none(callers: Callers) -> None:
+    held = [callers.call(WEBHOOK, seconds=60) for _ in range(10)]
+    impatient, patient = callers.call(WEBHOOK, seconds=60), callers.call(WEBHOOK, seconds=60)
+    await callers.clock.advance(5)
     impatient.cancel()
     held[0].cancel()
     await settle()
 
     assert not patient.done()
-    assert (world.budget.in_flight, world.budget.waiting) == (10, 0)
+    assert (callers.budget.in_flight, callers.budget.waiting) == (10, 0)
 
 
-async def test_who_is_cancelled_in_the_moment_of_admission_gives_the_room_back(world: World) -> None:
-    held = [world.call(WEBHOOK, seconds=60) for _ in range(10)]
-    await world.clock.advance(5)
-    waiting = world.call(WEBHOOK, seconds=60)
+async def test_a_call_cancelled_at_its_admission_releases_its_slot(callers: Callers) -> None:
+    held = [callers.call(WEBHOOK, seconds=60) for _ in range(10)]
+    await callers.clock.advance(5)
+    waiting = callers.call(WEBHOOK, seconds=60)
     await settle()
     held[0].cancel()
-    await asyncio.sleep(0)  # the room is given to `waiting`, which has not run yet
+    await asyncio.sleep(0)  # the slot is given to `waiting`, which has not run yet
     waiting.cancel()
     await settle()
-    assert world.budget.in_flight == 9
+    assert callers.budget.in_flight == 9
 
-    world.call(WEBHOOK, seconds=60)
+    callers.call(WEBHOOK, seconds=60)
     await settle()
-    assert world.budget.in_flight == 10
+    assert callers.budget.in_flight == 10
 
 
-async def test_a_call_that_raises_gives_the_room_back(world: World) -> None:
+async def test_a_call_that_raises_releases_its_slot(callers: Callers) -> None:
     with pytest.raises(ZeroDivisionError):
-        async with world.budget.slot(WEBHOOK):
+        async with callers.budget.slot(WEBHOOK):
             raise ZeroDivisionError
 
-    assert world.budget.in_flight == 0
+    assert callers.budget.in_flight == 0
 
 
 Action = tuple[str, int, float]
@@ -269,25 +271,25 @@ ACTIONS = st.lists(
 
 @given(ACTIONS)
 @settings(max_examples=100, deadline=None)
-def test_whatever_comes_the_limits_hold_and_everyone_is_served(actions: list[Action]) -> None:
-    async def story() -> None:
-        world = World()
+def test_limits_hold_and_every_call_is_admitted_for_any_sequence_of_actions(actions: list[Action]) -> None:
+    async def scenario() -> None:
+        callers = Callers()
         for what, number, seconds in actions:
             if what == "call":
-                world.call(Priority(number), seconds)
-            elif what == "cancel" and number < len(world.tasks):
-                world.tasks[number].cancel()
+                callers.call(Priority(number), seconds)
+            elif what == "cancel" and number < len(callers.tasks):
+                callers.tasks[number].cancel()
             elif what == "slow":
-                world.budget.slow_down(seconds)
+                callers.budget.slow_down(seconds)
             else:
-                await world.clock.advance(seconds)
+                await callers.clock.advance(seconds)
             if random.Random(number).random() < 0.5:
                 await asyncio.sleep(0)
-        await world.clock.advance(300)
+        await callers.clock.advance(300)
 
-        assert all(task.done() for task in world.tasks)
-        assert (world.budget.in_flight, world.budget.waiting) == (0, 0)
-        assert world.keeps_the_limits()
-        await world.budget.aclose()
+        assert all(task.done() for task in callers.tasks)
+        assert (callers.budget.in_flight, callers.budget.waiting) == (0, 0)
+        assert callers.keeps_the_limits()
+        await callers.budget.aclose()
 
-    asyncio.run(story())
+    asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""The runner of checks: order, deadline, and that every check ends with a result that shows no secret."""
+"""Tests of the runner of checks: order, deadline, and one result without secrets for each check."""
 
 import asyncio
 import logging
@@ -36,8 +36,8 @@ def statuses(results: tuple[CheckResult, ...]) -> list[CheckStatus]:
     return [result.status for result in results]
 
 
-async def test_results_stand_in_the_order_of_the_checks() -> None:
-    """With a sentence of detail, and what to do where a check failed."""
+async def test_results_have_the_order_of_the_checks() -> None:
+    """Each result has a sentence of detail, and a failed one also a fix."""
     results = await run_checks([Check("a", GOOD), Check("b", BAD), Check("c", GOOD, ("a",))], SystemClock())
 
     assert [result.name for result in results] == ["a", "b", "c"]
@@ -46,8 +46,8 @@ async def test_results_stand_in_the_order_of_the_checks() -> None:
     assert [result.fix for result in results] == [None, "Check the cable.", None]
 
 
-async def test_what_depends_on_a_failed_check_is_skipped() -> None:
-    """And so is what depends on a skipped one; neither runs."""
+async def test_checks_that_depend_on_a_failed_one_are_skipped() -> None:
+    """Checks that depend on a skipped one are skipped as well; none of them runs."""
     checks = [Check("a", BAD), Check("b", never, ("a",)), Check("c", never, ("b",)), Check("d", GOOD)]
     results = await run_checks(checks, SystemClock())
 
@@ -57,7 +57,7 @@ async def test_what_depends_on_a_failed_check_is_skipped() -> None:
 
 
 async def test_independent_checks_run_concurrently() -> None:
-    """Each of these two ends only once the other one has started."""
+    """Each of the two checks ends only after the other one has started."""
     one, two = asyncio.Event(), asyncio.Event()
 
     async def first() -> Finding:
@@ -73,8 +73,8 @@ async def test_independent_checks_run_concurrently() -> None:
     assert statuses(await run_checks([Check("a", first), Check("b", second)], SystemClock())) == [PASSED, PASSED]
 
 
-async def test_a_check_that_does_not_finish_in_time_has_failed() -> None:
-    """What finished before keeps its result; what waited for the late one is skipped."""
+async def test_a_check_that_misses_the_deadline_fails() -> None:
+    """Finished checks keep their results; checks that depend on the late one are skipped."""
     clock = MovableClock()
     checks = [Check("a", GOOD), Check("b", never, ("a",)), Check("c", never, ("b",))]
     running = asyncio.create_task(run_checks(checks, clock))
@@ -91,8 +91,8 @@ async def test_a_check_that_does_not_finish_in_time_has_failed() -> None:
     assert results[2].detail == "Not tested, because the check b did not finish in time."
 
 
-async def test_a_check_that_ignores_its_cancellation_does_not_hold_the_others() -> None:
-    """It is left behind after the time of grace."""
+async def test_a_check_that_ignores_its_cancellation_does_not_delay_the_result() -> None:
+    """The runner stops waiting for it after `GRACE_SECONDS`."""
     clock, released = MovableClock(), asyncio.Event()
 
     async def stubborn() -> Finding:
@@ -112,8 +112,8 @@ async def test_a_check_that_ignores_its_cancellation_does_not_hold_the_others() 
     assert statuses(results) == [FAILED]
 
 
-async def test_an_exception_is_a_failed_check_without_its_words(caplog: pytest.LogCaptureFixture) -> None:
-    """A message may quote a header, so neither result nor log has it."""
+async def test_an_exception_is_a_failed_check_without_its_message(caplog: pytest.LogCaptureFixture) -> None:
+    """A message may quote a header, so it is neither in the result nor in the log."""
 
     async def broken() -> Finding:
         raise ValueError("header x-key: hunter2")
@@ -128,7 +128,7 @@ async def test_an_exception_is_a_failed_check_without_its_words(caplog: pytest.L
 
 
 async def test_secrets_are_masked_in_every_text() -> None:
-    """Also a secret that contains another one."""
+    """A secret that contains another one is masked completely."""
     leaking = giving(Fail("key hunter2hunter3 \n of hunter2", "Do not use hunter2."))
     hide = [SecretStr("hunter2"), SecretStr("hunter2hunter3"), SecretStr("")]
     (result,) = await run_checks([Check("a", leaking)], SystemClock(), hide=hide)
@@ -138,7 +138,7 @@ async def test_secrets_are_masked_in_every_text() -> None:
 
 
 async def test_a_failed_optional_check_is_a_warning() -> None:
-    """It states what goes on without it, and the whole passes; a required one that was skipped does not pass."""
+    """Its detail has the reason, and the test passes; with a skipped required check the test does not pass."""
     optional = {"b": "the rest works"}
     warned = await run_checks([Check("a", GOOD), Check("b", BAD)], SystemClock(), optional=optional)
     skipped = await run_checks([Check("b", BAD), Check("c", GOOD, ("b",))], SystemClock(), optional=optional)
@@ -151,7 +151,7 @@ async def test_a_failed_optional_check_is_a_warning() -> None:
     assert not Checked(failed).passed
 
 
-async def test_leaving_early_ends_the_checks() -> None:
+async def test_cancellation_cancels_the_checks() -> None:
     """A cancelled test leaves no task behind."""
     running = asyncio.create_task(run_checks([Check("a", never), Check("b", never, ("a",))], MovableClock()))
     await settle()
@@ -162,8 +162,7 @@ async def test_leaving_early_ends_the_checks() -> None:
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("check-")]
 
 
-def test_secrets_are_found_wherever_settings_hold_them() -> None:
-    """As a field, or several in a tuple."""
+def test_secrets_of_settings_are_found_in_fields_and_tuples() -> None:
 
     class Some(BaseModel):
         name: str = "n"

@@ -1,4 +1,4 @@
-"""Address, TLS and clock of an endpoint, over real sockets and real certificates."""
+"""Tests of the checks of name resolution, TLS and clock, with real sockets and certificates."""
 
 import asyncio
 import ipaddress
@@ -26,7 +26,7 @@ NOW = datetime(2025, 11, 22, 12, 0, tzinfo=UTC)
 
 @dataclass
 class FakeNetwork:
-    """A network that knows one answer."""
+    """A network with one fixed answer."""
 
     addresses: Sequence[str] = ()
     error: Exception | None = None
@@ -42,7 +42,7 @@ class FakeNetwork:
 
 
 @pytest.mark.parametrize(
-    ("url", "network", "words"),
+    ("url", "network", "expected"),
     [
         ("https://api.example.com/v1", FakeNetwork(["8.8.8.8"]), "api.example.com resolves to 8.8.8.8"),
         ("https://api.example.com", FakeNetwork([f"8.8.8.{n}" for n in range(1, 6)]), "8.8.8.3 and 2 more"),
@@ -51,15 +51,15 @@ class FakeNetwork:
         ("https://api.example.com", FakeNetwork(error=OSError(), proxy=True), "proxy"),
     ],
 )
-async def test_an_address_that_resolves_passes(url: str, network: FakeNetwork, words: str) -> None:
+async def test_an_address_that_resolves_passes(url: str, network: FakeNetwork, expected: str) -> None:
     finding = await check_address(url, network, allow_private=False)
 
     assert isinstance(finding, Pass)
-    assert words in finding.detail
+    assert expected in finding.detail
 
 
 @pytest.mark.parametrize(
-    ("network", "words"),
+    ("network", "expected"),
     [
         (FakeNetwork(error=OSError(-2, "Name or service not known")), "resolved (Name or service not known)"),
         (FakeNetwork(error=UnicodeError("label too long")), "resolved (UnicodeError)"),
@@ -67,16 +67,16 @@ async def test_an_address_that_resolves_passes(url: str, network: FakeNetwork, w
         (FakeNetwork(["fe80::1"]), "the private address fe80::1"),
     ],
 )
-async def test_an_address_that_must_not_or_cannot_be_called_fails(network: FakeNetwork, words: str) -> None:
+async def test_an_unresolvable_or_private_address_fails(network: FakeNetwork, expected: str) -> None:
     finding = await check_address("https://api.example.com", network, allow_private=False)
 
     assert isinstance(finding, Fail)
-    assert words in finding.detail
+    assert expected in finding.detail
     assert finding.fix
 
 
 async def test_private_addresses_pass_where_they_are_allowed() -> None:
-    """And a proxy is not looked at, since near addresses are called directly."""
+    """The proxy is ignored, since private addresses are called directly."""
     finding = await check_address("http://pms.lan", FakeNetwork(["10.0.0.7"], proxy=True), allow_private=True)
 
     assert isinstance(finding, Pass)
@@ -84,7 +84,7 @@ async def test_private_addresses_pass_where_they_are_allowed() -> None:
 
 
 async def test_the_machine_resolves_its_own_name() -> None:
-    """Each address once."""
+    """The result contains no duplicates."""
     found = await SystemNetwork().resolve("localhost", 80)
 
     assert set(found) <= {"127.0.0.1", "::1"}
@@ -95,7 +95,7 @@ async def test_the_machine_resolves_its_own_name() -> None:
 
 
 def certificate(folder: Path, name: str, days: int = 90) -> Path:
-    """A self-signed certificate and its key, in one file."""
+    """Create a self-signed certificate; return the file with the certificate and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     try:
@@ -124,7 +124,7 @@ def certificate(folder: Path, name: str, days: int = 90) -> Path:
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One HTTP answer to whatever ends a request's head, and the end of the connection."""
+    """Answer one HTTP request, and close the connection."""
     with suppress(asyncio.IncompleteReadError, OSError):
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
@@ -136,7 +136,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 @asynccontextmanager
 async def served(pem: Path | None) -> AsyncIterator[str]:
-    """The URL of a server that speaks TLS with this certificate; null: plain HTTP behind an https URL."""
+    """Start a server with a certificate, or without TLS if it is null, and yield its https URL."""
     context = None
     if pem:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -159,7 +159,7 @@ def trusting(pem: Path | None) -> httpx.AsyncClient:
 
 
 async def test_a_valid_certificate_passes_with_its_expiry(tmp_path: Path) -> None:
-    """Read from the connection that the client itself makes."""
+    """The certificate is read from a connection of the client."""
     pem = certificate(tmp_path, "127.0.0.1", days=90)
     async with served(pem) as url, trusting(pem) as client:
         finding = await check_tls(url, client, SystemClock())
@@ -170,26 +170,26 @@ async def test_a_valid_certificate_passes_with_its_expiry(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "days", "trusted", "words"),
+    ("name", "days", "trusted", "expected"),
     [
         ("127.0.0.1", 90, False, "cannot be trusted: self-signed certificate"),
         ("api.example.com", 90, True, "cannot be trusted: IP address mismatch"),
         ("127.0.0.1", -1, True, "cannot be trusted: certificate has expired"),
     ],
 )
-async def test_a_certificate_that_is_not_valid_fails_with_its_reason(
-    tmp_path: Path, name: str, days: int, trusted: bool, words: str
+async def test_an_invalid_certificate_fails_with_its_reason(
+    tmp_path: Path, name: str, days: int, trusted: bool, expected: str
 ) -> None:
     pem = certificate(tmp_path, name, days)
     async with served(pem) as url, trusting(pem if trusted else None) as client:
         finding = await check_tls(url, client, SystemClock())
 
     assert isinstance(finding, Fail)
-    assert words in finding.detail
+    assert expected in finding.detail
     assert "certificate" in finding.fix
 
 
-async def test_a_port_that_speaks_no_tls_fails() -> None:
+async def test_a_port_without_tls_fails() -> None:
     async with served(None) as url, trusting(None) as client:
         finding = await check_tls(url, client, SystemClock())
 
@@ -198,7 +198,7 @@ async def test_a_port_that_speaks_no_tls_fails() -> None:
     assert "does not seem to speak TLS" in finding.fix
 
 
-async def test_a_port_that_nothing_listens_on_fails() -> None:
+async def test_a_closed_port_fails() -> None:
     async with served(None) as url:
         pass
     async with trusting(None) as client:
@@ -209,7 +209,7 @@ async def test_a_port_that_nothing_listens_on_fails() -> None:
 
 
 async def test_plain_http_passes_as_not_used() -> None:
-    """No request is made: the settings refuse plain http unless private addresses are allowed."""
+    """No request is made, because the settings reject plain http unless private addresses are allowed."""
 
     def refuse(request: httpx.Request) -> httpx.Response:
         raise AssertionError(request)
@@ -221,8 +221,8 @@ async def test_plain_http_passes_as_not_used() -> None:
     assert finding.detail.startswith("not used")
 
 
-def test_a_certificate_is_judged_by_our_clock() -> None:
-    """One that cannot be read is no failure: the client has verified it."""
+def test_the_expiry_of_a_certificate_is_judged_by_the_local_clock() -> None:
+    """A certificate without a readable expiry passes, because the client has verified it."""
     valid = {"notAfter": "Dec  2 12:00:00 2025 GMT"}
 
     assert describe_certificate(valid, "h", NOW) == Pass(
@@ -233,17 +233,17 @@ def test_a_certificate_is_judged_by_our_clock() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "expected"),
     [
         (httpx.ConnectTimeout("x"), "did not answer in time"),
         (httpx.ProxyError("407 secret"), "the proxy of this machine did not connect to h:443"),
         (httpx.ReadError("secret"), "no TLS connection to h:443 (ReadError)"),
     ],
 )
-def test_other_failures_are_named_without_their_text(error: httpx.HTTPError, words: str) -> None:
+def test_other_failures_are_reported_without_their_message(error: httpx.HTTPError, expected: str) -> None:
     failure = tls_failure(error, "h", 443)
 
-    assert words in failure.detail
+    assert expected in failure.detail
     assert "secret" not in failure.detail
 
 
@@ -251,26 +251,26 @@ def test_other_failures_are_named_without_their_text(error: httpx.HTTPError, wor
 
 
 @pytest.mark.parametrize(
-    ("ahead", "words"),
+    ("ahead", "expected"),
     [(0, "differ by 0 s"), (120, "differ by 120 s"), (-120, "differ by 120 s")],
 )
-def test_clocks_that_agree_pass(ahead: float, words: str) -> None:
+def test_clocks_that_agree_pass(ahead: float, expected: str) -> None:
     finding = check_clock(format_datetime(NOW, usegmt=True), NOW + timedelta(seconds=ahead), "Buildium")
 
     assert isinstance(finding, Pass)
-    assert words in finding.detail
+    assert expected in finding.detail
 
 
-@pytest.mark.parametrize(("ahead", "words"), [(121, "121 s ahead of"), (-7200, "7200 s behind")])
-def test_clocks_that_differ_fail(ahead: float, words: str) -> None:
+@pytest.mark.parametrize(("ahead", "expected"), [(121, "121 s ahead of"), (-7200, "7200 s behind")])
+def test_clocks_that_differ_fail(ahead: float, expected: str) -> None:
     finding = check_clock(format_datetime(NOW, usegmt=True), NOW + timedelta(seconds=ahead), "Buildium")
 
     assert isinstance(finding, Fail)
-    assert words in finding.detail
+    assert expected in finding.detail
 
 
 @pytest.mark.parametrize("date", [None, "", "yesterday"])
-def test_without_a_date_nothing_is_claimed(date: str | None) -> None:
+def test_a_response_without_a_date_passes(date: str | None) -> None:
     finding = check_clock(date, NOW, "Buildium")
 
     assert isinstance(finding, Pass)

@@ -1,4 +1,4 @@
-"""What HTTP means to every connector: the status table, patience and Retry-After."""
+"""Tests of HTTP calls: the meaning of statuses, immediate retries and Retry-After."""
 
 import asyncio
 import random
@@ -20,13 +20,13 @@ from connectors.http import (
     retry_after,
 )
 from connectors.ports import Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
-from tests.connectors import UNHURRIED
+from tests.connectors import SLOW_MACHINE
 
 NOW = datetime(2025, 11, 22, 12, 0, tzinfo=UTC)
 
 
-class MovedClock:
-    """A clock that moves when somebody sleeps."""
+class SkippingClock:
+    """A clock whose sleep returns at once and advances its time."""
 
     def __init__(self) -> None:
         self.slept: list[float] = []
@@ -53,7 +53,7 @@ class MovedClock:
         ((429,), Throttled),
     ],
 )
-def test_a_status_means_one_thing(statuses: tuple[int, ...], kind: type[Failure] | None) -> None:
+def test_each_status_has_one_meaning(statuses: tuple[int, ...], kind: type[Failure] | None) -> None:
     for status in statuses:
         found = meaning(status, "why", 3.0)
 
@@ -61,7 +61,7 @@ def test_a_status_means_one_thing(statuses: tuple[int, ...], kind: type[Failure]
         assert found is None or (found.status, found.detail) == (status, "why")
 
 
-@UNHURRIED
+@SLOW_MACHINE
 @given(st.integers(min_value=-5, max_value=2000))
 def test_every_number_has_a_meaning(status: int) -> None:
     assert (meaning(status, "") is None) == (200 <= status < 300)
@@ -90,16 +90,16 @@ def test_retry_after_is_read_in_both_forms(header: str | None, seconds: float | 
     assert retry_after(header, NOW) == seconds
 
 
-@UNHURRIED
+@SLOW_MACHINE
 @given(st.text())
-def test_no_retry_after_makes_it_raise(header: str) -> None:
+def test_no_retry_after_header_raises(header: str) -> None:
     found = retry_after(header, NOW)
 
     assert found is None or 0 <= found <= LONGEST_RETRY_AFTER
 
 
-async def answers(patience: Patience, *said: str | Failure) -> tuple[str | Failure, int, list[float]]:
-    clock, left, calls = MovedClock(), list(said), 0
+async def answers(patience: Patience, *results: str | Failure) -> tuple[str | Failure, int, list[float]]:
+    clock, left, calls = SkippingClock(), list(results), 0
 
     async def once() -> str | Failure:
         nonlocal calls
@@ -110,18 +110,18 @@ async def answers(patience: Patience, *said: str | Failure) -> tuple[str | Failu
 
 
 @pytest.mark.parametrize("failure", [Unavailable("x", 503), Unavailable("x"), Unavailable("x", 408), Throttled("x")])
-async def test_what_may_pass_is_tried_again_at_once(failure: Failure) -> None:
+async def test_transient_failures_are_retried(failure: Failure) -> None:
     assert (await answers(Patience(3), failure, failure, "yes"))[:2] == ("yes", 3)
     assert (await answers(Patience(3), failure, failure, failure))[:2] == (failure, 3)
     assert (await answers(Patience(1), failure))[:2] == (failure, 1)
 
 
 @pytest.mark.parametrize("failure", [Rejected("x", 422), Unauthorized("x"), Missing("x")])
-async def test_what_cannot_pass_is_not_tried_again(failure: Failure) -> None:
+async def test_permanent_failures_are_not_retried(failure: Failure) -> None:
     assert await answers(Patience(5), failure) == (failure, 1, [])
 
 
-async def test_delays_double_and_are_jittered_between_half_and_whole() -> None:
+async def test_delays_double_with_a_jitter_of_up_to_half() -> None:
     down = Unavailable("x", 503)
     _, _, slept = await answers(Patience(5, delay_seconds=1.0), down, down, down, down, down)
 
@@ -130,7 +130,7 @@ async def test_delays_double_and_are_jittered_between_half_and_whole() -> None:
         assert whole / 2 <= pause <= whole
 
 
-async def test_patience_waits_as_long_as_it_is_asked_to_and_no_longer_than_it_can() -> None:
+async def test_retry_after_is_honoured_up_to_the_longest_wait() -> None:
     assert (await answers(Patience(2), Throttled("x", 9.0), "yes"))[1:] == (2, [9.0])
     assert (await answers(Patience(9), Throttled("x", 300.0)))[1:] == (1, [])
 
@@ -144,10 +144,10 @@ async def send(answer: httpx.Response | Exception, seconds: float = 5.0, most: i
 
     async with open_client(transport=httpx.MockTransport(app)) as client:
         request = client.build_request("GET", "https://a.example/", headers={"x-secret": "canary"})
-        return await exchange(client, request, who="PMS", seconds=seconds, most_bytes=most)
+        return await exchange(client, request, system="PMS", seconds=seconds, most_bytes=most)
 
 
-async def test_an_answer_is_read_to_its_end() -> None:
+async def test_a_response_is_read_completely() -> None:
     reply = await send(httpx.Response(503, headers={"retry-after": "4"}, content=b"down"))
 
     assert isinstance(reply, Reply)
@@ -170,27 +170,27 @@ async def test_an_answer_is_read_to_its_end() -> None:
         (httpx.LocalProtocolError("Illegal header value b'canary'"), Rejected),
     ],
 )
-async def test_the_network_fails_as_a_value_that_tells_no_secret(error: Exception, kind: type[Failure]) -> None:
+async def test_a_network_error_is_returned_without_secrets(error: Exception, kind: type[Failure]) -> None:
     answer = await send(error)
 
     assert type(answer) is kind
     assert "canary" not in repr(answer)
 
 
-async def test_an_endless_answer_is_cut_off() -> None:
-    """What it says at its head still counts: a receiver that accepted has accepted."""
+async def test_a_too_large_body_is_cut_off() -> None:
+    """The status stays valid: a request that was accepted must not count as failed."""
     endless = await send(httpx.Response(200, content=b"x" * 2000))
     assert isinstance(endless, Reply)
     assert (endless.status, len(endless.body) < 3000) == (200, True)
 
 
-async def test_who_is_too_slow_is_unavailable() -> None:
+async def test_a_timeout_is_unavailable() -> None:
     async def app(request: httpx.Request) -> httpx.Response:
         await asyncio.sleep(30)
         return httpx.Response(200)
 
     async with open_client(transport=httpx.MockTransport(app)) as client:
-        answer = await exchange(client, client.build_request("GET", "https://a.example/"), who="PMS", seconds=0.01)
+        answer = await exchange(client, client.build_request("GET", "https://a.example/"), system="PMS", seconds=0.01)
 
     assert answer == Unavailable("PMS did not answer within 0.01 s")
 

@@ -1,4 +1,4 @@
-"""A stand-in behind a real socket, in this loop or aside."""
+"""Tests of the local server, in the event loop of the test and in a thread."""
 
 import httpx
 import pytest
@@ -17,7 +17,7 @@ async def hello(request: Request) -> PlainTextResponse:
 APP = Starlette(routes=[Route("/", hello)])
 
 
-async def test_an_app_is_served_while_it_is_wanted() -> None:
+async def test_an_app_is_served_until_the_context_ends() -> None:
     async with running(APP) as url, httpx.AsyncClient(trust_env=False) as client:
         assert (await client.get(url)).text == "hello"
 
@@ -26,19 +26,19 @@ async def test_an_app_is_served_while_it_is_wanted() -> None:
             await client.get(url)
 
 
-async def test_a_port_that_is_taken_is_said() -> None:
+async def test_a_port_in_use_raises_an_error() -> None:
     async with running(APP) as url:
         with pytest.raises(OSError, match="in use"):
             async with running(APP, port=int(url.rsplit(":", 1)[1])):
                 pass
 
 
-async def test_every_address_is_reached_by_a_near_one() -> None:
+async def test_the_url_of_a_wildcard_address_is_that_of_the_loopback_interface() -> None:
     async with running(APP, host="0.0.0.0") as url, httpx.AsyncClient(trust_env=False) as client:
         assert url.startswith("http://127.0.0.1:")
         assert (await client.get(url)).text == "hello"
 
 
-def test_an_app_can_be_served_aside() -> None:
+def test_an_app_can_be_served_in_a_thread() -> None:
     with running_aside(APP) as url:
         assert httpx.get(url, trust_env=False).text == "hello"

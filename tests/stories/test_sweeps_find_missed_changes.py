@@ -70,7 +70,7 @@ async def test_a_calendar_date_changes_a_unit_at_local_midnight() -> None:
         world.portfolio.unlist_unit(unit)
     world.portfolio.sign_lease(unit, today - timedelta(days=300), today)
     lease = world.portfolio.leases_of[unit][0]
-    world.portfolio.edit_lease(lease, moves_out_by_itself=True)
+    world.portfolio.edit_lease(lease, automatic_move_out=True)
     await world.start()
     await world.until(lambda: unit in world.rentsync.state)
     await world.pass_time(5)

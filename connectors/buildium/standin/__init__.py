@@ -1,4 +1,4 @@
-"""A stand-in of Buildium: a server that answers as the real one does, for the demo, the tests and the benchmarks."""
+"""A stand-in of Buildium: a server that simulates its API, for the demo, the tests and the benchmarks."""
 
 from connectors.buildium.standin.callbacks import Webhooks
 from connectors.buildium.standin.entities import Address, Event, Events

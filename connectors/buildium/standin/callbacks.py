@@ -1,7 +1,7 @@
-"""The stand-in's webhooks: signed, posted, repeated, doubled and shuffled as the real ones are.
+"""The webhooks of the stand-in: signed and sent, with the retries, duplicates and reordering of the real ones.
 
-Buildium repeats a webhook that was not answered with 2xx within 10 seconds after 1 minute, 10 minutes and an hour,
-then drops it; after 20 failures in a row it suspends the subscription (Buildium, Receiving Callbacks section).
+Buildium retries a webhook that was not answered with 2xx within 10 seconds after 1 minute, 10 minutes and an hour,
+then drops it; after 20 consecutive failures it suspends the subscription (Buildium, Receiving Callbacks section).
 """
 
 import asyncio
@@ -22,10 +22,10 @@ SUSPENDED_AFTER: Final = 20
 
 
 class Webhooks:
-    """One subscription: the sender of an account's events to a URL.
+    """A webhook subscription that sends an account's events to a URL.
 
-    ``schedule`` may be shorter than the real one; ``copies`` and ``shuffled`` make use of what Buildium does not
-    promise: that an event comes once, and in order.
+    ``schedule`` holds the delays of the retries in seconds. ``copies`` sends each event several times and ``shuffled``
+    sends events in random order, since Buildium guarantees neither a single delivery nor the order.
     """
 
     def __init__(
@@ -52,25 +52,25 @@ class Webhooks:
         self.failures_in_a_row = 0
         self.suspended = False
         self.statuses: list[int | None] = []
-        """What every attempt was answered with; null: nothing in time."""
+        """The response status of each attempt; null if there was no response in time."""
         self._clock = clock
-        self._random = random or randomness.Random(1)  # noqa: S311 - the order of tests, not a secret
+        self._random = random or randomness.Random(1)  # noqa: S311 - the order of events, not a secret
         self._client = httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False, transport=transport)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def send(self, events: Iterable[Event]) -> None:
-        """Sends them; returns when each was delivered or has failed once, repetitions go on in the background."""
+        """Send events; return after the first attempt of each one. Retries run in the background."""
         bodies = [event.body(self.account) for event in events for _ in range(self.copies)]
         if self.shuffled:
             self._random.shuffle(bodies)
         for body in bodies:
             if not await self._attempt(body) and not self.suspended:
-                task = asyncio.create_task(self._repeat(body), name="stand-in-webhook")
+                task = asyncio.create_task(self._retry(body), name="stand-in-webhook")
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
     async def settle(self) -> None:
-        """Until nothing is left to repeat."""
+        """Wait until no retry is left."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -81,7 +81,7 @@ class Webhooks:
         await self._client.aclose()
 
     def request(self, body: bytes) -> httpx.Request:
-        """A webhook as it is posted now: the timestamp is that of the sending."""
+        """Return a webhook request, signed with the current time."""
         timestamp = str(int(self._clock.now().timestamp()))
         headers = {
             "content-type": "application/json",
@@ -108,9 +108,9 @@ class Webhooks:
         self.suspended = self.failures_in_a_row >= SUSPENDED_AFTER
         return False
 
-    async def _repeat(self, body: bytes) -> None:
-        for pause in self.schedule:
-            await self._clock.sleep(pause)
+    async def _retry(self, body: bytes) -> None:
+        for delay in self.schedule:
+            await self._clock.sleep(delay)
             if self.suspended or await self._attempt(body):
                 break
         else:

@@ -1,4 +1,4 @@
-"""What the stand-in of Buildium keeps: events, entities, and a table that makes its entities when asked for."""
+"""The events and entities of the stand-in of Buildium, and a mapping that creates entities on demand."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A webhook event: its name, the ids that it carries, and when it happened."""
+    """A webhook event: its name, the ids in its body, and the time of the change."""
 
     name: str
     ids: Mapping[str, int]
     occurred_at: datetime
 
     def body(self, account: int) -> bytes:
-        """As it is posted: compact, with seven digits behind the second."""
+        """Return the body of the webhook: compact JSON, with seven digits after the second."""
         at = self.occurred_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "0Z"
         event = {"EventName": self.name, "EventDateTime": at, "AccountId": account, **self.ids}
         return json.dumps(event, separators=(",", ":")).encode()
@@ -34,7 +34,7 @@ Events = tuple[Event, ...]
 
 @dataclass(slots=True)
 class Address:
-    """Where something stands."""
+    """A postal address."""
 
     line1: str
     city: str
@@ -87,7 +87,7 @@ class Unit:
 
 @dataclass(slots=True)
 class Tenant:
-    """A person. All of it is personal and none of it may leave the connector."""
+    """A tenant. All of its data is personal and must not leave the connector."""
 
     id: int
     first_name: str
@@ -99,7 +99,7 @@ class Tenant:
 
 @dataclass(slots=True)
 class Occupant:
-    """A tenant on a lease; ``moves_out_on`` is the notice."""
+    """A tenant on a lease; ``moves_out_on`` is set by a notice to vacate."""
 
     tenant_id: int
     moves_in_on: date
@@ -118,7 +118,7 @@ class Lease:
     type: str = "Fixed"
     rent: Decimal | None = None
     occupants: list[Occupant] = field(default_factory=list)
-    moves_out_by_itself: bool = False
+    automatic_move_out: bool = False
     eviction_pending: bool = False
     renewal: str | None = "NotSet"
     ended: bool = False
@@ -128,7 +128,7 @@ class Lease:
 
 @dataclass(slots=True)
 class Listing:
-    """The advertisement of a unit."""
+    """The listing of a unit."""
 
     unit_id: int
     rent: Decimal
@@ -156,39 +156,39 @@ class Owner:
 
 
 class Generated(MutableMapping[int, T], Generic[T]):
-    """Entities that are made when asked for, so that 100,000 of them cost nothing; what is edited is kept."""
+    """A mapping that creates entities on access, so that 100,000 of them need no memory; edited ones are stored."""
 
-    def __init__(self, ids: Sequence[int], has: Callable[[int], bool], make: Callable[[int], T]) -> None:
+    def __init__(self, ids: Sequence[int], has: Callable[[int], bool], create: Callable[[int], T]) -> None:
         self._ids = ids
         self._has = has
-        self._make = make
-        self._kept: dict[int, T] = {}
+        self._create = create
+        self._stored: dict[int, T] = {}
         self._removed: set[int] = set()
 
     def __getitem__(self, number: int) -> T:
-        if number in self._kept:
-            return self._kept[number]
+        if number in self._stored:
+            return self._stored[number]
         if number in self._removed or not self._has(number):
             raise KeyError(number)
-        return self._make(number)
+        return self._create(number)
 
     def __setitem__(self, number: int, value: T) -> None:
-        self._kept[number] = value
+        self._stored[number] = value
         self._removed.discard(number)
 
     def __delitem__(self, number: int) -> None:
         if number not in self:
             raise KeyError(number)
-        self._kept.pop(number, None)
+        self._stored.pop(number, None)
         self._removed.add(number)
 
     def __contains__(self, number: object) -> bool:
-        return number in self._kept or (isinstance(number, int) and number not in self._removed and self._has(number))
+        return number in self._stored or (isinstance(number, int) and number not in self._removed and self._has(number))
 
     def __iter__(self) -> Iterator[int]:
-        if not self._removed and not self._kept:
+        if not self._removed and not self._stored:
             return iter(self._ids)
-        added = (number for number in self._kept if not self._has(number))
+        added = (number for number in self._stored if not self._has(number))
         return iter([*(number for number in self._ids if number not in self._removed), *added])
 
     def __len__(self) -> int:
@@ -215,7 +215,7 @@ _LAST: Final = ("Abbott", "Boyer", "Castellan", "Dhillon", "Eriksen", "Fontaine"
 
 
 def person(number: int) -> Tenant:
-    """A tenant whom nobody will mistake for a real one."""
+    """Return a tenant with fictitious personal data."""
     first, last = _FIRST[number % len(_FIRST)], _LAST[number // len(_FIRST) % len(_LAST)]
-    mail = f"{first}.{last}.{number}@tenant.example".lower()
-    return Tenant(number, first, last, mail, f"403-555-{number % 10_000:04}")
+    email = f"{first}.{last}.{number}@tenant.example".lower()
+    return Tenant(number, first, last, email, f"403-555-{number % 10_000:04}")

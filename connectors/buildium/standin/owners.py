@@ -1,4 +1,4 @@
-"""The stand-in's list of owners: its filters, order and pages, as those of `queries`."""
+"""The list of owners of the stand-in, with filters, sort order and pages as in `queries`."""
 
 import json
 from typing import Final
@@ -8,17 +8,17 @@ from connectors.buildium.standin.portfolio import Portfolio
 from connectors.buildium.standin.queries import Query, Refusal, window
 from connectors.buildium.standin.rendering import owner_json
 
-_BUILT: Final = frozenset({"orderby", "offset", "limit", "propertyids", "status"})
-_KNOWN: Final = _BUILT | {"agreementdaysremaining", "ownername", "phone", "lastupdatedfrom", "lastupdatedto"}
+_AVAILABLE: Final = frozenset({"orderby", "offset", "limit", "propertyids", "status"})
+_KNOWN: Final = _AVAILABLE | {"agreementdaysremaining", "ownername", "phone", "lastupdatedfrom", "lastupdatedto"}
 
 
 def list_owners(portfolio: Portfolio, query: Query) -> tuple[bytes, int]:
-    """Return a page of owners as JSON, and how many owners the whole list has. Raise `Refusal`."""
+    """Return a page of owners as JSON, and the total number of owners. Raise `Refusal` for an invalid query."""
     for name in query:
         if name not in _KNOWN and name.lower() in _KNOWN:
             raise Refusal(404, "")
-        if name in _KNOWN - _BUILT:
-            raise Refusal(501, f"This stand-in does not know the filter {name}.")
+        if name in _KNOWN - _AVAILABLE:
+            raise Refusal(501, f"This stand-in does not have the filter {name}.")
     offset, limit = window(query)
     found = _ordered([one for one in portfolio.owners.values() if _matches(one, query)], query)
     page = [owner_json(portfolio, owner.id) for owner in found[offset : offset + limit]]
@@ -39,4 +39,4 @@ def _ordered(owners: list[Owner], query: Query) -> list[Owner]:
     order = (query.get("orderby") or [""])[-1].strip().lower()
     if order not in {"", "id", "id asc"}:
         raise Refusal(501, "This stand-in sorts owners by Id only.")
-    return sorted(owners, key=lambda owner: owner.id if order else -owner.id)  # unsorted: in another order than the ids
+    return sorted(owners, key=lambda owner: owner.id if order else -owner.id)  # unsorted: not in the order of the ids

@@ -1,6 +1,6 @@
-"""What an API key of the stand-in may do: by kind of entity, to view it and to edit it.
+"""The permissions of the stand-in's API key: to view and to edit each kind of entity.
 
-Buildium's own permissions are coarser in one place (properties and units share one); a test wants to deny each alone.
+In Buildium, properties and units share one permission; here each is separate, so that a test can deny it alone.
 """
 
 import re
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 EDIT: Final = ":edit"
-"""After the name of an entity: writing it is denied, reading it is not. The name alone denies both."""
+"""Suffix of an entity name that denies only writing; the name without it denies reading and writing."""
 
 _PATHS: Final = (
     (re.compile(r"/v1/administration/account"), "account"),
@@ -19,20 +19,20 @@ _PATHS: Final = (
     (re.compile(r"/v1/leases/tenants(/.*)?"), "tenants"),
     (re.compile(r"/v1/leases(/.*)?"), "leases"),
 )
-"""The first row that matches names the entity."""
+"""The first pattern that matches a path determines the entity."""
 
 DENIABLE: Final = frozenset(name + verb for _, name in _PATHS for verb in ("", EDIT))
 
 
 def is_denied(method: str, path: str, denied: frozenset[str]) -> bool:
-    """Return whether a key that lacks these permissions is refused a call."""
+    """Return whether a call needs one of the denied permissions."""
     entity = next((name for pattern, name in _PATHS if pattern.fullmatch(path)), "")
     return entity in denied or (method != "GET" and entity + EDIT in denied)
 
 
 def checked(denied: Iterable[str]) -> frozenset[str]:
-    """Return the permissions to deny. Raise `ValueError` if there is no such permission."""
-    given = frozenset(denied)
-    if given - DENIABLE:
-        raise ValueError(f"no such permission: {', '.join(sorted(given - DENIABLE))}")
-    return given
+    """Return the permissions to deny. Raise `ValueError` if one of them does not exist."""
+    permissions = frozenset(denied)
+    if permissions - DENIABLE:
+        raise ValueError(f"no such permission: {', '.join(sorted(permissions - DENIABLE))}")
+    return permissions

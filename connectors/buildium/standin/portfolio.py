@@ -1,7 +1,7 @@
-"""One Buildium account in memory: how it is edited, and what follows from the calendar.
+"""One Buildium account in memory, with methods that edit it.
 
-Standing and flags of leases, tenants and units follow from dates at query time, as in the real one. Every edit returns
-the webhook events that Buildium would send for it, so also none where Buildium has none.
+As in Buildium, the status of leases and tenants and the flags of units are derived from dates at the time of a query.
+Every edit returns the webhook events that Buildium would send for it, which may be none.
 """
 
 import json
@@ -37,7 +37,7 @@ _COMPACT: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 
 class Portfolio:
-    """One Buildium account, as of its clock."""
+    """One Buildium account at the time of its clock."""
 
     def __init__(self, clock: Clock, *, account: int = 123_456, timezone: str = "America/Edmonton") -> None:
         self.clock = clock
@@ -55,33 +55,33 @@ class Portfolio:
         self._next_id = 9_000_000
         self._day: date | None = None
         self._rows: dict[EntityKind, dict[int, bytes]] = {kind: {} for kind in EntityKind}
-        self._standings: dict[int, str] = {}
+        self._lease_statuses: dict[int, str] = {}
         self._orders: dict[EntityKind, Sequence[int]] = {}
         self._live: Sequence[int] | None = None
 
-    # ----------------------------------------------------------------------------------------------------- the calendar
+    # ----------------------------------------------------------------------------------------------- derived from dates
 
     def today(self) -> date:
-        """The account's calendar day; with a new one everything that follows from dates is worked out afresh."""
+        """Return the date in the account's time zone; when it changes, clear every cache of derived values."""
         today = self.clock.now().astimezone(self.zone).date()
         if today != self._day:
             self._day = today
-            self._standings.clear()
+            self._lease_statuses.clear()
             self._live = None
             for rows in self._rows.values():
                 rows.clear()
         return today
 
     def lease_status(self, lease: Lease) -> str:
-        known = self._standings.get(lease.id)
+        known = self._lease_statuses.get(lease.id)
         if known is None:
-            known = self._standings[lease.id] = self._lease_status(lease, self.today())
+            known = self._lease_statuses[lease.id] = self._lease_status(lease, self.today())
         return known
 
     def _lease_status(self, lease: Lease, today: date) -> str:
-        over = lease.moves_out_by_itself and lease.ends_on is not None and lease.ends_on < today
-        left = [self.tenant_status(occupant, today) == "MovedOut" for occupant in lease.occupants]
-        if lease.ended or over or (left and all(left)):
+        expired = lease.automatic_move_out and lease.ends_on is not None and lease.ends_on < today
+        moved_out = [self.tenant_status(occupant, today) == "MovedOut" for occupant in lease.occupants]
+        if lease.ended or expired or (moved_out and all(moved_out)):
             return "Past"
         return "Future" if lease.starts_on > today else "Active"
 
@@ -107,17 +107,17 @@ class Portfolio:
         return table[kind]
 
     def ids(self, kind: EntityKind) -> Sequence[int]:
-        """All of a kind, ascending."""
+        """Return the ids of all entities of a kind, ascending."""
         found = self._orders.get(kind)
         if found is None:
             found = self._orders[kind] = sorted(self.entities(kind))
         return found
 
     def live_leases(self) -> Sequence[int]:
-        """Leases that are active or future: what a sweep asks for, kept because it is asked for page by page."""
+        """Return the ids of active and future leases, cached because a sweep requests many pages of them."""
         self.today()
         if self._live is None:
-            status = self._standings
+            status = self._lease_statuses
             self._live = [
                 number
                 for number in self.ids(LEASE)
@@ -126,7 +126,7 @@ class Portfolio:
         return self._live
 
     def row(self, kind: EntityKind, number: int) -> bytes:
-        """An entity as the bytes of its JSON, kept until it changes."""
+        """Return an entity as JSON bytes, cached until it changes."""
         self.today()
         if kind is TENANT:
             return _COMPACT.encode(self.json(kind, number)).encode()
@@ -146,34 +146,34 @@ class Portfolio:
         self.properties[number] = Property(number, name, address, updated_at=self.clock.now(), **more)
         self.units_of[number] = []
         self._changed(PROPERTY, number, order=True)
-        return self._say("Rental.Created", PropertyId=number)
+        return self._event("Rental.Created", PropertyId=number)
 
     def rename_property(self, number: int, name: str) -> Events:
         self._edit(self.properties, number).name = name
         self._changed(PROPERTY, number)
-        return self._say("Rental.Updated", PropertyId=number)
+        return self._event("Rental.Updated", PropertyId=number)
 
     def move_property(self, number: int, address: Address) -> Events:
         self._edit(self.properties, number).address = address
         self._changed(PROPERTY, number)
-        return self._say("Rental.Updated", PropertyId=number)
+        return self._event("Rental.Updated", PropertyId=number)
 
     def inactivate_property(self, number: int) -> Events:
         self._edit(self.properties, number).is_active = False
         self._changed(PROPERTY, number)
-        return self._say("Rental.Updated", PropertyId=number)
+        return self._event("Rental.Updated", PropertyId=number)
 
     def reactivate_property(self, number: int) -> Events:
         self._edit(self.properties, number).is_active = True
         self._changed(PROPERTY, number)
-        return self._say("Rental.Updated", PropertyId=number)
+        return self._event("Rental.Updated", PropertyId=number)
 
     def remove_property(self, number: int) -> Events:
-        """With all that is in it."""
+        """Remove a property with its units."""
         events = [event for unit in tuple(self.units_of.get(number, ())) for event in self.remove_unit(unit)]
         del self.properties[number]
         self._changed(PROPERTY, number, order=True)
-        return (*events, *self._say("Rental.Deleted", PropertyId=number))
+        return (*events, *self._event("Rental.Deleted", PropertyId=number))
 
     # ------------------------------------------------------------------------------------------------------------ units
 
@@ -182,36 +182,36 @@ class Portfolio:
         self.units[unit] = Unit(unit, property_id, number, updated_at=self.clock.now(), **more)
         self.units_of[property_id] = [*self.units_of.get(property_id, ()), unit]
         self._changed(UNIT, unit, order=True)
-        self._forget_house(property_id)
-        return self._say("RentalUnit.Created", UnitId=unit)
+        self._forget_property_of_units(property_id)
+        return self._event("RentalUnit.Created", UnitId=unit)
 
     def set_rent(self, unit: int, amount: Decimal | int | str) -> Events:
-        """The asking rent: of the unit, and of its listing if it has one."""
+        """Change the market rent of a unit, and the rent of its listing if it has one."""
         self._edit(self.units, unit).market_rent = Decimal(amount)
-        events = self._say("RentalUnit.Updated", UnitId=unit)
+        events = self._event("RentalUnit.Updated", UnitId=unit)
         if unit in self.listings:
             self._edit(self.listings, unit).rent = Decimal(amount)
-            events = (*events, *self._say("Listing.Updated", UnitId=unit))
+            events = (*events, *self._event("Listing.Updated", UnitId=unit))
         self._changed(UNIT, unit)
         return events
 
     def edit_unit(self, unit: int, **fields: Any) -> Events:
-        it = self._edit(self.units, unit)
+        edited = self._edit(self.units, unit)
         for name, value in fields.items():
-            setattr(it, name, value)
+            setattr(edited, name, value)
         self._changed(UNIT, unit)
-        return self._say("RentalUnit.Updated", UnitId=unit)
+        return self._event("RentalUnit.Updated", UnitId=unit)
 
     def remove_unit(self, unit: int) -> Events:
-        """With its leases and its listing. Buildium's API cannot do that; its web pages can."""
+        """Remove a unit with its leases and its listing. Buildium offers that in its web application only."""
         events = [event for lease in tuple(self.leases_of.get(unit, ())) for event in self.remove_lease(lease)]
         events += self.unlist_unit(unit)
         owner = self.units[unit].property_id
         del self.units[unit]
         self.units_of[owner] = [other for other in self.units_of[owner] if other != unit]
         self._changed(UNIT, unit, order=True)
-        self._forget_house(owner)
-        return (*events, *self._say("RentalUnit.Deleted", UnitId=unit))
+        self._forget_property_of_units(owner)
+        return (*events, *self._event("RentalUnit.Deleted", UnitId=unit))
 
     # --------------------------------------------------------------------------------------------------------- listings
 
@@ -222,19 +222,19 @@ class Portfolio:
         available_on: date | None = None,
         features: Sequence[str] = (),
     ) -> Events:
-        """Advertises a unit, or changes its advertisement."""
+        """Create or change the listing of a unit; the default of ``rent`` is its market rent."""
         verb = "Updated" if unit in self.listings else "Created"
-        asked = Decimal(rent) if rent is not None else self.units[unit].market_rent or Decimal(1000)
-        self.listings[unit] = Listing(unit, asked, available_on or self.today(), self.today(), tuple(features))
+        amount = Decimal(rent) if rent is not None else self.units[unit].market_rent or Decimal(1000)
+        self.listings[unit] = Listing(unit, amount, available_on or self.today(), self.today(), tuple(features))
         self._changed(LISTING, unit, order=True)
-        return self._say(f"Listing.{verb}", UnitId=unit)
+        return self._event(f"Listing.{verb}", UnitId=unit)
 
     def unlist_unit(self, unit: int) -> Events:
         if unit not in self.listings:
             return ()
         del self.listings[unit]
         self._changed(LISTING, unit, order=True)
-        return self._say("Listing.Deleted", UnitId=unit)
+        return self._event("Listing.Deleted", UnitId=unit)
 
     # ----------------------------------------------------------------------------------------------------------- leases
 
@@ -248,7 +248,7 @@ class Portfolio:
         rent: Decimal | int | str | None = None,
         **more: Any,
     ) -> Events:
-        """A new lease with so many new tenants, or with tenants who are known; the lease's id is in the first event."""
+        """Create a lease with a number of new tenants or with existing ones; the first event holds the lease's id."""
         lease = self._number()
         people = [self._person() for _ in range(tenants)] if isinstance(tenants, int) else list(tenants)
         now = self.clock.now()
@@ -267,75 +267,75 @@ class Portfolio:
         for one in people:
             self.leases_of_tenant[one] = [*self.leases_of_tenant.get(one, ()), lease]
         self._changed(LEASE, lease, order=True)
-        created = self._say("Lease.Created", LeaseId=lease)
-        return created + tuple(event for one in people for event in self._say("LeaseTenant.Created", TenantId=one))
+        created = self._event("Lease.Created", LeaseId=lease)
+        return created + tuple(event for one in people for event in self._event("LeaseTenant.Created", TenantId=one))
 
     def start_lease(self, lease: int, on: date | None = None) -> Events:
-        """The tenants move in, today unless another day is said."""
-        it, day = self._edit(self.leases, lease), on or self.today()
-        it.starts_on = min(it.starts_on, day)
-        for occupant in it.occupants:
+        """Start a lease: its tenants move in ``on`` a date, by default today."""
+        edited, day = self._edit(self.leases, lease), on or self.today()
+        edited.starts_on = min(edited.starts_on, day)
+        for occupant in edited.occupants:
             occupant.moves_in_on = min(occupant.moves_in_on, day)
         self._changed(LEASE, lease)
-        return self._say("Lease.Updated", LeaseId=lease)
+        return self._event("Lease.Updated", LeaseId=lease)
 
     def end_lease(self, lease: int) -> Events:
-        """All tenants have moved out."""
-        it = self._edit(self.leases, lease)
-        it.ended = True
-        for occupant in it.occupants:
+        """End a lease: all its tenants have moved out."""
+        edited = self._edit(self.leases, lease)
+        edited.ended = True
+        for occupant in edited.occupants:
             occupant.moves_out_on = min(occupant.moves_out_on or date.max, self.today() - timedelta(days=1))
         self._changed(LEASE, lease)
-        return self._say("Lease.Updated", LeaseId=lease)
+        return self._event("Lease.Updated", LeaseId=lease)
 
     def give_notice(
         self, lease: int, tenant: int | None, move_out_on: date, notice_given: date | None = None
     ) -> Events:
-        """One tenant, or all of them, will move out on that day."""
-        it, events = self._edit(self.leases, lease), list[Event]()
-        for occupant in it.occupants:
+        """Record a notice to vacate of one tenant, or of all tenants if ``tenant`` is null."""
+        edited, events = self._edit(self.leases, lease), list[Event]()
+        for occupant in edited.occupants:
             if tenant in {None, occupant.tenant_id}:
                 occupant.moves_out_on, occupant.notice_given = move_out_on, notice_given or self.today()
-                events += self._say("Lease.MoveOut.Created", LeaseId=lease, TenantId=occupant.tenant_id)
+                events += self._event("Lease.MoveOut.Created", LeaseId=lease, TenantId=occupant.tenant_id)
         self._changed(LEASE, lease)
         return tuple(events)
 
     def withdraw_notice(self, lease: int) -> Events:
-        """They stay. Buildium has no event for that: only a sweep finds it."""
+        """Withdraw the notices to vacate of a lease. Buildium has no event for that: only a sweep finds it."""
         for occupant in self._edit(self.leases, lease).occupants:
             occupant.moves_out_on = occupant.notice_given = None
         self._changed(LEASE, lease)
         return ()
 
     def edit_lease(self, lease: int, **fields: Any) -> Events:
-        it = self._edit(self.leases, lease)
+        edited = self._edit(self.leases, lease)
         for name, value in fields.items():
-            setattr(it, name, value)
+            setattr(edited, name, value)
         self._changed(LEASE, lease)
-        return self._say("Lease.Updated", LeaseId=lease)
+        return self._event("Lease.Updated", LeaseId=lease)
 
     def move_lease(self, lease: int, unit: int) -> Events:
-        """The tenants change to another unit under the same lease."""
-        it = self._edit(self.leases, lease)
-        old, it.unit_id = it.unit_id, unit
+        """Move a lease with its tenants to another unit."""
+        edited = self._edit(self.leases, lease)
+        old, edited.unit_id = edited.unit_id, unit
         self.leases_of[old] = [other for other in self.leases_of[old] if other != lease]
         self.leases_of[unit] = [*self.leases_of.get(unit, ()), lease]
         self._changed(LEASE, lease)
         self._forget(UNIT, old)
-        return self._say("Lease.Updated", LeaseId=lease)
+        return self._event("Lease.Updated", LeaseId=lease)
 
     def remove_lease(self, lease: int) -> Events:
-        it = self.leases[lease]
+        removed = self.leases[lease]
         del self.leases[lease]
-        self.leases_of[it.unit_id] = [other for other in self.leases_of[it.unit_id] if other != lease]
-        for occupant in it.occupants:
+        self.leases_of[removed.unit_id] = [other for other in self.leases_of[removed.unit_id] if other != lease]
+        for occupant in removed.occupants:
             known = self.leases_of_tenant.get(occupant.tenant_id, ())
             self.leases_of_tenant[occupant.tenant_id] = [other for other in known if other != lease]
         self._changed(LEASE, lease, order=True)
-        self._forget(UNIT, it.unit_id)
-        return self._say("Lease.Deleted", LeaseId=lease)
+        self._forget(UNIT, removed.unit_id)
+        return self._event("Lease.Deleted", LeaseId=lease)
 
-    # ----------------------------------------------------------------------------------------------------------- inside
+    # ---------------------------------------------------------------------------------------------------------- caches
 
     def _number(self) -> int:
         self._next_id += 1
@@ -347,30 +347,30 @@ class Portfolio:
         self._changed(TENANT, number, order=True)
         return number
 
-    def _say(self, name: str, **ids: int) -> Events:
+    def _event(self, name: str, **ids: int) -> Events:
         return (Event(name, ids, self.clock.now()),)
 
     @staticmethod
     def _edit(entities: MutableMapping[int, T], number: int) -> T:
         entity = entities[number]
-        entities[number] = entity  # what was made when asked for is kept from now on
+        entities[number] = entity  # a generated entity has to be stored once it is edited
         return entity
 
     def _forget(self, kind: EntityKind, number: int) -> None:
         self._rows[kind].pop(number, None)
 
-    def _forget_house(self, number: int) -> None:
-        """Its number of units changed, which its own row and those of its listings tell."""
+    def _forget_property_of_units(self, number: int) -> None:
+        """Forget the rows that contain a property's number of units: its own, and those of its listings."""
         self._forget(PROPERTY, number)
         for unit in self.units_of.get(number, ()):
             self._forget(LISTING, unit)
 
     def _changed(self, kind: EntityKind, number: int, *, order: bool = False) -> None:
-        """Forgets the rows in which the entity stands, and notes when it changed (a listing has no such time)."""
+        """Forget the rows that contain the entity, and set the time of its last update (a listing has none)."""
         if order:
             self._orders.pop(kind, None)
         if kind is LEASE:
-            self._standings.pop(number, None)
+            self._lease_statuses.pop(number, None)
             self._live = None
         self._forget(kind, number)
         entity = self.entities(kind).get(number)

@@ -1,6 +1,6 @@
-"""What may be asked of the stand-in's lists, and how it is answered: filters, order, offset and limit.
+"""Queries of the stand-in's lists: filters, sort order, offset and limit.
 
-A filter of the real one that is not built here is refused with 501, so that nobody believes that it worked.
+A filter of Buildium that the stand-in does not have is answered with 501, so that a test cannot rely on it by mistake.
 """
 
 import re
@@ -33,8 +33,8 @@ KNOWN: Final[Mapping[EntityKind, frozenset[str]]] = {
 }
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, not an error of ours
-    """A query that is answered with an error."""
+class Refusal(Exception):  # noqa: N818 - an error response, not an error of the program
+    """A request that is answered with an error."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -43,7 +43,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error of ours
 
 
 def check_names(kind: EntityKind, query: Query) -> None:
-    """Names are case-sensitive: a known one in another case is answered with 404, an unknown one is not looked at."""
+    """Raise `Refusal` for a parameter in the wrong case, which is answered with 404; ignore unknown parameters."""
     known = KNOWN[kind]
     for name in query:
         if name not in known and name.lower() in known:
@@ -51,13 +51,13 @@ def check_names(kind: EntityKind, query: Query) -> None:
 
 
 def select(portfolio: Portfolio, kind: EntityKind, query: Query) -> Sequence[int]:
-    """The ids that match, in the order that was asked for."""
-    asked = {name: values for name, values in query.items() if name in KNOWN[kind] - _COMMON}
+    """Return the ids that match the filters of a query, in its sort order."""
+    filters = {name: values for name, values in query.items() if name in KNOWN[kind] - _COMMON}
     order = (query.get("orderby") or [""])[-1]
-    if kind is LEASE and set(asked) == {"leasestatuses"} and set(asked["leasestatuses"]) == {"Active", "Future"}:
+    if kind is LEASE and set(filters) == {"leasestatuses"} and set(filters["leasestatuses"]) == {"Active", "Future"}:
         found = portfolio.live_leases()
-    elif asked:
-        keep = _filters(kind, asked)
+    elif filters:
+        keep = _tests(kind, filters)
         entities = portfolio.entities(kind)
         found = [number for number in portfolio.ids(kind) if all(test(portfolio, entities[number]) for test in keep)]
     else:
@@ -66,25 +66,25 @@ def select(portfolio: Portfolio, kind: EntityKind, query: Query) -> Sequence[int
 
 
 def window(query: Query) -> tuple[int, int]:
-    """Offset and limit: 50 unless said, 1000 at most without a word."""
-    offset, limit = _whole(query, "offset", 0), _whole(query, "limit", 50)
+    """Return offset and limit; the default limit is 50, and a limit of more than 1000 becomes 1000."""
+    offset, limit = _integer(query, "offset", 0), _integer(query, "limit", 50)
     if offset < 0 or limit < 1:
         raise Refusal(400, "The offset must not be negative and the limit must be positive.")
     return offset, min(limit, 1000)
 
 
-def _whole(query: Query, name: str, otherwise: int) -> int:
-    given = (query.get(name) or [str(otherwise)])[-1]
-    if not re.fullmatch(r"-?\d{1,9}", given, re.ASCII):
+def _integer(query: Query, name: str, default: int) -> int:
+    value = (query.get(name) or [str(default)])[-1]
+    if not re.fullmatch(r"-?\d{1,9}", value, re.ASCII):
         raise Refusal(400, f"The value of {name} is not a number.")
-    return int(given)
+    return int(value)
 
 
 # --------------------------------------------------------------------------------------------------------------- order
 
 
 def _ordered(portfolio: Portfolio, kind: EntityKind, ids: Sequence[int], order: str) -> Sequence[int]:
-    """By the fields asked for; without any in no order that a client could rely on."""
+    """Sort ids by the fields of ``orderby``; without it, return them in an order that no client can rely on."""
     if not order:
         return sorted(ids, key=lambda number: number * 2_654_435_761 & 0xFFFF_FFFF)
     unique = "unit.id" if kind is LISTING else "id"
@@ -102,7 +102,7 @@ def _ordered(portfolio: Portfolio, kind: EntityKind, ids: Sequence[int], order: 
 
 
 def _value(row: Json, name: str) -> tuple[bool, Any]:
-    """The value of a property by its name in any case, of a nested one behind a dot; null goes first."""
+    """Return the sort key of a field, whose name is case-insensitive and may be nested (``Unit.Id``); null first."""
     value: Any = row
     for part in name.split("."):
         fields = {key.lower(): key for key in value} if isinstance(value, dict) else {}
@@ -117,12 +117,12 @@ def _value(row: Json, name: str) -> tuple[bool, Any]:
 # -------------------------------------------------------------------------------------------------------------- filters
 
 
-def _filters(kind: EntityKind, asked: Query) -> list[Keep]:
+def _tests(kind: EntityKind, filters: Query) -> list[Keep]:
     table = _FILTERS[kind]
-    for name in asked:
+    for name in filters:
         if name not in table:
-            raise Refusal(501, f"This stand-in does not know the filter {name}.")
-    return [table[name](values) for name, values in asked.items()]
+            raise Refusal(501, f"This stand-in does not have the filter {name}.")
+    return [table[name](values) for name, values in filters.items()]
 
 
 def _ids(values: Iterable[str]) -> set[int]:
@@ -164,7 +164,7 @@ def _one_of(values: Sequence[str], allowed: Iterable[str]) -> set[str]:
 
 def _by_status(values: Sequence[str]) -> Keep:
     active = _one_of(values, {"Active", "InActive"}) == {"Active"}
-    return lambda _, house: house.is_active is active
+    return lambda _, rental: rental.is_active is active
 
 
 def _by_lease_status(values: Sequence[str]) -> Keep:
@@ -178,17 +178,17 @@ def _by_lease_type(values: Sequence[str]) -> Keep:
 
 
 def _by_sub_type(values: Sequence[str]) -> Keep:
-    return lambda _, house: house.sub_type in values
+    return lambda _, rental: rental.sub_type in values
 
 
 def _by_location(values: Sequence[str]) -> Keep:
     part = values[-1].lower()
-    return lambda _, house: part in house.address.city.lower() or part in house.address.state.lower()
+    return lambda _, rental: part in rental.address.city.lower() or part in rental.address.state.lower()
 
 
 def _by_property(values: Sequence[str]) -> Keep:
     wanted = _ids(values)
-    return lambda _, house: house.id in wanted
+    return lambda _, rental: rental.id in wanted
 
 
 def _by_property_of_unit(values: Sequence[str]) -> Keep:
@@ -222,7 +222,7 @@ def _by_entity_of_listing(values: Sequence[str]) -> Keep:
 
 def _by_entity_type(values: Sequence[str]) -> Keep:
     if values[-1] != "Property":
-        raise Refusal(501, "This stand-in knows listings by property only.")
+        raise Refusal(501, "This stand-in filters listings by property only.")
     return lambda _, __: True
 
 

@@ -1,6 +1,6 @@
-"""How Buildium writes its entities as JSON (the messages of its OpenAPI document), also the fields that we do not use.
+"""The JSON of Buildium's entities (the messages of its OpenAPI document), with the fields that the connector ignores.
 
-Written from the document alone, without a look at ``mapping.py``: the stand-in is the other side.
+It follows the document and shares no code with ``mapping.py``, so that the stand-in can reveal errors of the mapping.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ from schemas.base import EntityKind
 
 
 class Account(Protocol):
-    """What has to be known of an account to write its entities."""
+    """The data of an account that the JSON of its entities needs."""
 
     @property
     def properties(self) -> Mapping[int, Property]: ...
@@ -131,7 +131,7 @@ def lease_json(of: Account, number: int) -> Json:
             "Rent": None if it.rent is None else float(it.rent),
         },
         "Cosigners": [],
-        "AutomaticallyMoveOutTenants": it.moves_out_by_itself,
+        "AutomaticallyMoveOutTenants": it.automatic_move_out,
         "CreatedDateTime": _moment(it.created_at),
         "LastUpdatedDateTime": _moment(it.updated_at),
         "MoveOutData": [
@@ -177,7 +177,7 @@ def tenant_json(of: Account, number: int, *, with_leases: bool = True) -> Json:
 def listing_json(of: Account, number: int) -> Json:
     it = of.listings[number]
     unit = of.units[number]
-    house = of.properties[unit.property_id]
+    rental = of.properties[unit.property_id]
     contact = {
         "Id": 5,
         "Name": "Leasing office",
@@ -195,20 +195,20 @@ def listing_json(of: Account, number: int) -> Json:
         "RentalApplicationUrl": None,
         "Contact": None if it.is_managed_externally else contact,
         "Property": {
-            "Id": house.id,
-            "Name": house.name,
-            "Address": house.address.json(),
-            "NumberUnits": len(of.units_of.get(house.id, ())),
+            "Id": rental.id,
+            "Name": rental.name,
+            "Address": rental.address.json(),
+            "NumberUnits": len(of.units_of.get(rental.id, ())),
             "StructureDescription": None,
-            "YearBuilt": house.year_built,
-            "Features": list(house.features),
+            "YearBuilt": rental.year_built,
+            "Features": list(rental.features),
             "IncludedInRent": ["Heat", "Water"],
             "Files": [],
         },
         "Unit": {
             "Id": unit.id,
             "UnitNumber": unit.number,
-            "Address": house.address.json(f"Unit {unit.number}"),
+            "Address": rental.address.json(f"Unit {unit.number}"),
             "UnitBedrooms": unit.bedrooms,
             "UnitBathrooms": unit.bathrooms,
             "UnitSize": unit.size,

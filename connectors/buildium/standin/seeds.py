@@ -1,4 +1,4 @@
-"""Portfolios to start from: a small one to look at, and a large one to measure with."""
+"""Initial portfolios: a small one for demo and tests, and a large one for benchmarks."""
 
 import random as randomness
 from dataclasses import replace
@@ -68,12 +68,12 @@ _UNIT_FEATURES: Final = (
 def seed_portfolio(
     clock: Clock, *, properties: int = 5, units: int = 24, seed: int = 7, timezone: str = "America/Edmonton"
 ) -> Portfolio:
-    """A small portfolio to look at: two apartment houses, townhomes, a house and an office building; always the same.
+    """Return a small portfolio: two apartment buildings, townhomes, a house and an office building.
 
-    Of its units most are let; some are empty and listed, one is empty and not, some tenants have given notice, one of
-    those units is let again already.
+    The same arguments give the same portfolio. Most units are leased. Some are vacant and listed, one is vacant and not
+    listed; some tenants have given a notice to vacate, and one of their units has a future lease.
     """
-    random = randomness.Random(seed)  # noqa: S311 - the same people and rents each time, not a secret
+    random = randomness.Random(seed)  # noqa: S311 - reproducible names and rents, not a secret
     portfolio = Portfolio(clock, timezone=timezone)
     today = portfolio.today()
     sites = _SITES[:properties]
@@ -88,7 +88,7 @@ def seed_portfolio(
             unit = number * 100 + k + 1
             portfolio.units_of[number].append(unit)
             portfolio.units[unit] = _seed_unit(random, unit, number, sub_type, k)
-            _seed_standing(random, portfolio, unit, place, today)
+            _seed_leases(random, portfolio, unit, place, today)
             place += 1
     for owner in _OWNERS:
         owned = tuple(number for number in owner.property_ids if number in portfolio.properties)
@@ -109,12 +109,12 @@ def _seed_unit(random: randomness.Random, unit: int, number: int, sub_type: str,
     return Unit(unit, number, label, building, rent, bedrooms, bathrooms, size, None, features)
 
 
-def _seed_standing(random: randomness.Random, portfolio: Portfolio, unit: int, place: int, today: date) -> None:
+def _seed_leases(random: randomness.Random, portfolio: Portfolio, unit: int, place: int, today: date) -> None:
     rent = portfolio.units[unit].market_rent
-    if place % 8 == 3:  # empty and listed
+    if place % 8 == 3:  # vacant and listed
         portfolio.list_unit(unit, rent, today + timedelta(days=random.choice((0, 0, 12))))
         return
-    if place == 13:  # empty and not listed
+    if place == 13:  # vacant and not listed
         return
     starts = today - timedelta(days=random.randrange(40, 320))
     portfolio.sign_lease(
@@ -138,17 +138,17 @@ def bulk_portfolio(
     timezone: str = "America/Edmonton",
     warm: bool = False,
 ) -> Portfolio:
-    """A large account for measuring: made by rule when asked for; of twenty units one is empty and listed.
+    """Return a large account for benchmarks, whose entities are generated on demand; every 20th unit is vacant.
 
-    Ids: units from 1, properties from 1, leases from 1,000,001, tenants from 2,000,001. Rows are
-    written when first asked for and kept; ``warm`` writes all of them beforehand (some seconds per 100,000 units), so
-    that a measured page costs no more than joining bytes.
+    Ids: units from 1, properties from 1, leases from 1,000,001, tenants from 2,000,001. The JSON of an entity is
+    cached when it is first requested; ``warm`` fills the cache beforehand (some seconds per 100,000 units), so that a
+    measured page costs no more than a join of bytes.
     """
     portfolio = Portfolio(clock, timezone=timezone)
-    today, houses = portfolio.today(), -(-units // per_property)
+    today, buildings = portfolio.today(), -(-units // per_property)
     starts = today - timedelta(days=200)
 
-    def let(unit: int) -> bool:
+    def is_leased(unit: int) -> bool:
         return 0 < unit <= units and unit % 20 != 0
 
     def make_property(number: int) -> Property:
@@ -163,26 +163,26 @@ def bulk_portfolio(
     def make_lease(number: int) -> Lease:
         unit = number - 1_000_000
         leaves = today + timedelta(days=30) if unit % 25 == 1 else None
-        stay = [Occupant(number + 1_000_000, starts, leaves, today if leaves else None)]
-        return Lease(number, unit, starts, starts + timedelta(days=365), rent=Decimal(1500), occupants=stay)
+        occupants = [Occupant(number + 1_000_000, starts, leaves, today if leaves else None)]
+        return Lease(number, unit, starts, starts + timedelta(days=365), rent=Decimal(1500), occupants=occupants)
 
     def make_listing(unit: int) -> Listing:
         return Listing(unit, make_unit(unit).market_rent or Decimal(1000), today, today)
 
-    leased = [unit for unit in range(1, units + 1) if let(unit)]
-    portfolio.properties = Generated(range(1, houses + 1), lambda n: 0 < n <= houses, make_property)
+    leased = [unit for unit in range(1, units + 1) if is_leased(unit)]
+    portfolio.properties = Generated(range(1, buildings + 1), lambda n: 0 < n <= buildings, make_property)
     portfolio.units = Generated(range(1, units + 1), lambda n: 0 < n <= units, make_unit)
-    portfolio.leases = Generated([u + 1_000_000 for u in leased], lambda n: let(n - 1_000_000), make_lease)
-    portfolio.tenants = Generated([u + 2_000_000 for u in leased], lambda n: let(n - 2_000_000), person)
+    portfolio.leases = Generated([u + 1_000_000 for u in leased], lambda n: is_leased(n - 1_000_000), make_lease)
+    portfolio.tenants = Generated([u + 2_000_000 for u in leased], lambda n: is_leased(n - 2_000_000), person)
     portfolio.listings = Generated(range(20, units + 1, 20), lambda n: 0 < n <= units and n % 20 == 0, make_listing)
     portfolio.units_of = Generated(
-        range(1, houses + 1),
-        lambda n: 0 < n <= houses,
+        range(1, buildings + 1),
+        lambda n: 0 < n <= buildings,
         lambda n: list(range((n - 1) * per_property + 1, min(n * per_property, units) + 1)),
     )
-    portfolio.leases_of = Generated(leased, let, lambda u: [u + 1_000_000])
+    portfolio.leases_of = Generated(leased, is_leased, lambda u: [u + 1_000_000])
     portfolio.leases_of_tenant = Generated(
-        [u + 2_000_000 for u in leased], lambda n: let(n - 2_000_000), lambda n: [n - 1_000_000]
+        [u + 2_000_000 for u in leased], lambda n: is_leased(n - 2_000_000), lambda n: [n - 1_000_000]
     )
     if warm:
         portfolio.live_leases()

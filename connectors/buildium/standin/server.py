@@ -1,9 +1,8 @@
-"""The stand-in's HTTP side: what Buildium serves, refuses and limits, as far as we use it.
+"""The HTTP server of the stand-in: the part of Buildium's API that the connector uses, with its errors and limits.
 
-From Buildium's API Overview: two headers on every call, else 401; paths and parameter names are case-sensitive, else
-404; 50 rows unless said and 1000 at most; a query of more than 4096 characters is answered with 500; more than 10
-calls at once or a second with 429. What the real one answers to an unknown path or sort field is not documented: here
-it is a plain 404, and 400.
+From Buildium's API Overview: 401 without the two headers; 404 for a path or parameter name in the wrong case; 50 rows
+by default and at most 1000; 500 for a query of more than 4096 characters; 429 for more than 10 calls at once or in a
+second. The answers to an unknown path and an unknown sort field are not documented: here 404 and 400.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ from connectors.buildium.standin.writes import REQUIRED, Invalid, check_body
 from schemas.base import EntityKind
 
 DEMO_ID: Final = "demo-client-id"
-DEMO_SECRET: Final = "demo-client-secret"  # noqa: S105 - the stand-in's own, worth nothing elsewhere
+DEMO_SECRET: Final = "demo-client-secret"  # noqa: S105 - a secret of the stand-in only
 
 _LISTS: Final = {
     "/v1/rentals": PROPERTY,
@@ -50,12 +49,12 @@ _ENTITIES: Final = (
 
 @dataclass(slots=True)
 class Fault:
-    """What happens to the next ``times`` calls whose path matches, instead of an answer or before it."""
+    """A planned fault of the next ``times`` calls whose path matches: a delay, another answer, or both."""
 
     path: str = ".*"
     times: int = 1
     status: int | None = None
-    """Null: the true answer, after ``seconds``."""
+    """Null: the regular answer, after ``seconds``."""
     seconds: float = 0.0
     retry_after: str | None = None
     body: bytes | None = None
@@ -64,7 +63,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that was answered."""
+    """An answered call."""
 
     method: str
     path: str
@@ -75,7 +74,7 @@ class Call:
 
 @dataclass(slots=True)
 class RateLimit:
-    """More than so many at once, or started within a second, are answered with 429."""
+    """The limit on concurrent calls, and on starts within ``window`` seconds; more are answered with 429."""
 
     in_flight: int = 10
     starts: int = 10
@@ -97,10 +96,10 @@ class RateLimit:
 
 
 class BuildiumStandIn:
-    """An ASGI app that answers as Buildium does for one portfolio.
+    """An ASGI app that serves one portfolio like Buildium.
 
-    ``latency`` is how long every answer takes; ``faults`` are played in their order; ``calls`` is what was asked.
-    ``denied`` names what the API key may not view (``listings``) or not edit (``properties:edit``), and may be changed.
+    ``latency`` delays every answer, in seconds; ``faults`` apply in their order; ``calls`` records the calls.
+    ``denied`` has the permissions that the API key lacks: to view (``listings``) or to edit (``properties:edit``).
     """
 
     def __init__(
@@ -128,11 +127,11 @@ class BuildiumStandIn:
         self.app = Starlette(routes=[Route("/{path:path}", self._serve, methods=methods)])
 
     def deny(self, *permissions: str) -> None:
-        """Let the API key lack these permissions, and no others, from now on. Raise `ValueError` if unknown."""
+        """Replace the permissions that the API key lacks. Raise `ValueError` if one of them does not exist."""
         self.denied = checked(permissions)
 
     def fail(self, status: int | None = None, *, times: int = 1, path: str = ".*", **more: object) -> None:
-        """The next so many calls to that path (a regular expression) are answered so."""
+        """Plan a fault for the next calls to ``path``, a regular expression."""
         self.faults.append(Fault(path, times, status, **more))  # type: ignore[arg-type]
 
     async def __call__(self, scope: object, receive: object, send: object) -> None:
@@ -145,7 +144,7 @@ class BuildiumStandIn:
                 self.throttled += 1
                 response = _error(429, "Too many requests.")
             else:
-                response = await self._disturbed(request)
+                response = await self._answer_or_fail(request)
         finally:
             if allowed and self.limit:
                 self.limit.leave()
@@ -154,15 +153,15 @@ class BuildiumStandIn:
         self.calls.append(Call(request.method, request.url.path, query, response.status_code, self._monotonic()))
         return response
 
-    async def _disturbed(self, request: Request) -> Response:
+    async def _answer_or_fail(self, request: Request) -> Response:
         fault = next((one for one in self.faults if re.fullmatch(one.path, request.url.path)), None)
         if fault:
             fault.times -= 1
             if fault.times <= 0:
                 self.faults.remove(fault)
-        pause = self.latency + (fault.seconds if fault else 0.0)
-        if pause:
-            await asyncio.sleep(pause)
+        delay = self.latency + (fault.seconds if fault else 0.0)
+        if delay:
+            await asyncio.sleep(delay)
         if fault is None or (fault.status is None and fault.body is None):
             return self._answer(request, await request.body())
         response = (
@@ -192,7 +191,7 @@ class BuildiumStandIn:
     def _write(self, request: Request, body: bytes) -> Response:
         if request.method == "POST" and request.url.path in REQUIRED:
             check_body(request.url.path, request.headers.get("content-type", ""), body)
-        return _error(501, "This stand-in cannot be written to.")
+        return _error(501, "This stand-in is read-only.")
 
     def _read(self, path: str, request: Request) -> Response:
         if path == "/v1/administration/account":
@@ -231,7 +230,7 @@ def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:
 
 
 def _error(status: int, message: str, errors: Sequence[object] = ()) -> Response:
-    """``ApiErrorResponse``; its code is null in every answer that was ever seen."""
+    """Return an ``ApiErrorResponse``; its error code is null, as in every known answer of Buildium."""
     error: dict[str, object] = {"UserMessage": message, "ErrorCode": None, "Errors": list(errors)}
     return Response(json.dumps(error), status, media_type="application/json")
 

@@ -301,14 +301,14 @@ def from_url(url: str, client: httpx.AsyncClient) -> Fetch:
     """Return how to fetch a JWKS over HTTP."""
 
     async def fetch() -> bytes:
-        who = "the host of RENTSTREAM_JWT_JWKS"
+        host = "the host of RENTSTREAM_JWT_JWKS"
         reply = await exchange(
-            client, client.build_request("GET", url), who=who, seconds=FETCH_SECONDS, most_bytes=MAX_JWKS_BYTES
+            client, client.build_request("GET", url), system=host, seconds=FETCH_SECONDS, most_bytes=MAX_JWKS_BYTES
         )
         if isinstance(reply, Failure):
             raise KeysUnavailable(reply.detail)
         if reply.status != httpx.codes.OK:
-            raise KeysUnavailable(f"{who} answered {reply.status}")
+            raise KeysUnavailable(f"{host} answered {reply.status}")
         return reply.body
 
     return fetch

@@ -1,4 +1,4 @@
-"""The stand-in's webhooks: believed by our reader, repeated as Buildium repeats, given up as Buildium gives up."""
+"""Tests of the stand-in's webhooks: signatures, retries and suspension as documented by Buildium."""
 
 import json
 from datetime import UTC, datetime
@@ -17,12 +17,12 @@ HAPPENED = datetime(2025, 11, 22, 11, 59, 1, 123456, UTC)
 
 
 class Receiver:
-    """Reads webhooks as the ingress does and answers what it is told to."""
+    """Verifies webhooks like the ingress, and answers with planned statuses."""
 
     def __init__(self, clock: SetClock, *statuses: int | None) -> None:
         self.clock = clock
         self.statuses = list(statuses)
-        self.notices: list[FetchRequest] = []
+        self.accepted: list[FetchRequest] = []
         self.at: list[datetime] = []
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -31,10 +31,10 @@ class Receiver:
         status = self.statuses.pop(0) if self.statuses else 202
         if status is None:
             raise httpx.ReadTimeout("late")
-        notice = reader.read([(k.lower(), v) for k, v in request.headers.raw], request.content, self.clock.now())
-        assert isinstance(notice, FetchRequest), notice
+        fetch = reader.read([(k.lower(), v) for k, v in request.headers.raw], request.content, self.clock.now())
+        assert isinstance(fetch, FetchRequest), fetch
         if status < 300:
-            self.notices.append(notice)
+            self.accepted.append(fetch)
         return httpx.Response(status)
 
 
@@ -47,7 +47,7 @@ def hooks(receiver: Receiver, **more: Any) -> Webhooks:
     return Webhooks(url, "hush", receiver.clock, transport=httpx.MockTransport(receiver), **more)
 
 
-async def test_an_edit_arrives_as_a_notice_of_its_entity() -> None:
+async def test_an_edit_is_sent_as_a_webhook_of_its_entity() -> None:
     clock = SetClock()
     receiver = Receiver(clock)
     portfolio = seed_portfolio(clock)
@@ -56,13 +56,13 @@ async def test_an_edit_arrives_as_a_notice_of_its_entity() -> None:
     await sender.send(portfolio.set_rent(unit, 1500))
     await sender.aclose()
 
-    (notice,) = receiver.notices
-    assert (notice.event, notice.kind, notice.entity) == ("RentalUnit.Updated", EntityKind.UNIT, unit)
-    assert notice.occurred_at == clock.now()
-    assert json.loads(notice.body)["AccountId"] == 123_456
+    (fetch,) = receiver.accepted
+    assert (fetch.event, fetch.kind, fetch.entity) == ("RentalUnit.Updated", EntityKind.UNIT, unit)
+    assert fetch.occurred_at == clock.now()
+    assert json.loads(fetch.body)["AccountId"] == 123_456
 
 
-def test_a_webhook_is_one_flat_compact_object_with_seven_digits() -> None:
+def test_a_body_is_a_flat_compact_object_with_seven_digits_of_seconds() -> None:
     (event,) = events(1)
 
     assert event.body(9) == (
@@ -70,18 +70,18 @@ def test_a_webhook_is_one_flat_compact_object_with_seven_digits() -> None:
     )
 
 
-async def test_what_was_not_taken_is_repeated_after_a_minute_ten_and_an_hour() -> None:
+async def test_a_failed_webhook_is_retried_after_a_minute_ten_minutes_and_an_hour() -> None:
     receiver = Receiver(SetClock(), 503, None, 500)
     sender = hooks(receiver)
     await sender.send(events(1))
     await sender.settle()
 
     assert [(at - receiver.at[0]).total_seconds() for at in receiver.at] == [0, 60, 660, 4260]
-    assert (sender.delivered, len(receiver.notices), sender.statuses) == (1, 1, [503, None, 500, 202])
+    assert (sender.delivered, len(receiver.accepted), sender.statuses) == (1, 1, [503, None, 500, 202])
     await sender.aclose()
 
 
-async def test_after_the_last_repetition_it_is_dropped() -> None:
+async def test_a_webhook_is_dropped_after_the_last_retry() -> None:
     sender = hooks(Receiver(SetClock(), 500, 500, 500), schedule=(1, 1))
     await sender.send(events(1))
     await sender.settle()
@@ -90,7 +90,7 @@ async def test_after_the_last_repetition_it_is_dropped() -> None:
     await sender.aclose()
 
 
-async def test_twenty_failures_in_a_row_suspend_the_subscription() -> None:
+async def test_twenty_consecutive_failures_suspend_the_subscription() -> None:
     receiver = Receiver(SetClock(), *[500] * 30)
     sender = hooks(receiver, schedule=())
     await sender.send(events(25))
@@ -101,12 +101,12 @@ async def test_twenty_failures_in_a_row_suspend_the_subscription() -> None:
     await sender.aclose()
 
 
-async def test_events_may_come_twice_and_in_any_order() -> None:
+async def test_events_can_be_duplicated_and_reordered() -> None:
     receiver = Receiver(SetClock())
     sender = hooks(receiver, copies=2, shuffled=True)
     await sender.send(events(10))
     await sender.aclose()
 
-    came = [notice.entity for notice in receiver.notices]
+    came = [fetch.entity for fetch in receiver.accepted]
     assert sorted(came, key=str) == sorted([n for n in range(1, 11) for _ in range(2)], key=str)
     assert came != sorted(came, key=str)

@@ -1,4 +1,4 @@
-"""The connection test of Buildium, over the stand-in behind a real server, and what its judgements are."""
+"""Tests of the connection test of Buildium, against the stand-in on a real server."""
 
 import asyncio
 import json
@@ -63,7 +63,7 @@ NAMES = [
 
 
 class ShiftedClock(SystemClock):
-    """A clock that is wrong by so much."""
+    """A clock with a constant error."""
 
     def __init__(self, by: timedelta) -> None:
         self._by = by
@@ -121,7 +121,7 @@ async def url(standin: BuildiumStandIn) -> AsyncIterator[str]:
 
 
 async def test_a_good_connection_passes_every_check(url: str, standin: BuildiumStandIn) -> None:
-    """With the account's id, and the access to every entity."""
+    """The outcome contains the account's id and the access to every entity."""
     checked = await check(url)
 
     assert [result.name for result in checked.checks] == NAMES
@@ -139,7 +139,7 @@ async def test_a_good_connection_passes_every_check(url: str, standin: BuildiumS
 
 
 async def test_nothing_is_created(url: str, standin: BuildiumStandIn) -> None:
-    """Both POSTs are refused with 422, and nothing else is written."""
+    """Both POSTs are answered with 422, and there is no other write."""
     before = set(standin.portfolio.properties), set(standin.portfolio.owners)
     await check(url)
     writes = [(call.method, call.path, call.status) for call in standin.calls if call.method != "GET"]
@@ -148,16 +148,16 @@ async def test_nothing_is_created(url: str, standin: BuildiumStandIn) -> None:
     assert (set(standin.portfolio.properties), set(standin.portfolio.owners)) == before
 
 
-async def test_every_check_is_in_the_table_or_required(url: str) -> None:
-    """A name in the table that no check has would be a rule without effect."""
+async def test_only_checks_in_the_table_are_optional(url: str) -> None:
+    """Each name in the table is that of a check."""
     checked = await check(url)
 
     assert set(NAMES) >= set(OPTIONAL)
     assert {result.name for result in checked.checks if not result.required} == set(OPTIONAL)
 
 
-async def test_the_test_keeps_within_buildiums_limits(portfolio: Portfolio) -> None:
-    """At most ten at once and ten a second, so no call is answered with 429."""
+async def test_the_test_observes_buildiums_limits(portfolio: Portfolio) -> None:
+    """At most ten calls at once and ten in a second are made, so that no call is answered with 429."""
     standin = BuildiumStandIn(portfolio, limit=RateLimit())
     async with running(standin) as url, open_client(allow_private=True) as client:
         env = {"BUILDIUM_BASE_URL": url + "/v1", "RENTSTREAM_ALLOW_PRIVATE": "1", "BUILDIUM_WEBHOOK_SECRET": "s3cret",
@@ -170,14 +170,14 @@ async def test_the_test_keeps_within_buildiums_limits(portfolio: Portfolio) -> N
 
 
 async def test_a_throttled_call_is_repeated(url: str, standin: BuildiumStandIn) -> None:
-    """A program beside us may use the account too; a write that was throttled was not done."""
+    """Another program may use the account; a throttled write had no effect and can be repeated."""
     standin.fail(429, path="/v1/leases", times=2)
     standin.fail(429, path="/v1/rentals/owners", retry_after="0.01")
 
     assert not_passed(await check(url)) == {}
 
 
-async def test_a_call_that_stays_throttled_fails(url: str, standin: BuildiumStandIn) -> None:
+async def test_a_call_that_is_throttled_repeatedly_fails(url: str, standin: BuildiumStandIn) -> None:
     standin.fail(429, path="/v1/leases", times=3)
     result = by_name(await check(url))["permission_leases"]
 
@@ -189,7 +189,7 @@ async def test_a_call_that_stays_throttled_fails(url: str, standin: BuildiumStan
 @pytest.mark.parametrize(
     ("client_id", "client_secret"), [(DEMO_ID, "canary-wrong-secret"), ("canary-wrong-id", DEMO_SECRET)]
 )
-async def test_a_wrong_key_fails_the_credentials_and_nothing_else_is_tried(
+async def test_a_wrong_key_fails_the_credentials_and_skips_the_rest(
     url: str, standin: BuildiumStandIn, client_id: str, client_secret: str
 ) -> None:
     checked = await check(url, BUILDIUM_CLIENT_ID=client_id, BUILDIUM_CLIENT_SECRET=client_secret)
@@ -217,8 +217,8 @@ REQUIRED = {"properties", "units", "leases"}
 
 
 @pytest.mark.parametrize("entity", [entity.name for entity in ENTITIES])
-async def test_a_permission_that_is_denied_is_shown(url: str, standin: BuildiumStandIn, entity: str) -> None:
-    """With what to allow; the whole fails only where nothing can be synced without it."""
+async def test_a_denied_permission_is_reported(url: str, standin: BuildiumStandIn, entity: str) -> None:
+    """The fix names the permission; the test fails only for a permission that syncing needs."""
     standin.deny(entity)
     checked = await check(url)
     result = by_name(checked)[f"permission_{entity}"]
@@ -236,9 +236,7 @@ async def test_a_permission_that_is_denied_is_shown(url: str, standin: BuildiumS
 
 
 @pytest.mark.parametrize(("entity", "name"), [("properties", "property"), ("owners", "owner")])
-async def test_a_key_that_may_only_read_is_a_warning(
-    url: str, standin: BuildiumStandIn, entity: str, name: str
-) -> None:
+async def test_a_read_only_key_is_a_warning(url: str, standin: BuildiumStandIn, entity: str, name: str) -> None:
     standin.deny(f"{entity}:edit")
     checked = await check(url)
     access = {one.entity: one for one in checked.access}
@@ -250,8 +248,8 @@ async def test_a_key_that_may_only_read_is_a_warning(
     assert checked.passed
 
 
-async def test_a_key_without_account_information_is_good_enough(url: str, standin: BuildiumStandIn) -> None:
-    """The account's id stays unknown."""
+async def test_a_key_without_account_information_is_a_warning(url: str, standin: BuildiumStandIn) -> None:
+    """The account's id is null."""
     standin.deny("account")
     checked = await check(url)
 
@@ -262,11 +260,13 @@ async def test_a_key_without_account_information_is_good_enough(url: str, standi
     assert checked.passed
 
 
-async def test_without_a_webhook_secret_syncing_works(url: str) -> None:
+async def test_a_missing_webhook_secret_is_a_warning(url: str) -> None:
     checked = await check(url, BUILDIUM_WEBHOOK_SECRET="")
 
     assert not_passed(checked) == {"webhook_secret": FAILED}
-    assert by_name(checked)["webhook_secret"].detail.startswith("No webhook secret is set (not required: syncing works")
+    assert by_name(checked)["webhook_secret"].detail.startswith(
+        "No webhook secret is set (not required: without webhooks"
+    )
     assert checked.passed
 
 
@@ -278,7 +278,7 @@ async def test_every_webhook_secret_of_a_rotation_is_tested(url: str) -> None:
 
 @pytest.mark.parametrize(("seconds", "status"), [(60, PASSED), (-60, PASSED), (200, FAILED), (-200, FAILED)])
 async def test_a_clock_that_is_wrong_fails(url: str, seconds: int, status: CheckStatus) -> None:
-    """Before webhooks are refused at 300 s."""
+    """The check fails before the difference reaches 300 s, at which webhooks are refused."""
     checked = await check(url, clock=ShiftedClock(timedelta(seconds=seconds)))
 
     assert by_name(checked)["clock_skew"].status is status
@@ -302,11 +302,11 @@ async def test_a_port_without_a_server_fails() -> None:
     checked = await check(url + "/v1")
 
     assert by_name(checked)["credentials"].status is FAILED
-    assert "no connection" in by_name(checked)["credentials"].detail
+    assert "the connection failed" in by_name(checked)["credentials"].detail
 
 
 async def test_tls_to_a_plain_port_fails(url: str, standin: BuildiumStandIn) -> None:
-    """Before any credentials are sent."""
+    """No credentials are sent."""
     checked = await check(url.replace("http:", "https:"))
 
     assert by_name(checked)["tls"].status is FAILED
@@ -316,7 +316,7 @@ async def test_tls_to_a_plain_port_fails(url: str, standin: BuildiumStandIn) -> 
 
 @asynccontextmanager
 async def answering(status: int, body: bytes, kind: bytes = b"text/html") -> AsyncIterator[tuple[str, list[str]]]:
-    """A server that answers everything in the same way, and the methods that it was called with."""
+    """Start a server with one fixed answer; yield its URL and the methods of the received calls."""
     methods: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -343,7 +343,7 @@ async def answering(status: int, body: bytes, kind: bytes = b"text/html") -> Asy
         (204, b""),
     ],
 )
-async def test_what_is_not_buildium_fails_and_is_never_written_to(status: int, body: bytes) -> None:
+async def test_another_server_fails_and_receives_no_write(status: int, body: bytes) -> None:
     async with answering(status, body) as (url, methods):
         checked = await check(url)
 
@@ -352,10 +352,10 @@ async def test_what_is_not_buildium_fails_and_is_never_written_to(status: int, b
     assert set(methods) == {"GET"}
 
 
-async def test_a_server_that_repeats_our_secrets_does_not_get_them_into_a_report() -> None:
-    """Nor a part of one, where its words are cut; `check` looks for them."""
-    words = "x" * 290 + DEMO_SECRET + DEMO_ID
-    body = json.dumps({"UserMessage": words, "ErrorCode": None, "Errors": []}).encode()
+async def test_secrets_that_a_server_repeats_are_masked() -> None:
+    """No part of a secret remains if the message is truncated inside of it; `check` asserts that no secret is shown."""
+    message = "x" * 290 + DEMO_SECRET + DEMO_ID
+    body = json.dumps({"UserMessage": message, "ErrorCode": None, "Errors": []}).encode()
     async with answering(400, body, b"application/json") as (url, _):
         checked = await check(url)
 
@@ -363,8 +363,8 @@ async def test_a_server_that_repeats_our_secrets_does_not_get_them_into_a_report
     assert DEMO_SECRET[:8] not in repr(checked)
 
 
-async def test_a_server_that_never_answers_costs_ten_seconds() -> None:
-    """What was known before is kept."""
+async def test_the_test_of_a_server_that_never_answers_ends_after_ten_seconds() -> None:
+    """The results of earlier checks are kept."""
     asked = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -388,7 +388,7 @@ async def test_a_server_that_never_answers_costs_ten_seconds() -> None:
     assert {results[name].status for name in NAMES[3:-1]} == {SKIPPED}
 
 
-# ------------------------------------------------------------------------------------------------------------ judgement
+# ------------------------------------------------------------------------------------------------- findings of answers
 
 PROPERTIES = ENTITIES[0]
 ERROR = b'{"UserMessage":"Invalid.","ErrorCode":null,"Errors":[]}'
@@ -448,7 +448,7 @@ def page(*ids: int) -> Reply:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "passed", "words"),
+    ("first", "second", "passed", "expected"),
     [
         (page(1, 2), page(3, 4), True, "do not overlap"),
         (page(1, 2), page(3), True, "do not overlap"),
@@ -463,12 +463,12 @@ def page(*ids: int) -> Reply:
     ],
 )
 def test_pages_have_to_ascend_without_overlap(
-    first: Reply | Unavailable, second: Reply | Unavailable, passed: bool, words: str
+    first: Reply | Unavailable, second: Reply | Unavailable, passed: bool, expected: str
 ) -> None:
     finding = judge_order(first, second)
 
     assert isinstance(finding, Pass) is passed
-    assert words in finding.detail
+    assert expected in finding.detail
 
 
 @pytest.mark.parametrize(
@@ -498,18 +498,18 @@ def test_webhook_secrets_sign_and_verify() -> None:
         (Unavailable("no connection"), "firewall"),
     ],
 )
-def test_an_unexpected_answer_comes_with_a_fix(answer: Reply | Unavailable, fix: str) -> None:
+def test_an_unexpected_answer_has_a_fix(answer: Reply | Unavailable, fix: str) -> None:
     assert fix in unexpected(answer).fix
 
 
 def test_a_403_of_the_account_still_proves_the_key() -> None:
-    """In any JSON form: a gateway before the API has another one."""
+    """The 403 may have any JSON form, because a gateway may answer instead of the API."""
     assert isinstance(judge_credentials(reply(403, {"message": "Forbidden"}), "h"), Pass)
 
 
 async def test_a_new_account_without_units_can_be_tested(url: str, standin: BuildiumStandIn) -> None:
-    for house in tuple(standin.portfolio.ids(EntityKind.PROPERTY)):
-        standin.portfolio.remove_property(house)
+    for rental in tuple(standin.portfolio.ids(EntityKind.PROPERTY)):
+        standin.portfolio.remove_property(rental)
     checked = await check(url)
 
     assert not_passed(checked) == {}

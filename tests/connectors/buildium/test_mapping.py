@@ -1,4 +1,4 @@
-"""From Buildium's JSON to snapshots: every enum, every odd value, and nothing personal."""
+"""Tests of the mapping of Buildium's JSON: enums, invalid values and personal data."""
 
 import json
 from datetime import date
@@ -22,11 +22,11 @@ from schemas.rent_roll import (
     TenantStatus,
     UnitSnapshot,
 )
-from tests.connectors import UNHURRIED
+from tests.connectors import SLOW_MACHINE
 
 PROPERTY, UNIT, LEASE, LISTING = EntityKind.PROPERTY, EntityKind.UNIT, EntityKind.LEASE, EntityKind.LISTING
 
-HOUSE = {
+RENTAL = {
     "Id": 7,
     "Name": "  The Cedars ",
     "NumberUnits": 3,
@@ -44,7 +44,7 @@ HOUSE = {
     "RentalManager": {"Id": 1, "Email": "canary@manager.example"},
     "SomethingNew": {"x": [1]},
 }
-FLAT = {
+RENTAL_UNIT = {
     "Id": 70,
     "PropertyId": 7,
     "UnitNumber": " 007b ",
@@ -56,7 +56,7 @@ FLAT = {
     "IsUnitListed": False,
     "IsUnitOccupied": True,
 }
-CONTRACT = {
+RENTAL_LEASE = {
     "Id": 700,
     "PropertyId": 7,
     "UnitId": 70,
@@ -77,7 +77,7 @@ CONTRACT = {
         {"Id": 2, "Status": "MovedOut", "MoveInDate": None},
     ],
 }
-ADVERT = {
+RENTAL_LISTING = {
     "Rent": 1900.0,
     "AvailableDate": "2026-01-01",
     "Contact": {"Name": "canary"},
@@ -93,7 +93,7 @@ def of(kind: EntityKind, row: dict[str, Any], **changes: Any) -> Any:
 
 
 def test_a_property_is_mapped() -> None:
-    assert of(PROPERTY, HOUSE) == PropertySnapshot(
+    assert of(PROPERTY, RENTAL) == PropertySnapshot(
         id=7,
         name="The Cedars",
         address_line1="1 Main St",
@@ -107,7 +107,7 @@ def test_a_property_is_mapped() -> None:
 
 
 def test_a_unit_is_mapped_with_case_and_leading_zeros_of_its_code() -> None:
-    assert of(UNIT, FLAT) == UnitSnapshot(
+    assert of(UNIT, RENTAL_UNIT) == UnitSnapshot(
         id=70,
         property_id=7,
         code="007b",
@@ -122,7 +122,7 @@ def test_a_unit_is_mapped_with_case_and_leading_zeros_of_its_code() -> None:
 
 
 def test_a_lease_is_mapped_with_its_tenants_in_order_and_without_its_rent() -> None:
-    assert of(LEASE, CONTRACT) == LeaseSnapshot(
+    assert of(LEASE, RENTAL_LEASE) == LeaseSnapshot(
         id=700,
         property_id=7,
         unit_id=70,
@@ -144,7 +144,7 @@ def test_a_lease_is_mapped_with_its_tenants_in_order_and_without_its_rent() -> N
 
 
 def test_a_listing_is_mapped_with_the_features_of_unit_and_property() -> None:
-    assert of(LISTING, ADVERT) == ListingSnapshot(
+    assert of(LISTING, RENTAL_LISTING) == ListingSnapshot(
         unit_id=70,
         property_id=7,
         rent=Decimal("1900.00"),
@@ -153,8 +153,8 @@ def test_a_listing_is_mapped_with_the_features_of_unit_and_property() -> None:
     )
 
 
-def test_nothing_personal_comes_through() -> None:
-    for kind, row in ((PROPERTY, HOUSE), (LEASE, CONTRACT), (LISTING, ADVERT)):
+def test_no_personal_data_is_read() -> None:
+    for kind, row in ((PROPERTY, RENTAL), (LEASE, RENTAL_LEASE), (LISTING, RENTAL_LISTING)):
         assert "canary" in json.dumps(row)
         assert "canary" not in repr(of(kind, row))
         assert "canary" not in repr(read_one(kind, json.dumps(row).encode()))
@@ -169,7 +169,7 @@ def test_nothing_personal_comes_through() -> None:
     ],
 )  # fmt: skip
 def test_bedrooms(name: Any, bedrooms: int | None) -> None:
-    assert of(UNIT, FLAT, UnitBedrooms=name).bedrooms == bedrooms
+    assert of(UNIT, RENTAL_UNIT, UnitBedrooms=name).bedrooms == bedrooms
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_bedrooms(name: Any, bedrooms: int | None) -> None:
     ],
 )  # fmt: skip
 def test_bathrooms(name: Any, bathrooms: str | None) -> None:
-    assert of(UNIT, FLAT, UnitBathrooms=name).bathrooms == (Decimal(bathrooms) if bathrooms else None)
+    assert of(UNIT, RENTAL_UNIT, UnitBathrooms=name).bathrooms == (Decimal(bathrooms) if bathrooms else None)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_bathrooms(name: Any, bathrooms: str | None) -> None:
     ],
 )
 def test_property_types(kind: Any, sub: Any, expected: PropertyType) -> None:
-    assert of(PROPERTY, HOUSE, RentalType=kind, RentalSubType=sub).type is expected
+    assert of(PROPERTY, RENTAL, RentalType=kind, RentalSubType=sub).type is expected
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_property_types(kind: Any, sub: Any, expected: PropertyType) -> None:
     ],
 )  # fmt: skip
 def test_lease_statuses(name: Any, status: LeaseStatus) -> None:
-    assert of(LEASE, CONTRACT, LeaseStatus=name).status is status
+    assert of(LEASE, RENTAL_LEASE, LeaseStatus=name).status is status
 
 
 @pytest.mark.parametrize(
@@ -223,11 +223,11 @@ def test_lease_statuses(name: Any, status: LeaseStatus) -> None:
      ("Evicted", TenantStatus.UNKNOWN), (None, TenantStatus.UNKNOWN)],
 )  # fmt: skip
 def test_tenant_statuses(name: Any, status: TenantStatus) -> None:
-    assert of(LEASE, CONTRACT, Tenants=[{"Id": 1, "Status": name}]).tenants == (LeaseTenant(id=1, status=status),)
+    assert of(LEASE, RENTAL_LEASE, Tenants=[{"Id": 1, "Status": name}]).tenants == (LeaseTenant(id=1, status=status),)
 
 
 @pytest.mark.parametrize(
-    ("given", "amount"),
+    ("value", "amount"),
     [
         (1850.1, "1850.10"), (0.1 + 0.2, "0.30"), (1850, "1850.00"), (0, "0.00"), (1234.565, "1234.57"),
         (-5.5, "-5.50"),
@@ -235,15 +235,15 @@ def test_tenant_statuses(name: Any, status: TenantStatus) -> None:
         ("1850.10", None), (True, None), ([], None), (10**400, None), (1e-9, "0.00"),
     ],
 )  # fmt: skip
-def test_money_is_cents_without_noise(given: Any, amount: str | None) -> None:
-    found = money(given)
+def test_money_is_rounded_to_cents(value: Any, amount: str | None) -> None:
+    found = money(value)
 
     assert found == (Decimal(amount) if amount else None)
     assert found is None or str(found) == amount
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("value", "expected"),
     [
         ("2025-01-31", date(2025, 1, 31)), ("2025-01-31T00:00:00", date(2025, 1, 31)),
         ("2025-01-31T07:00:00Z", date(2025, 1, 31)),
@@ -251,61 +251,63 @@ def test_money_is_cents_without_noise(given: Any, amount: str | None) -> None:
         ("2025-01-31 nonsense", None),
     ],
 )  # fmt: skip
-def test_days(given: Any, expected: date | None) -> None:
-    assert day(given) == expected
+def test_days(value: Any, expected: date | None) -> None:
+    assert day(value) == expected
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("value", "expected"),
     [(" a B ", "a B"), ("007", "007"), ("", None), ("  ", None), (None, None), (7, None), ("é", "é"), ("a\x00b", "ab")],
 )
-def test_texts(given: Any, expected: str | None) -> None:
-    assert text(given) == expected
+def test_texts(value: Any, expected: str | None) -> None:
+    assert text(value) == expected
 
 
-def test_null_everywhere_is_survived() -> None:
-    assert of(PROPERTY, dict.fromkeys(HOUSE) | {"Id": 7}) == PropertySnapshot(id=7, name="")
-    assert of(UNIT, dict.fromkeys(FLAT) | {"Id": 70, "PropertyId": 7}) == UnitSnapshot(id=70, property_id=7, code="")
+def test_null_in_every_optional_field_is_accepted() -> None:
+    assert of(PROPERTY, dict.fromkeys(RENTAL) | {"Id": 7}) == PropertySnapshot(id=7, name="")
+    assert of(UNIT, dict.fromkeys(RENTAL_UNIT) | {"Id": 70, "PropertyId": 7}) == UnitSnapshot(
+        id=70, property_id=7, code=""
+    )
     ids = {"Id": 700, "PropertyId": 7, "UnitId": 70}
-    assert of(LEASE, dict.fromkeys(CONTRACT) | ids) == LeaseSnapshot(
+    assert of(LEASE, dict.fromkeys(RENTAL_LEASE) | ids) == LeaseSnapshot(
         id=700, property_id=7, unit_id=70, status=LeaseStatus.UNKNOWN
     )
-    assert of(LISTING, dict.fromkeys(ADVERT) | {"Unit": {"Id": 70}}) == ListingSnapshot(unit_id=70)
+    assert of(LISTING, dict.fromkeys(RENTAL_LISTING) | {"Unit": {"Id": 70}}) == ListingSnapshot(unit_id=70)
 
 
 def test_a_renewal_that_is_not_set_is_none_and_an_inactive_property_is_inactive() -> None:
-    assert of(LEASE, CONTRACT, RenewalOfferStatus="NotSet").renewal is None
-    assert of(PROPERTY, HOUSE, IsActive=False).is_active is False
+    assert of(LEASE, RENTAL_LEASE, RenewalOfferStatus="NotSet").renewal is None
+    assert of(PROPERTY, RENTAL, IsActive=False).is_active is False
 
 
 @pytest.mark.parametrize("bad", [None, 0, -1, "7", 7.0, True, 2**63])
-def test_a_row_without_usable_ids_is_of_no_use(bad: Any) -> None:
+def test_a_row_without_valid_ids_is_left_out(bad: Any) -> None:
     for kind, row, fields in (
-        (PROPERTY, HOUSE, ["Id"]),
-        (UNIT, FLAT, ["Id", "PropertyId"]),
-        (LEASE, CONTRACT, ["Id", "PropertyId", "UnitId"]),
+        (PROPERTY, RENTAL, ["Id"]),
+        (UNIT, RENTAL_UNIT, ["Id", "PropertyId"]),
+        (LEASE, RENTAL_LEASE, ["Id", "PropertyId", "UnitId"]),
     ):
         for field in fields:
             assert of(kind, row, **{field: bad}) is None
-    assert of(LISTING, ADVERT, Unit={"Id": bad}) is None
+    assert of(LISTING, RENTAL_LISTING, Unit={"Id": bad}) is None
 
 
-def test_a_list_with_rows_that_are_no_objects_is_taken_apart_row_by_row() -> None:
-    rows = read_list(UNIT, json.dumps([FLAT, None, 7, FLAT | {"Id": 71}]).encode())
+def test_a_list_with_rows_that_are_not_objects_is_read() -> None:
+    rows = read_list(UNIT, json.dumps([RENTAL_UNIT, None, 7, RENTAL_UNIT | {"Id": 71}]).encode())
 
     assert rows is not None
     assert [found.id for row in rows if (found := snapshot(UNIT, row))] == [70, 71]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"null", b"7", b"\xff", b"[1", b"[" * 100_000])
-def test_what_is_no_list_is_none(body: bytes) -> None:
+def test_a_body_that_is_not_a_list_is_null(body: bytes) -> None:
     assert read_list(UNIT, body) is None
 
 
-def test_a_tenants_leases_are_whole_or_asked_for() -> None:
-    past = CONTRACT | {"Id": 701, "LeaseStatus": "Past", "Tenants": None, "MoveOutData": None}
-    thin = CONTRACT | {"Id": 702, "MoveOutData": None}
-    whole, incomplete = tenant_leases({"Id": 2, "Leases": [CONTRACT, past, thin, {"Id": 703}, None]})
+def test_the_leases_of_a_tenant_are_complete_or_have_to_be_fetched() -> None:
+    past = RENTAL_LEASE | {"Id": 701, "LeaseStatus": "Past", "Tenants": None, "MoveOutData": None}
+    thin = RENTAL_LEASE | {"Id": 702, "MoveOutData": None}
+    whole, incomplete = tenant_leases({"Id": 2, "Leases": [RENTAL_LEASE, past, thin, {"Id": 703}, None]})
 
     assert [lease.id for lease in whole] == [700, 701]
     assert incomplete == [702]
@@ -313,7 +315,9 @@ def test_a_tenants_leases_are_whole_or_asked_for() -> None:
 
 
 def grown(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted({*CONTRACT, *ADVERT, *FLAT})), inner)
+    return st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(sorted({*RENTAL_LEASE, *RENTAL_LISTING, *RENTAL_UNIT})), inner
+    )
 
 
 ANYTHING = st.recursive(
@@ -321,9 +325,12 @@ ANYTHING = st.recursive(
 )
 
 
-@UNHURRIED
-@given(st.sampled_from([(PROPERTY, HOUSE), (UNIT, FLAT), (LEASE, CONTRACT), (LISTING, ADVERT)]), st.data())
-def test_no_value_in_any_field_makes_it_raise(of_kind: tuple[EntityKind, dict[str, Any]], data: st.DataObject) -> None:
+@SLOW_MACHINE
+@given(
+    st.sampled_from([(PROPERTY, RENTAL), (UNIT, RENTAL_UNIT), (LEASE, RENTAL_LEASE), (LISTING, RENTAL_LISTING)]),
+    st.data(),
+)
+def test_no_value_in_any_field_raises(of_kind: tuple[EntityKind, dict[str, Any]], data: st.DataObject) -> None:
     kind, row = of_kind
     changed = {name: data.draw(ANYTHING) if data.draw(st.booleans()) else value for name, value in row.items()}
     body = json.dumps([changed]).encode()
@@ -333,9 +340,9 @@ def test_no_value_in_any_field_makes_it_raise(of_kind: tuple[EntityKind, dict[st
     snapshot(kind, rows[0])
 
 
-@UNHURRIED
+@SLOW_MACHINE
 @given(st.binary())
-def test_no_bytes_make_it_raise(body: bytes) -> None:
+def test_no_bytes_raise(body: bytes) -> None:
     for kind in (PROPERTY, UNIT, LEASE, LISTING):
         read_list(kind, body)
         read_one(kind, body)

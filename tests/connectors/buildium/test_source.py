@@ -1,4 +1,4 @@
-"""Buildium as a source: the port's promises over the stand-in, and what is Buildium's own."""
+"""Tests of Buildium as a `PropertySource`: the suite of the port, and the behaviour specific to Buildium."""
 
 import logging
 import random
@@ -51,7 +51,7 @@ def source_at(url: str, limits: Limits = FREE, **env: str) -> BuildiumSource:
 
 @dataclass
 class Setup:
-    """A stand-in with a server, and a source that reads it."""
+    """A stand-in on a server, and a source that reads from it."""
 
     standin: BuildiumStandIn
     source: BuildiumSource
@@ -103,24 +103,24 @@ class TestBuildiumSource(SourceSuite):
             unlisted_unit=next(unit for unit in portfolio.ids(UNIT) if unit not in portfolio.listings),
             absent=424_242,
             fail=fail,
-            babble=lambda body: standin.fail(body=body),
+            answer_with=lambda body: standin.fail(body=body),
             attempts=3,
-            elsewhere=others[0],
-            unknown=others[1],
-            nobody=others[2],
+            at_wrong_url=others[0],
+            unauthorized=others[1],
+            unreachable=others[2],
         )
         for other in others:
             await other.aclose()
 
 
-async def test_a_404_in_another_form_is_a_wrong_address(setup: Setup) -> None:
+async def test_a_404_in_another_form_is_a_wrong_url(setup: Setup) -> None:
     assert isinstance(await setup.source.fetch(UNIT, 1), Fetched)
     for body in (b"Not Found", b'{"message":"no"}', b'{"UserMessage":"no"}', b'{"UserMessage":null,"Errors":[]}', b"["):
         setup.standin.fail(404, body=body)
         assert type(await setup.source.fetch(UNIT, 1)) is Missing
 
 
-async def test_a_404_counts_only_once_the_address_has_proven_to_be_buildium(setup: Setup) -> None:
+async def test_a_404_counts_only_after_the_url_has_proven_to_be_buildium(setup: Setup) -> None:
     setup.standin.fail(404, times=2, message="We do not know this path.")
     answer = await setup.source.fetch(UNIT, 1)
     assert isinstance(answer, Missing)
@@ -129,20 +129,20 @@ async def test_a_404_counts_only_once_the_address_has_proven_to_be_buildium(setu
     assert [call.path for call in setup.standin.calls][-2:] == ["/v1/rentals/units/1", "/v1/rentals"]
 
 
-async def test_a_list_that_is_not_there_is_missing(setup: Setup) -> None:
+async def test_a_list_that_does_not_exist_is_missing(setup: Setup) -> None:
     await setup.source.probe()
     setup.standin.fail(404, message="Nothing here.")
 
     assert type(await setup.source.page(UNIT, 0)) is Missing
 
 
-async def test_a_list_without_its_count_is_not_taken(setup: Setup) -> None:
+async def test_a_list_without_a_total_count_is_unavailable(setup: Setup) -> None:
     setup.standin.fail(body=b"[]")
 
     assert isinstance(await setup.source.page(UNIT, 0), Unavailable)
 
 
-async def test_listings_are_sorted_otherwise_where_the_units_id_is_refused(setup: Setup) -> None:
+async def test_listings_have_another_sort_order_if_the_units_id_is_refused(setup: Setup) -> None:
     setup.standin.fail(400, message="The result has no property Unit.Id to sort by.")
     page = await setup.source.page(LISTING, 0)
 
@@ -152,7 +152,7 @@ async def test_listings_are_sorted_otherwise_where_the_units_id_is_refused(setup
     assert ["Unit.Id" in call.query for call in setup.standin.calls] == [True, False, False]
 
 
-async def test_a_listing_without_its_unit_is_that_of_the_unit_asked_for(setup: Setup) -> None:
+async def test_a_listing_without_its_unit_belongs_to_the_requested_unit(setup: Setup) -> None:
     setup.standin.fail(body=b'{"Rent":900.5,"Unit":null}')
     fetched = await setup.source.fetch(LISTING, 77)
 
@@ -160,13 +160,13 @@ async def test_a_listing_without_its_unit_is_that_of_the_unit_asked_for(setup: S
     assert fetched.items[0].id == 77
 
 
-async def test_another_entity_than_the_one_asked_for_is_not_taken(setup: Setup) -> None:
+async def test_another_entity_than_the_requested_one_is_unavailable(setup: Setup) -> None:
     setup.standin.fail(body=b'{"Id":8,"PropertyId":1,"UnitNumber":"1"}')
 
     assert isinstance(await setup.source.fetch(UNIT, 7), Unavailable)
 
 
-async def test_an_entity_without_its_ids_is_refused(setup: Setup) -> None:
+async def test_an_entity_without_its_ids_is_rejected(setup: Setup) -> None:
     setup.standin.fail(body=b'{"Id":7,"UnitNumber":"1"}')
 
     assert isinstance(await setup.source.fetch(UNIT, 7), Rejected)
@@ -181,7 +181,7 @@ async def test_rows_without_ids_are_left_out_of_a_page_but_counted(setup: Setup)
     assert (len(page.items), page.rows) == (page.total - 1, page.total)
 
 
-async def test_a_tenants_lease_that_came_incomplete_is_read_by_itself(setup: Setup) -> None:
+async def test_an_incomplete_lease_of_a_tenant_is_fetched(setup: Setup) -> None:
     portfolio = setup.standin.portfolio
     lease = portfolio.ids(LEASE)[0]
     tenant = portfolio.leases[lease].occupants[0].tenant_id
@@ -200,7 +200,7 @@ async def test_a_tenants_lease_that_came_incomplete_is_read_by_itself(setup: Set
     assert setup.standin.calls[-1].path == f"/v1/leases/{lease}"
 
 
-async def test_nothing_is_called_without_a_key() -> None:
+async def test_no_call_is_made_without_a_key() -> None:
     source = BuildiumSource.open(BuildiumSettings.read({}), SystemClock())
 
     answer = await source.fetch(UNIT, 1)
@@ -209,7 +209,7 @@ async def test_nothing_is_called_without_a_key() -> None:
     await source.aclose()
 
 
-async def test_a_budget_that_is_shared_outlives_the_source() -> None:
+async def test_a_shared_budget_stays_open_when_the_source_is_closed() -> None:
     clock = SystemClock()
     budget = Budget(clock)
     source = BuildiumSource.open(BuildiumSettings.read({}), clock, budget=budget)
@@ -219,7 +219,7 @@ async def test_a_budget_that_is_shared_outlives_the_source() -> None:
         assert budget.in_flight == 1
 
 
-async def test_the_probe_says_whether_address_and_key_are_good(setup: Setup) -> None:
+async def test_the_probe_tests_url_and_key(setup: Setup) -> None:
     assert await setup.source.probe() is None
     setup.standin.fail(body=b"<html>Welcome</html>")
     assert isinstance(await setup.source.probe(), Missing)
@@ -252,7 +252,7 @@ async def test_a_sweep_at_full_speed_is_never_throttled() -> None:
     assert standin.throttled == 0
 
 
-async def test_a_429_slows_everyone_and_is_survived(setup: Setup) -> None:
+async def test_a_429_is_retried(setup: Setup) -> None:
     setup.standin.fail(429, times=1)
     answer = await setup.source.fetch(UNIT, setup.standin.portfolio.ids(UNIT)[0])
     assert isinstance(answer, Fetched)
@@ -261,7 +261,7 @@ async def test_a_429_slows_everyone_and_is_survived(setup: Setup) -> None:
     assert isinstance(await setup.source.fetch(UNIT, 1), Throttled)
 
 
-async def test_a_pms_that_hangs_is_given_up(setup: Setup) -> None:
+async def test_a_call_that_hangs_times_out(setup: Setup) -> None:
     source = source_at(setup.url + "/v1", BUILDIUM_TIMEOUT="100", BUILDIUM_RETRY_ATTEMPTS="2")
     setup.standin.fail(times=2, seconds=0.3)
 
@@ -269,7 +269,7 @@ async def test_a_pms_that_hangs_is_given_up(setup: Setup) -> None:
     await source.aclose()
 
 
-async def test_flags_and_standings_follow_from_the_calendar(setup: Setup) -> None:
+async def test_flags_and_statuses_are_derived_from_dates(setup: Setup) -> None:
     portfolio = setup.standin.portfolio
     unit = next(unit for unit in portfolio.ids(UNIT) if not portfolio.leases_of.get(unit))
     today = portfolio.today()
@@ -296,7 +296,7 @@ async def test_flags_and_standings_follow_from_the_calendar(setup: Setup) -> Non
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (b'{"UserMessage":"No unit found.","ErrorCode":null,"Errors":[]}', "No unit found."),
         (
@@ -312,5 +312,5 @@ async def test_flags_and_standings_follow_from_the_calendar(setup: Setup) -> Non
         (b"\xff", None),
     ],
 )
-def test_an_error_in_buildiums_form_speaks_to_people(body: bytes, said: str | None) -> None:
-    assert user_message(body) == said
+def test_the_message_of_an_error_is_read(body: bytes, message: str | None) -> None:
+    assert user_message(body) == message

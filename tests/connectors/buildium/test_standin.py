@@ -1,4 +1,4 @@
-"""The stand-in behaves as Buildium does, for what we use of it, and refuses what Buildium refuses."""
+"""Tests of the stand-in: it answers and rejects requests like Buildium."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ NOW = datetime(2025, 11, 22, 12, 0, tzinfo=UTC)
 
 
 class SetClock:
-    """Time as a test sets it."""
+    """A clock whose time the test sets."""
 
     def __init__(self) -> None:
         self.time = NOW
@@ -46,7 +46,7 @@ class SetClock:
 
 
 class Caller:
-    """A client of the stand-in that needs no socket."""
+    """A client of the stand-in without a socket."""
 
     def __init__(self, portfolio: Portfolio, **more: Any) -> None:
         self.clock = SetClock()
@@ -99,7 +99,7 @@ def test_entities_have_the_fields_of_buildiums_messages(portfolio: Portfolio, ki
         assert set(portfolio.json(kind, number)) == set(FIELDS[kind].split())
 
 
-async def test_both_headers_are_needed(caller: Caller) -> None:
+async def test_both_headers_are_required(caller: Caller) -> None:
     for headers in ({"x-buildium-client-id": "x"}, {"x-buildium-client-secret": ""}):
         response = await caller.get("/v1/rentals", **headers)
         assert response.status_code == 401
@@ -118,7 +118,7 @@ async def test_paths_and_parameter_names_are_case_sensitive(caller: Caller, path
     assert "UserMessage" not in response.text
 
 
-async def test_what_is_not_there_is_said_in_buildiums_form(caller: Caller) -> None:
+async def test_an_entity_that_does_not_exist_is_answered_with_buildiums_error(caller: Caller) -> None:
     response = await caller.get("/v1/rentals/4242")
 
     assert (response.status_code, response.json()) == (
@@ -128,7 +128,7 @@ async def test_what_is_not_there_is_said_in_buildiums_form(caller: Caller) -> No
     assert response.headers["x-amzn-RequestId"]
 
 
-async def test_lists_are_paged_with_fifty_unless_said_and_a_thousand_at_most() -> None:
+async def test_pages_have_fifty_rows_by_default_and_a_thousand_at_most() -> None:
     caller = Caller(bulk_portfolio(SetClock(), 1_200))
     for query, first, rows in (
         ("orderby=Id", 1, 50),
@@ -145,7 +145,7 @@ async def test_lists_are_paged_with_fifty_unless_said_and_a_thousand_at_most() -
     await caller.http.aclose()
 
 
-async def test_what_cannot_be_asked_is_refused(caller: Caller) -> None:
+async def test_invalid_queries_are_refused(caller: Caller) -> None:
     for query, status in (
         ("limit=0", 400),
         ("limit=many", 400),
@@ -188,7 +188,7 @@ async def test_filters(caller: Caller, portfolio: Portfolio) -> None:
     assert set(await caller.ids("/v1/leases/tenants?limit=1000")) == set(portfolio.ids(TENANT))
 
 
-async def test_what_was_updated_is_found_by_time_on_both_ends(portfolio: Portfolio) -> None:
+async def test_updates_are_filtered_by_an_inclusive_time_range(portfolio: Portfolio) -> None:
     clock = portfolio.clock
     assert isinstance(clock, SetClock)
     caller = Caller(portfolio)
@@ -224,7 +224,7 @@ async def test_more_than_ten_calls_at_once_are_throttled(portfolio: Portfolio) -
     await caller.http.aclose()
 
 
-async def test_faults_are_played_in_order_and_by_path(caller: Caller) -> None:
+async def test_faults_apply_in_order_and_by_path(caller: Caller) -> None:
     caller.standin.fail(503, times=2, path="/v1/rentals")
     caller.standin.fail(429, retry_after="7")
     caller.standin.fail(body=b"<html>")
@@ -238,15 +238,15 @@ async def test_faults_are_played_in_order_and_by_path(caller: Caller) -> None:
     assert [call.status for call in caller.standin.calls] == [429, 503, 503, 200, 200]
 
 
-async def test_it_cannot_be_written_to_yet(caller: Caller) -> None:
-    """But it refuses what Buildium refuses."""
-    house = {
+async def test_it_is_read_only(caller: Caller) -> None:
+    """A valid write is answered with 501."""
+    rental = {
         "Name": "Annex",
         "Address": {"Country": "Canada"},
         "RentalSubType": "MultiFamily",
         "OperatingBankAccountId": 1,
     }
-    assert (await caller.http.post("/v1/rentals", json=house)).status_code == 501
+    assert (await caller.http.post("/v1/rentals", json=rental)).status_code == 501
     assert (await caller.http.put("/v1/rentals/1001", json={})).status_code == 501
     assert len(caller.standin.portfolio.properties) == 5
 
@@ -258,7 +258,7 @@ async def test_it_cannot_be_written_to_yet(caller: Caller) -> None:
         ("/v1/rentals/owners", ["IsCompany", "Address", "PropertyIds"]),
     ],
 )
-async def test_an_empty_body_is_answered_with_every_field_that_it_lacks(
+async def test_an_empty_body_is_answered_with_every_required_field(
     caller: Caller, path: str, required: list[str]
 ) -> None:
     answer = await caller.http.post(path, json={})
@@ -325,7 +325,7 @@ async def test_owners_are_filtered(caller: Caller, query: str, answer: list[int]
 
 
 async def test_a_key_may_lack_permissions(caller: Caller) -> None:
-    """One kind of entity alone, or only its editing; what is denied can be changed."""
+    """A permission can be denied for one kind of entity, for reading or for writing only, and be changed."""
     paths = ("/v1/rentals", "/v1/rentals/units", "/v1/leases", "/v1/leases/tenants", "/v1/rentals/units/listings",
              "/v1/rentals/owners", "/v1/administration/account", "/v1/rentals/units/100101/listing")  # fmt: skip
     caller.standin.deny("listings", "properties:edit")
@@ -346,9 +346,9 @@ def named(events: Events) -> list[str]:
     return [event.name for event in events]
 
 
-def test_every_edit_says_what_buildium_would_say(portfolio: Portfolio) -> None:
+def test_every_edit_returns_the_events_of_buildium(portfolio: Portfolio) -> None:
     today, unit = portfolio.today(), portfolio.ids(UNIT)[0]
-    house = portfolio.units[unit].property_id
+    rental = portfolio.units[unit].property_id
     listed = portfolio.ids(LISTING)[0]
     lease = portfolio.leases_of[unit][0]
 
@@ -368,11 +368,11 @@ def test_every_edit_says_what_buildium_would_say(portfolio: Portfolio) -> None:
     assert named(portfolio.edit_lease(lease, eviction_pending=True)) == ["Lease.Updated"]
     assert named(portfolio.move_lease(lease, listed)) == ["Lease.Updated"]
     assert portfolio.json(LEASE, lease)["UnitId"] == listed
-    assert named(portfolio.rename_property(house, "New")) == ["Rental.Updated"]
-    assert named(portfolio.move_property(house, Address("9 Elm", "Calgary", "AB", "T1T 1T1"))) == ["Rental.Updated"]
+    assert named(portfolio.rename_property(rental, "New")) == ["Rental.Updated"]
+    assert named(portfolio.move_property(rental, Address("9 Elm", "Calgary", "AB", "T1T 1T1"))) == ["Rental.Updated"]
     assert portfolio.json(UNIT, unit)["Address"]["AddressLine1"] == "9 Elm"
-    assert named(portfolio.inactivate_property(house)) == ["Rental.Updated"]
-    assert named(portfolio.reactivate_property(house)) == ["Rental.Updated"]
+    assert named(portfolio.inactivate_property(rental)) == ["Rental.Updated"]
+    assert named(portfolio.reactivate_property(rental)) == ["Rental.Updated"]
     (created,) = portfolio.add_property("Annex", Address("1 A", "Calgary", "AB", "T"))
     (added,) = portfolio.add_unit(created.ids["PropertyId"], "1", market_rent=Decimal(5))
     assert (created.name, added.name) == ("Rental.Created", "RentalUnit.Created")
@@ -381,23 +381,23 @@ def test_every_edit_says_what_buildium_would_say(portfolio: Portfolio) -> None:
     assert named(portfolio.remove_property(created.ids["PropertyId"])) == ["RentalUnit.Deleted", "Rental.Deleted"]
 
 
-def test_every_row_is_fresh_after_every_edit(portfolio: Portfolio) -> None:
-    """What is kept as bytes is what would be written now, whatever was edited."""
+def test_no_cached_row_is_stale_after_any_edit(portfolio: Portfolio) -> None:
+    """After every edit, cached rows equal newly rendered ones."""
     unit, other = portfolio.ids(UNIT)[0], portfolio.ids(UNIT)[1]
-    lease, house = portfolio.leases_of[unit][0], portfolio.units[unit].property_id
+    lease, rental = portfolio.leases_of[unit][0], portfolio.units[unit].property_id
     today = portfolio.today()
     edits: tuple[Callable[[], Events], ...] = (
         lambda: portfolio.set_rent(unit, 1),
         lambda: portfolio.list_unit(unit, 3),
         lambda: portfolio.edit_unit(unit, number="9Z"),
-        lambda: portfolio.rename_property(house, "X"),
+        lambda: portfolio.rename_property(rental, "X"),
         lambda: portfolio.give_notice(lease, None, today),
         lambda: portfolio.move_lease(lease, other),
         lambda: portfolio.end_lease(lease),
         lambda: portfolio.sign_lease(unit, today),
         lambda: portfolio.remove_lease(lease),
         lambda: portfolio.unlist_unit(unit),
-        lambda: portfolio.add_unit(house, "new"),
+        lambda: portfolio.add_unit(rental, "new"),
         lambda: portfolio.remove_unit(other),
     )
     for edit in edits:
@@ -410,7 +410,7 @@ def test_every_row_is_fresh_after_every_edit(portfolio: Portfolio) -> None:
                 assert json.loads(portfolio.row(kind, number)) == portfolio.json(kind, number)
 
 
-def test_a_new_day_changes_what_follows_from_dates(portfolio: Portfolio) -> None:
+def test_a_new_day_changes_derived_values(portfolio: Portfolio) -> None:
     clock = portfolio.clock
     assert isinstance(clock, SetClock)
     unit = next(unit for unit in portfolio.ids(UNIT) if not portfolio.leases_of.get(unit))
@@ -429,7 +429,7 @@ def test_the_seed_is_always_the_same_and_has_some_of_everything() -> None:
         assert [one.row(kind, n) for n in one.ids(kind)] == [two.row(kind, n) for n in two.ids(kind)]
 
     assert (len(one.properties), len(one.units)) == (5, 24)
-    assert {house.sub_type for house in one.properties.values()} == {
+    assert {rental.sub_type for rental in one.properties.values()} == {
         "MultiFamily", "CondoTownhome", "SingleFamily", "Office"
     }  # fmt: skip
     empty = [unit for unit in one.units if not one.is_occupied(unit)]
@@ -458,7 +458,7 @@ def test_a_large_portfolio_can_be_edited_like_a_small_one() -> None:
     assert len(bulk.units) == 500
 
 
-def test_generated_entities_are_kept_once_they_are_edited() -> None:
+def test_generated_entities_are_stored_once_they_are_edited() -> None:
     table = Generated(range(1, 4), lambda n: 1 <= n <= 3, lambda n: [n])
     table[2] = [22]
     table[9] = [9]

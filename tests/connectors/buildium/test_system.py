@@ -1,4 +1,4 @@
-"""Buildium as a system: what a configuration may hold, and what is made of it."""
+"""Tests of Buildium as a system: validation of configurations, and the clients that it opens."""
 
 import json
 import random
@@ -47,7 +47,7 @@ def errors(given: Configuration, **env: str) -> dict[str, str]:
     return found
 
 
-def test_it_is_a_source_with_a_name_for_people() -> None:
+def test_it_is_a_source_with_a_title() -> None:
     row: SourceSystem = system()
     assert (row.name, row.title, row.role) == ("buildium", "Buildium", IntegrationRole.SOURCE)
 
@@ -81,12 +81,12 @@ def test_every_field_is_declared_once_for_the_environment_and_for_a_configuratio
     assert {name for name, one in fields.items() if one.several} == {"webhookSecret"}
 
 
-def test_a_good_configuration_has_no_errors() -> None:
+def test_a_valid_configuration_has_no_errors() -> None:
     whole = {"timezone": "America/Edmonton", "makeReadyDays": 5, "retryAttempts": 1, "retryDelay": 0, "timeout": 100}
     assert errors(configuration(whole, webhookSecret=(SecretStr("a"), SecretStr("b")))) == {}
 
 
-def test_every_wrong_field_is_named_at_once() -> None:
+def test_every_invalid_field_is_reported() -> None:
     found = errors(
         Configuration(
             {
@@ -117,26 +117,26 @@ def test_every_wrong_field_is_named_at_once() -> None:
         "/secrets/token",
         "/secrets/clientSecret",
     }
-    assert found["/settings/baseUrl"].startswith("it must be text; allowed: an address")
+    assert found["/settings/baseUrl"].startswith("it must be text; allowed: a URL")
     assert found["/settings/timezone"].startswith("no such time zone; allowed: an IANA name")
     assert found["/settings/makeReadyDays"].startswith("it must be a whole number; allowed: ")
     assert found["/settings/retryAttempts"].startswith("it must be a whole number")
     assert found["/settings/timeout"].endswith("allowed: milliseconds that one call may take, 100-600000")
     assert found["/settings/clientSecret"] == "it belongs under secrets, not under settings"
     assert found["/settings/colour~1~0"].startswith("no such setting; there are: baseUrl, timezone, ")
-    assert found["/settings/offer"].startswith("it is not built yet; there are: ")
+    assert found["/settings/offer"].startswith("it is not available yet; there are: ")
     assert found["/secrets/token"] == "no such secret; there are: clientId, clientSecret, webhookSecret"
     assert found["/secrets/clientSecret"].startswith("it is required: the secret of that API key")
 
 
 @pytest.mark.parametrize("value", [None, [], {}, 1.0])
-def test_another_json_type_than_the_fields_is_refused(value: Any) -> None:
+def test_a_value_of_the_wrong_json_type_is_rejected(value: Any) -> None:
     assert set(errors(configuration({"baseUrl": value}))) == {"/settings/baseUrl"}
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n"])
 @pytest.mark.parametrize("name", ["clientId", "clientSecret", "webhookSecret"])
-def test_a_blank_secret_is_refused(name: str, blank: str) -> None:
+def test_a_blank_secret_is_rejected(name: str, blank: str) -> None:
     found = errors(configuration(secrets={name: (SecretStr(blank),)}))
     assert set(found) == {f"/secrets/{name}"}
     assert found[f"/secrets/{name}"].startswith("it is empty; allowed: ")
@@ -163,13 +163,13 @@ def test_only_webhook_secrets_may_be_several() -> None:
         (IntegrationMode.PRODUCTION, {"baseUrl": "https://gateway.example.com/buildium/v1"}, False),
     ],
 )
-def test_mode_and_address_have_to_agree(mode: IntegrationMode, settings: dict[str, Any], wrong: bool) -> None:
+def test_the_mode_has_to_match_the_base_url(mode: IntegrationMode, settings: dict[str, Any], wrong: bool) -> None:
     found = errors(Configuration(settings, KEY, mode))
     assert set(found) == ({"/mode"} if wrong else set())
     assert not wrong or found["/mode"].startswith(f"the mode is {mode}, but https://api")
 
 
-def test_private_addresses_are_for_tests_and_the_demo() -> None:
+def test_private_addresses_can_be_allowed() -> None:
     near = configuration({"baseUrl": "http://127.0.0.1:4010/v1"})
     assert "plain http is refused" in errors(near)["/settings/baseUrl"]
     assert errors(near, RENTSTREAM_ALLOW_PRIVATE="1") == {}
@@ -189,7 +189,7 @@ def test_private_addresses_are_for_tests_and_the_demo() -> None:
         {"BUILDIUM_CLIENT_ID": " "},
     ],
 )
-def test_an_environment_that_names_no_account_describes_none(env: dict[str, str]) -> None:
+def test_an_environment_without_account_settings_describes_none(env: dict[str, str]) -> None:
     assert system().environment(env) is None
 
 
@@ -218,14 +218,14 @@ def test_an_environment_describes_a_connection_as_a_configuration_does() -> None
         ("https://gateway.example.com/v1", IntegrationMode.PRODUCTION),
     ],
 )
-def test_the_mode_of_an_environment_follows_from_its_address(url: str, mode: IntegrationMode) -> None:
+def test_the_mode_of_an_environment_follows_from_its_base_url(url: str, mode: IntegrationMode) -> None:
     described = system().environment({**ENV, "BUILDIUM_BASE_URL": url})
     assert described is not None
     assert described.mode is mode
     assert errors(described) == {}
 
 
-def test_an_environment_that_is_not_complete_is_refused_with_a_line_for_each_setting() -> None:
+def test_an_incomplete_environment_is_rejected_with_a_line_for_each_setting() -> None:
     with pytest.raises(SettingsError) as refused:
         system().environment({"BUILDIUM_WEBHOOK_SECRET": "canary,", "BUILDIUM_TIMEOUT": "1"})
     assert [line.partition(":")[0] for line in refused.value.lines] == [
@@ -235,7 +235,7 @@ def test_an_environment_that_is_not_complete_is_refused_with_a_line_for_each_set
     ]
 
 
-def test_what_the_flows_know_of_a_connection() -> None:
+def test_a_connection_has_the_properties_that_the_flows_need() -> None:
     row = system(RENTSTREAM_TIMEZONE="America/Edmonton")
     assert row.connection("o", "c", configuration(), enabled=True) == Connection(
         "o", "c", "buildium", enabled=True, timezone="America/Edmonton", make_ready_days=0
@@ -247,8 +247,8 @@ def test_what_the_flows_know_of_a_connection() -> None:
     assert system().connection("o", "c", configuration(), enabled=True).timezone == "UTC"
 
 
-async def test_each_source_has_a_budget_of_its_own() -> None:
-    """An account's ten calls a second are not shared with another account."""
+async def test_each_source_has_its_own_budget() -> None:
+    """The ten calls a second of an account are not shared with another account."""
     opened = [system().open(configuration(), SystemClock(), random.Random(1)) for _ in range(2)]
     (one, its_budget), (other, other_budget) = opened
     assert one is not other
@@ -258,7 +258,7 @@ async def test_each_source_has_a_budget_of_its_own() -> None:
 
 
 async def test_the_client_comes_from_the_process() -> None:
-    """So a test can put an app in the place of the network."""
+    """A test can replace the network by an app in the same process."""
     standin = BuildiumStandIn(seed_portfolio(SystemClock()))
     asked: list[str] = []
 
@@ -283,22 +283,22 @@ async def test_the_client_comes_from_the_process() -> None:
         lambda wrong: system().connection("o", "c", wrong, enabled=True),
     ],
 )
-def test_a_wrong_configuration_is_not_opened(use: Callable[[Configuration], object]) -> None:
+def test_an_invalid_configuration_is_not_opened(use: Callable[[Configuration], object]) -> None:
     with pytest.raises(SettingsError) as refused:
         use(configuration({"baseUrl": "x"}, clientId=()))
     assert [line.partition(":")[0] for line in refused.value.lines] == ["/secrets/clientId", "/settings/baseUrl"]
 
 
-async def test_the_check_of_a_wrong_configuration_says_what_is_wrong_and_calls_nothing() -> None:
+async def test_the_check_of_an_invalid_configuration_reports_its_errors_without_a_call() -> None:
     checked = await system().check(configuration({"baseUrl": "x"}), SystemClock())
     (result,) = checked.checks
     assert (result.name, result.status) == ("settings", CheckStatus.FAILED)
-    assert result.detail.startswith("/settings/baseUrl: it must be a full address")
+    assert result.detail.startswith("/settings/baseUrl: it must be a full URL")
     assert result.fix
 
 
 def test_a_webhook_is_read_with_the_secrets_of_its_connection() -> None:
-    """Also where the rest of the configuration cannot be used: what is signed is durable, and decided later."""
+    """The rest of the configuration may be invalid: a signed webhook is recorded, and handled later."""
     given = Configuration({"baseUrl": 7}, {"webhookSecret": (SecretStr("new"), SecretStr(" old\n"), SecretStr(" "))})
     reader = system().reader("o", "c", given, enabled=True)
     body = b'{"EventName":"Rental.Updated","AccountId":7,"PropertyId":1}'
@@ -312,9 +312,9 @@ def test_a_webhook_is_read_with_the_secrets_of_its_connection() -> None:
         return reader.read(headers, body, NOW)
 
     for secret in ("new", "old"):
-        notice = signed(secret)
-        assert isinstance(notice, FetchRequest)
-        assert (notice.org, notice.connection) == ("o", "c")
+        request = signed(secret)
+        assert isinstance(request, FetchRequest)
+        assert (request.org, request.connection) == ("o", "c")
     for secret in ("", " ", "other"):
         assert isinstance(signed(secret), Refused)
 

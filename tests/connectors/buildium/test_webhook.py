@@ -1,4 +1,4 @@
-"""Buildium's webhooks as notices: all of its events, and everything that is none."""
+"""Tests of Buildium's webhooks: every documented event, and invalid requests."""
 
 import json
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from connectors.buildium.webhook import BuildiumWebhooks, instant
 from connectors.ports import Refused, WebhookReader
 from schemas.base import EntityKind
 from schemas.pms import FetchOrigin, FetchRequest
-from tests.connectors import UNHURRIED
+from tests.connectors import SLOW_MACHINE
 
 NOW = datetime(2025, 11, 22, 12, 0, tzinfo=UTC)
 STAMP = str(int(NOW.timestamp()))
@@ -55,7 +55,7 @@ def read(body: bytes | dict[str, Any], port: WebhookReader | None = None) -> Fet
     return (port or reader()).read(headers(raw), raw, NOW)
 
 
-def test_the_table_holds_every_event_that_buildium_documents() -> None:
+def test_every_documented_event_has_a_rule() -> None:
     assert len(NAMES) == 98
     assert set(EVENTS) == NAMES
     assert len(FAMILIES) == 34
@@ -72,20 +72,20 @@ def test_the_table_holds_every_event_that_buildium_documents() -> None:
         ("Listing", EntityKind.LISTING, "UnitId"),
     ],
 )
-def test_what_a_rent_roll_needs_is_read(family: str, kind: EntityKind, field: str) -> None:
+def test_events_of_the_rent_roll_request_a_fetch(family: str, kind: EntityKind, field: str) -> None:
     assert EVENTS[f"{family}.Created"] == Reads(kind, field)
-    notice = read({"EventName": f"{family}.Created", "AccountId": 1, field: 23, "TenantId": 23})
+    request = read({"EventName": f"{family}.Created", "AccountId": 1, field: 23, "TenantId": 23})
 
-    assert isinstance(notice, FetchRequest)
-    assert (notice.kind, notice.entity, notice.ignored) == (kind, 23, None)
+    assert isinstance(request, FetchRequest)
+    assert (request.kind, request.entity, request.ignored) == (kind, 23, None)
 
 
-def test_everything_else_is_kept_and_says_why_it_is_let_pass() -> None:
+def test_other_events_are_recorded_with_the_reason_why_they_are_ignored() -> None:
     for name, rule in EVENTS.items():
         if isinstance(rule, Ignores):
-            notice = read({"EventName": name, "EventDateTime": "2022-05-10T15:12:46Z", "AccountId": 1})
-            assert isinstance(notice, FetchRequest)
-            assert (notice.event, notice.kind, notice.entity, notice.ignored) == (
+            request = read({"EventName": name, "EventDateTime": "2022-05-10T15:12:46Z", "AccountId": 1})
+            assert isinstance(request, FetchRequest)
+            assert (request.event, request.kind, request.entity, request.ignored) == (
                 name,
                 EntityKind.UNKNOWN,
                 None,
@@ -93,7 +93,7 @@ def test_everything_else_is_kept_and_says_why_it_is_let_pass() -> None:
             )
 
 
-def test_a_webhook_becomes_a_notice_with_its_bytes() -> None:
+def test_a_webhook_becomes_a_fetch_request_with_its_body() -> None:
     body = (
         b'{"EventName":"Rental.Updated","EventDateTime":"2022-05-10T15:12:46.2317653Z",'
         b'"AccountId":123456,"PropertyId":23}'
@@ -112,22 +112,22 @@ def test_a_webhook_becomes_a_notice_with_its_bytes() -> None:
     )
 
 
-def test_an_event_that_nobody_knows_is_kept() -> None:
-    notice = read({"EventName": "RentalOwner.Created", "RentalOwnerId": 4})
+def test_an_unknown_event_is_recorded() -> None:
+    request = read({"EventName": "RentalOwner.Created", "RentalOwnerId": 4})
 
-    assert isinstance(notice, FetchRequest)
-    assert (notice.ignored, notice.kind) == ("unknown event", EntityKind.UNKNOWN)
+    assert isinstance(request, FetchRequest)
+    assert (request.ignored, request.kind) == ("unknown event", EntityKind.UNKNOWN)
 
 
-def test_a_disabled_connection_takes_events_and_ignores_them() -> None:
+def test_a_disabled_connection_accepts_events_and_ignores_them() -> None:
     for name, more in (("RentalUnit.Updated", {"UnitId": 5}), ("Task.Created", {}), ("New.Event", {})):
-        notice = read({"EventName": name, **more}, reader(enabled=False))
-        assert isinstance(notice, FetchRequest)
-        assert notice.ignored == "disabled"
+        request = read({"EventName": name, **more}, reader(enabled=False))
+        assert isinstance(request, FetchRequest)
+        assert request.ignored == "disabled"
 
 
 @pytest.mark.parametrize("entity", [None, "23", 23.0, True, 0, -1, [], 2**63, "missing"])
-def test_an_event_without_its_id_is_refused_in_words(entity: Any) -> None:
+def test_an_event_without_its_id_is_refused(entity: Any) -> None:
     event = {"EventName": "RentalUnit.Updated"} | ({} if entity == "missing" else {"UnitId": entity})
 
     assert read(event) == Refused(400, "RentalUnit.Updated needs UnitId, a positive whole number")
@@ -150,7 +150,7 @@ def test_an_event_without_its_id_is_refused_in_words(entity: Any) -> None:
         (b'{"Events":[{"EventType":"Rental.Updated"}]}', "no EventName"),
     ],
 )
-def test_what_is_signed_but_no_event_is_a_bad_request(body: bytes, why: str) -> None:
+def test_a_signed_body_that_is_not_an_event_is_a_bad_request(body: bytes, why: str) -> None:
     refused = read(body)
 
     assert isinstance(refused, Refused)
@@ -158,7 +158,7 @@ def test_what_is_signed_but_no_event_is_a_bad_request(body: bytes, why: str) -> 
     assert why in refused.detail
 
 
-def test_what_is_not_signed_is_not_even_parsed() -> None:
+def test_an_unsigned_body_is_not_parsed() -> None:
     good = b'{"EventName":"Rental.Updated","PropertyId":1}'
     cases: list[tuple[list[tuple[bytes, bytes]], bytes, BuildiumWebhooks]] = [
         ([], good, reader()),
@@ -190,7 +190,7 @@ def test_what_is_not_signed_is_not_even_parsed() -> None:
         (1652195566, None),
     ],
 )
-def test_when_it_happened_is_read_with_seven_digits(text: object, expected: datetime | None) -> None:
+def test_timestamps_have_up_to_seven_digits_after_the_second(text: object, expected: datetime | None) -> None:
     assert instant(text) == expected
 
 
@@ -201,16 +201,16 @@ def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), nested, max_leaves=5)
 
 
-@UNHURRIED
+@SLOW_MACHINE
 @given(st.binary(max_size=200), st.lists(st.tuples(st.binary(max_size=30), st.binary(max_size=30)), max_size=4))
-def test_no_bytes_make_it_raise(body: bytes, given_headers: list[tuple[bytes, bytes]]) -> None:
+def test_no_bytes_raise(body: bytes, given_headers: list[tuple[bytes, bytes]]) -> None:
     assert isinstance(reader().read(given_headers, body, NOW), Refused)
     assert isinstance(read(body), (FetchRequest, Refused))
 
 
-@UNHURRIED
+@SLOW_MACHINE
 @given(st.sampled_from(sorted(NAMES)) | st.text(), VALUES, VALUES)
-def test_no_signed_event_makes_it_raise(name: str, entity: Any, when: Any) -> None:
+def test_no_signed_event_raises(name: str, entity: Any, when: Any) -> None:
     event = {"EventName": name, "EventDateTime": when, "UnitId": entity, "LeaseId": entity, "PropertyId": entity}
 
     assert isinstance(read(event), (FetchRequest, Refused))

@@ -1,4 +1,4 @@
-"""The connection test of RentSync, over the stand-in behind a real server, and what its judgements are."""
+"""Tests of the connection test of RentSync, against the stand-in on a real server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -55,7 +55,7 @@ def not_passed(checked: Checked) -> dict[str, CheckStatus]:
 
 @asynccontextmanager
 async def answering(answer: Callable[[Request], Response]) -> AsyncIterator[tuple[str, list[Request]]]:
-    """A receiver with one way to answer, and what it was asked."""
+    """Start a receiver that answers with a function; yield its URL and the received requests."""
     asked: list[Request] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,8 +67,8 @@ async def answering(answer: Callable[[Request], Response]) -> AsyncIterator[tupl
         yield url + PATH, asked
 
 
-async def test_a_careful_receiver_proves_the_credentials() -> None:
-    """It refuses a request without them and takes the one with them; nothing is delivered."""
+async def test_a_receiver_that_requires_credentials_proves_them() -> None:
+    """It refuses the request without credentials and accepts the one with them; nothing is delivered."""
     standin = RentSyncStandIn(CANARY, SystemClock())
     async with running(standin.app) as url:
         checked = await check(url + PATH)
@@ -93,8 +93,8 @@ async def test_a_wrong_key_is_denied() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 404, 405])
-async def test_a_receiver_that_asks_for_no_credentials_proves_nothing(status: int) -> None:
-    """It is reached, and the result states that only a delivery proves the credentials."""
+async def test_a_receiver_that_requires_no_credentials_proves_nothing(status: int) -> None:
+    """The receiver is reachable, and the result states that only a delivery proves the credentials."""
     async with answering(lambda _: Response(None, status)) as (url, asked):
         checked = await check(url)
 
@@ -104,8 +104,8 @@ async def test_a_receiver_that_asks_for_no_credentials_proves_nothing(status: in
     assert {request.method for request in asked} == {"OPTIONS", "GET"}
 
 
-async def test_the_key_is_sent_only_once_the_receiver_was_reached() -> None:
-    """The first request of each method carries none."""
+async def test_the_key_is_sent_only_after_the_receiver_was_reached() -> None:
+    """The first request of each method has no credentials."""
     async with answering(lambda _: Response(None, 503)) as (url, asked):
         checked = await check(url)
 
@@ -114,7 +114,7 @@ async def test_the_key_is_sent_only_once_the_receiver_was_reached() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "check_name", "words"),
+    ("answer", "check_name", "expected"),
     [
         (lambda _: Response(None, 503), "reachable", "503"),
         (lambda _: RedirectResponse("https://elsewhere.example/"), "reachable", "redirects"),
@@ -122,14 +122,14 @@ async def test_the_key_is_sent_only_once_the_receiver_was_reached() -> None:
         (lambda request: HTMLResponse(request.headers.get("x-api-key", ""), 403), "auth", "403"),
     ],
 )
-async def test_other_receivers_fail_with_words(
-    answer: Callable[[Request], Response], check_name: str, words: str
+async def test_other_answers_fail_with_a_reason(
+    answer: Callable[[Request], Response], check_name: str, expected: str
 ) -> None:
     async with answering(answer) as (url, _):
         checked = await check(url)
 
     assert by_name(checked)[check_name].status is FAILED
-    assert words in by_name(checked)[check_name].detail
+    assert expected in by_name(checked)[check_name].detail
 
 
 async def test_a_wrong_host_fails_the_address() -> None:
@@ -144,12 +144,10 @@ async def test_a_port_without_a_server_is_not_reached() -> None:
     checked = await check(url)
 
     assert by_name(checked)["reachable"].status is FAILED
-    assert "no connection" in by_name(checked)["reachable"].detail
+    assert "the connection failed" in by_name(checked)["reachable"].detail
 
 
-async def test_a_connection_that_breaks_during_the_credentials_fails() -> None:
-    """The outside does what it wants; the test ends with words."""
-
+async def test_a_connection_closed_during_the_check_of_credentials_fails() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if "x-api-key" in Request(scope).headers:
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"64")]})
@@ -173,7 +171,7 @@ async def test_tls_to_a_plain_port_fails() -> None:
 
 
 async def test_a_clock_that_is_wrong_is_a_warning() -> None:
-    """The receiver's may be the wrong one."""
+    """The clock of the receiver may be the wrong one."""
     standin = RentSyncStandIn(CANARY, SystemClock())
     async with running(standin.app) as url:
         checked = await check(url + PATH, clock=ShiftedClock())
@@ -183,7 +181,7 @@ async def test_a_clock_that_is_wrong_is_a_warning() -> None:
     assert {result.name for result in checked.checks if not result.required} == set(OPTIONAL)
 
 
-async def test_a_receiver_that_never_answers_costs_ten_seconds() -> None:
+async def test_the_test_of_a_receiver_that_never_answers_ends_after_ten_seconds() -> None:
     asked = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -201,8 +199,8 @@ async def test_a_receiver_that_never_answers_costs_ten_seconds() -> None:
     assert not_passed(checked) == {"reachable": FAILED, "auth": SKIPPED, "clock_skew": SKIPPED}
 
 
-async def test_the_stand_in_looks_at_the_key_for_every_method() -> None:
-    """And names the methods that there are."""
+async def test_the_stand_in_checks_the_key_for_every_method() -> None:
+    """The answer to another method lists the allowed ones."""
     standin = RentSyncStandIn(CANARY, SystemClock())
     methods = ("OPTIONS", "HEAD", "GET", "POST")
     async with running(standin.app) as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
@@ -214,11 +212,11 @@ async def test_the_stand_in_looks_at_the_key_for_every_method() -> None:
     assert {answer.headers.get("allow") for answer in right[:3]} == {"OPTIONS, POST"}
 
 
-# ------------------------------------------------------------------------------------------------------------ judgement
+# ------------------------------------------------------------------------------------------------- findings of answers
 
 
 @pytest.mark.parametrize(
-    ("probes", "passed", "access", "words"),
+    ("probes", "passed", "access", "expected"),
     [
         ([(401, 405), (401, 204)], True, AccessLevel.UNTESTED, "accepts"),
         ([(403, 404), (200, 200)], True, AccessLevel.UNTESTED, "accepts"),
@@ -232,20 +230,20 @@ async def test_the_stand_in_looks_at_the_key_for_every_method() -> None:
         ([(401, 500), (401, 429)], False, AccessLevel.UNTESTED, "could not be tested"),
     ],
 )
-def test_the_difference_that_credentials_make_is_judged(
-    probes: list[tuple[int, int]], passed: bool, access: AccessLevel, words: str
+def test_credentials_are_judged_by_their_effect_on_the_answers(
+    probes: list[tuple[int, int]], passed: bool, access: AccessLevel, expected: str
 ) -> None:
-    """A 403 of one method alone may be a gateway that does not know the method."""
+    """A 403 of only one method may come from a gateway that does not allow the method."""
     methods = ("OPTIONS", "GET")
     finding, level = judge_auth([Probe(method, *pair) for method, pair in zip(methods, probes, strict=True)])
 
     assert isinstance(finding, Pass) is passed
     assert level is access
-    assert words in finding.detail
+    assert expected in finding.detail
 
 
 def test_settings_that_cannot_be_used_fail() -> None:
-    """Settings made without their validators name what is not available."""
+    """Settings that were created without validation report an unavailable value."""
     env = {"RENTSYNC_URL": "https://rentsync.example", "RENTSYNC_API_KEY": "k"}
     good = RentSyncSettings.read(env)
     bad = good.model_copy(update={"auth": "carrier-pigeon"})

@@ -1,4 +1,4 @@
-"""RentSync's form of a batch."""
+"""Tests of the request bodies of RentSync."""
 
 import json
 from decimal import Decimal
@@ -14,8 +14,8 @@ from tests.connectors.sink_suite import batch, unit
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def test_the_full_property_of_the_guide_is_reproduced() -> None:
-    """The guide's own example comes out byte for byte, but for its blanks."""
+def test_the_documented_example_of_a_full_property_is_reproduced() -> None:
+    """The body equals the documented example, except for white space."""
     golden = json.loads((GOLDEN / "property.json").read_text(encoding="utf-8"))
     rented = unit(12346, "102", UnitState.RENTED, base_rent=Decimal(2100))
 
@@ -36,30 +36,30 @@ def test_the_full_property_of_the_guide_is_reproduced() -> None:
     ],
 )
 def test_rent_is_a_number_or_null(amount: Decimal | None, written: str) -> None:
-    """Rent is a JSON number with a fraction, to the cent; null where nobody knows it."""
+    """Rent is a JSON number with a fraction, exact to the cent; null if it is not known."""
     body = encode(batch(unit(base_rent=amount)), property_shape, "rentstream")
 
     assert f'"base_rent":{written}}}'.encode() in body
 
 
 @pytest.mark.parametrize("state", list(UnitState))
-def test_every_state_has_a_name_that_the_receiver_knows(state: UnitState) -> None:
-    """No state leaves without one of the four names, and only an available unit is called so."""
-    said = property_shape(batch(unit(state=state)), "rentstream")["units"][0]
+def test_every_state_has_a_documented_status_name(state: UnitState) -> None:
+    """Each state has one of the four names, and only an available unit has the name Available."""
+    unit_body = property_shape(batch(unit(state=state)), "rentstream")["units"][0]
 
-    assert said["status_name"] in {"Available", "Rented", "Unavailable", "Removed"}
-    assert (said["status_name"] == "Available") is said["is_available"]
+    assert unit_body["status_name"] in {"Available", "Rented", "Unavailable", "Removed"}
+    assert (unit_body["status_name"] == "Available") is unit_body["is_available"]
 
 
-def test_what_cannot_change_the_content_does_not_change_the_bytes() -> None:
-    """The attempt, the mode and the finer times are not in the body."""
+def test_attempt_mode_and_version_do_not_change_the_bytes() -> None:
+    """Fields that change between attempts are not in the body."""
     first = batch()
     again = batch(attempt=3, mode=BatchMode.DELTA, version=9, seen_at=first.cut_at)
 
     assert encode(first, property_shape, "s") == encode(again, property_shape, "s")
 
 
-def test_the_stand_in_and_the_sender_agree() -> None:
-    """What is sent is what the stand-in's own rules want, also with no units."""
+def test_sent_bodies_pass_the_validation_of_the_stand_in() -> None:
+    """Bodies with and without units are valid by the rules of the stand-in."""
     for sent in (batch(), batch(units=()), batch(unit(base_rent=None), unit(2, "", UnitState.REMOVED))):
         assert list(problems(json.loads(encode(sent, property_shape, "rentstream")))) == []

@@ -1,4 +1,4 @@
-"""The settings of RentSync."""
+"""Tests of RentSync's settings and their error messages."""
 
 import pytest
 
@@ -8,8 +8,8 @@ from connectors.settings import SettingsError
 GOOD = {"RENTSYNC_URL": "https://api.rentsync.com/v1/rent-roll/sync", "RENTSYNC_API_KEY": "k-123456"}
 
 
-def test_an_address_and_a_key_suffice() -> None:
-    """The defaults are the guide's recommendations."""
+def test_url_and_key_suffice() -> None:
+    """The defaults are the documented recommendations."""
     settings = RentSyncSettings.read(GOOD)
 
     assert (settings.auth, settings.shape, settings.batch) == ("api-key", "property", "per-property")
@@ -35,39 +35,39 @@ def test_an_address_and_a_key_suffice() -> None:
         ("RENTSYNC_REMOVED", "omit"),
     ],
 )
-def test_what_is_not_built_yet_says_so(name: str, value: str) -> None:
-    """A choice that will exist is refused at the start, in one line."""
+def test_an_unavailable_value_is_rejected_with_that_reason(name: str, value: str) -> None:
+    """A documented value that is not available yet is rejected at the start, in one line."""
     with pytest.raises(SettingsError) as error:
         RentSyncSettings.read(GOOD | {name: value})
 
     assert len(error.value.lines) == 1
-    assert error.value.lines[0].startswith(f"{name} = '{value}': {value} is not built yet; allowed: ")
+    assert error.value.lines[0].startswith(f"{name} = '{value}': {value} is not available yet; allowed: ")
 
 
 @pytest.mark.parametrize(
-    ("given", "line"),
+    ("value", "line"),
     [
         ({"RENTSYNC_SHAPE": "cube"}, "RENTSYNC_SHAPE = 'cube': no such choice; allowed: property"),
-        ({"RENTSYNC_URL": ""}, "RENTSYNC_URL is not set: the full address that batches are POSTed to"),
-        ({"RENTSYNC_API_KEY": ""}, "RENTSYNC_API_KEY is not set: the key that the way api-key sends"),
+        ({"RENTSYNC_URL": ""}, "RENTSYNC_URL is not set: the full URL that receives the POST of a batch"),
+        ({"RENTSYNC_API_KEY": ""}, "RENTSYNC_API_KEY is not set: the key that auth api-key sends"),
         ({"RENTSYNC_API_KEY": "two words"}, "RENTSYNC_API_KEY = a secret, not shown: a key has no spaces"),
         ({"RENTSYNC_URL": "http://api.rentsync.com/x"}, "RENTSYNC_URL = 'http://api.rentsync.com/x': plain http"),
         ({"RENTSYNC_URL": "https://10.0.0.8/x"}, "RENTSYNC_URL = 'https://10.0.0.8/x': a private or local address"),
         ({"RENTSYNC_USER_AGENT": "a\nb"}, "RENTSYNC_USER_AGENT = "),
     ],
 )
-def test_a_bad_value_is_one_clear_line(given: dict[str, str], line: str) -> None:
-    """Bad values say which setting, what was given (never a secret) and what is allowed."""
+def test_an_invalid_value_is_rejected_with_one_line(value: dict[str, str], line: str) -> None:
+    """The line has the setting, its value (never that of a secret) and the allowed values."""
     with pytest.raises(SettingsError) as error:
-        RentSyncSettings.read(GOOD | given)
+        RentSyncSettings.read(GOOD | value)
 
     assert len(error.value.lines) == 1
     assert error.value.lines[0].startswith(line)
     assert "two words" not in str(error.value)
 
 
-def test_the_demo_may_call_its_own_machine() -> None:
-    """Private addresses are allowed only where a person allowed them."""
+def test_private_addresses_can_be_allowed() -> None:
+    """`RENTSTREAM_ALLOW_PRIVATE` allows plain http and private addresses."""
     settings = RentSyncSettings.read(
         GOOD | {"RENTSYNC_URL": "http://127.0.0.1:4020/x", "RENTSTREAM_ALLOW_PRIVATE": "1"}
     )

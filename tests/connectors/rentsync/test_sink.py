@@ -1,4 +1,4 @@
-"""RentSync as a `ListingSink`, and its stand-in, over a real connection."""
+"""Tests of RentSync as a `ListingSink` and of its stand-in, over a real connection."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from connectors.clock import SystemClock
 from connectors.ports import Accepted, ListingSink, Rejected, Throttled, Unauthorized, Unavailable
 from connectors.rentsync.settings import RentSyncSettings
-from connectors.rentsync.sink import MOST_WORDS, RentSyncSink
+from connectors.rentsync.sink import MAX_EXPLANATION, RentSyncSink
 from connectors.rentsync.standin import PATH, RentSyncStandIn
 from connectors.serving import running
 from schemas.delivery import BatchMode, UnitState
@@ -30,33 +30,33 @@ async def opened(url: str, key: str = CANARY) -> AsyncIterator[RentSyncSink]:
 
 
 class TestRentSync(SinkSuite):
-    """RentSync keeps the promises of every sink."""
+    """The contract of every sink, for RentSync."""
 
     @asynccontextmanager
     async def open(self, url: str) -> AsyncIterator[ListingSink]:
         async with opened(url) as sink:
             yield sink
 
-    async def test_the_key_travels_as_the_guide_says(self) -> None:
-        """The header X-API-Key carries the bare key."""
+    async def test_the_key_is_sent_as_x_api_key(self) -> None:
+        """The header X-API-Key contains the key without a prefix."""
         receiver = Receiver(lambda: JSONResponse({}))
         async with running(receiver) as url, self.open(url) as sink:
             await sink.deliver(batch())
 
         assert receiver.headers[0]["x-api-key"] == CANARY
 
-    async def test_a_refusal_keeps_the_receivers_words(self) -> None:
-        """A person who reads a dead letter sees why, on one line and short; from an error of the server, nothing."""
-        said = {"detail": "bad\nroll", "errors": [{"pointer": "#/units/0", "detail": "x" * 999}, "also this", 7]}
-        for status, words in ((422, "bad roll; #/units/0 xxx"), (500, None)):
-            receiver = Receiver(lambda status=status: JSONResponse(said, status))  # type: ignore[misc]
+    async def test_a_rejection_contains_the_receivers_error_text(self) -> None:
+        """The text of a 4xx is part of the detail, short and on one line; that of a 5xx is not."""
+        problem = {"detail": "bad\nroll", "errors": [{"pointer": "#/units/0", "detail": "x" * 999}, "also this", 7]}
+        for status, expected in ((422, "bad roll; #/units/0 xxx"), (500, None)):
+            receiver = Receiver(lambda status=status: JSONResponse(problem, status))  # type: ignore[misc]
             async with running(receiver) as url, self.open(url) as sink:
                 outcome = await sink.deliver(batch())
 
             assert isinstance(outcome, Rejected | Unavailable)
-            assert (words is None) or words in outcome.detail
-            assert (words is None) == ("xxx" not in outcome.detail)
-            assert len(outcome.detail) < MOST_WORDS + 60
+            assert (expected is None) or expected in outcome.detail
+            assert (expected is None) == ("xxx" not in outcome.detail)
+            assert len(outcome.detail) < MAX_EXPLANATION + 60
 
 
 @asynccontextmanager
@@ -66,8 +66,8 @@ async def pair() -> AsyncIterator[tuple[RentSyncStandIn, RentSyncSink, str]]:
         yield standin, sink, url
 
 
-async def test_what_is_sent_is_listed() -> None:
-    """A snapshot says everything of a property, a delta what it names."""
+async def test_a_snapshot_replaces_all_units_and_a_delta_updates_some() -> None:
+    """A snapshot removes units that it does not contain, a delta does not."""
     async with pair() as (standin, sink, url):
         await sink.deliver(batch(unit(1), unit(2, "102", UnitState.RENTED)))
         delta = batch(unit(2, "102"), mode=BatchMode.DELTA, batch_id="b2", sync_id="sync-2025-01-15-02-00-01")
@@ -84,21 +84,21 @@ async def test_what_is_sent_is_listed() -> None:
     assert [one["unit_id"] for one in roll["units"]] == [1]
 
 
-async def test_a_repeated_batch_is_taken_once() -> None:
-    """The stand-in replays the first result; the same key with another body is refused."""
+async def test_a_repeated_batch_is_accepted_once() -> None:
+    """The stand-in repeats the first result; the same key with another body is rejected."""
     async with pair() as (standin, sink, _):
         assert isinstance(await sink.deliver(batch()), Accepted)
         assert isinstance(await sink.deliver(batch()), Accepted)
         other = await sink.deliver(batch(unit(base_rent=Decimal(1))))
 
     assert isinstance(other, Rejected)
-    assert "another body" in other.detail
+    assert "with another body before" in other.detail
     assert len(standin.accepted) == 1
     assert standin.statuses == [200, 200, 422]
 
 
-async def test_faults_are_met_in_their_order() -> None:
-    """Answers, delays and broken connections come one a request, then all is well."""
+async def test_planned_faults_apply_in_their_order() -> None:
+    """Each request consumes one planned fault; later requests succeed."""
     async with pair() as (standin, sink, _):
         standin.answer_next(500, times=2)
         standin.answer_next(429, retry_after="3")
@@ -108,11 +108,11 @@ async def test_faults_are_met_in_their_order() -> None:
 
     assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable, Throttled, Unavailable, Accepted]
     assert standin.statuses == [500, 500, 429, 0, 200]
-    assert len(standin.accepted) == 1, "what was dropped had been accepted; the repetition was recognised"
+    assert len(standin.accepted) == 1, "the request before the closed connection was accepted; its retry was recognised"
 
 
-async def test_planned_faults_can_be_forgotten() -> None:
-    """`recover` makes the stand-in well again."""
+async def test_planned_faults_can_be_removed() -> None:
+    """`recover` removes every planned fault."""
     async with pair() as (standin, sink, _):
         standin.answer_next(500, times=100)
         standin.recover()
@@ -120,8 +120,8 @@ async def test_planned_faults_can_be_forgotten() -> None:
         assert isinstance(await sink.deliver(batch()), Accepted)
 
 
-async def test_waiting_ends_with_the_arrival_or_with_the_time() -> None:
-    """`wait_for` returns when its condition holds and gives up in time."""
+async def test_wait_for_returns_or_times_out() -> None:
+    """`wait_for` returns when its condition is true, and raises at its timeout."""
     async with pair() as (standin, sink, _):
         with pytest.raises(TimeoutError):
             await standin.wait_for(lambda seen: len(seen.accepted) == 1, timeout=0.05)
@@ -131,7 +131,7 @@ async def test_waiting_ends_with_the_arrival_or_with_the_time() -> None:
 
 
 async def test_a_wrong_key_is_unauthorized() -> None:
-    """The stand-in knows one key."""
+    """The stand-in accepts one key only."""
     standin = RentSyncStandIn("right", SystemClock())
     async with running(standin.app) as url, opened(url + PATH, key="wrong") as sink:
         outcome = await sink.deliver(batch())
@@ -178,10 +178,10 @@ HEADERS = {
         ({"units": [{"unit_id": [], "unit_code": "a"}] * 2}, {}, 422, None),
     ],
 )
-async def test_the_stand_in_names_every_wrong_member(
+async def test_the_stand_in_reports_every_invalid_member(
     change: dict[str, object], headers: dict[str, str], status: int, pointers: list[str] | None
 ) -> None:
-    """A body that is not the guide's is refused, with a pointer to each member."""
+    """An invalid body is answered with 422 and a pointer to each invalid member."""
     standin = RentSyncStandIn(CANARY, SystemClock())
     async with running(standin.app) as url, httpx.AsyncClient() as client:
         answer = await client.post(url + PATH, json=GOOD | change, headers=HEADERS | headers)
@@ -194,8 +194,8 @@ async def test_the_stand_in_names_every_wrong_member(
     assert len(standin.accepted) == (status == 200)
 
 
-async def test_the_stand_in_survives_what_is_no_json() -> None:
-    """Bytes that are no JSON, an array, and deep nesting are answered."""
+async def test_the_stand_in_answers_bodies_that_are_not_valid() -> None:
+    """Invalid JSON, an array and deep nesting are answered with an error."""
     standin = RentSyncStandIn(CANARY, SystemClock())
     headers = HEADERS | {"content-type": "application/json"}
     async with running(standin.app) as url, httpx.AsyncClient() as client:

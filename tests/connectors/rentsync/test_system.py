@@ -1,4 +1,4 @@
-"""RentSync as a system: what a configuration may hold, and what is made of it."""
+"""Tests of RentSync as a system: validation of configurations, and the clients that it opens."""
 
 from typing import Any
 
@@ -30,12 +30,12 @@ def errors(settings: dict[str, Any], secrets: Secrets, **env: str) -> dict[str, 
     return found
 
 
-def test_it_is_a_sink_with_a_name_for_people() -> None:
+def test_it_is_a_sink_with_a_title() -> None:
     row: SinkSystem = system()
     assert (row.name, row.title, row.role) == ("rentsync", "RentSync", IntegrationRole.SINK)
 
 
-def test_its_fields_are_the_settings_of_the_environment_in_camel_case() -> None:
+def test_its_fields_are_the_environment_settings_in_camel_case() -> None:
     fields = {one.name: one for one in system().fields}
     assert {name: one.env for name, one in fields.items()} == {
         "url": "RENTSYNC_URL",
@@ -55,24 +55,24 @@ def test_its_fields_are_the_settings_of_the_environment_in_camel_case() -> None:
     assert (fields["url"].default, fields["shape"].default, fields["apiKey"].default) == (None, "property", None)
 
 
-def test_address_and_key_suffice() -> None:
+def test_url_and_key_suffice() -> None:
     assert errors({"url": URL}, KEY) == {}
 
 
-def test_every_wrong_field_is_named_at_once() -> None:
+def test_every_invalid_field_is_reported() -> None:
     found = errors(
         {"shape": "flat", "batch": 1, "removed": "burn", "source": " ", "timezone": "", "schedule": "0 2 * * *"},
         {"hmacSecret": (SecretStr("canary"),), "wrong": (SecretStr("canary"),)},
     )
     assert {pointer: detail.partition(";")[0].partition(":")[0] for pointer, detail in found.items()} == {
         "/settings/url": "it is required",
-        "/settings/shape": "flat is not built yet",
+        "/settings/shape": "flat is not available yet",
         "/settings/batch": "it must be text",
         "/settings/removed": "no such choice",
         "/settings/source": "string should match pattern '\\S'",
         "/settings/timezone": "no such time zone",
-        "/settings/schedule": "it is not built yet",
-        "/secrets/hmacSecret": "it is not built yet",
+        "/settings/schedule": "it is not available yet",
+        "/secrets/hmacSecret": "it is not available yet",
         "/secrets/wrong": "no such secret",
         "/secrets/apiKey": "it is required",
     }
@@ -86,7 +86,7 @@ def test_a_key_that_cannot_be_sent_is_refused(key: str) -> None:
 @pytest.mark.parametrize(
     "env", [{}, {"RENTSYNC_USER_AGENT": "Ours/2", "RENTSTREAM_TIMEZONE": "UTC"}, {"RENTSYNC_URL": ""}]
 )
-def test_an_environment_that_names_no_receiver_describes_none(env: dict[str, str]) -> None:
+def test_an_environment_without_receiver_settings_describes_none(env: dict[str, str]) -> None:
     assert system().environment(env) is None
 
 
@@ -98,7 +98,7 @@ def test_an_environment_describes_a_receiver_as_a_configuration_does() -> None:
     assert "canary" not in repr(described)
 
 
-def test_an_environment_that_is_not_complete_is_refused_with_a_line_for_each_setting() -> None:
+def test_an_incomplete_environment_is_rejected_with_a_line_for_each_setting() -> None:
     with pytest.raises(SettingsError) as refused:
         system().environment({"RENTSYNC_SHAPE": "cube"})
     assert [line.partition(":")[0] for line in refused.value.lines] == [
@@ -125,12 +125,12 @@ async def test_a_sink_has_the_name_of_its_integration_and_the_client_of_the_proc
     assert asked == ["Ours/2", "Theirs/3"]
 
 
-def test_a_wrong_configuration_is_not_opened() -> None:
+def test_an_invalid_configuration_is_not_opened() -> None:
     with pytest.raises(SettingsError, match="/settings/url: it is required"):
         system().open("rentsync", Configuration({}, KEY), SystemClock())
 
 
-async def test_the_check_of_a_wrong_configuration_says_what_is_wrong_and_calls_nothing() -> None:
+async def test_the_check_of_an_invalid_configuration_reports_its_errors_without_a_call() -> None:
     (result,) = (await system().check(Configuration({}, KEY), SystemClock())).checks
     assert (result.name, result.status) == ("settings", CheckStatus.FAILED)
-    assert result.detail.startswith("/settings/url: it is required: the full address")
+    assert result.detail.startswith("/settings/url: it is required: the full URL")
