@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from pydantic import SecretStr
@@ -34,6 +34,7 @@ from streams.settings import RentStreamSettings
 from streams.web.ingress import first_verified
 from streams.wiring import Dependencies, calls, redeliveries
 from tests.world.folds import MemoryFolds, Tables
+from tests.world.world import receiver_matches
 
 DELAYS = ("1m", "2m", "5m", "10m")
 KEY, SECRET, ZONE = "a-key-of-rentsync", "a-webhook-secret", "America/Edmonton"
@@ -49,14 +50,19 @@ class Near(httpx.ASGITransport):
         self._clock = clock
         self.latency = 0.0
         """Seconds that every answer takes."""
+        self.silent_for: float | None = None
+        """Not null: nothing is answered, and the client gives up after so many seconds."""
         self.spans: list[tuple[float, float]] = []
         """When each call began and when it was answered."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         began = self._clock.monotonic()
-        if self.latency:
-            await self._clock.sleep(self.latency)
         try:
+            if self.silent_for is not None:
+                await self._clock.sleep(self.silent_for)
+                raise httpx.ReadTimeout("nothing was answered", request=request)
+            if self.latency:
+                await self._clock.sleep(self.latency)
             return await super().handle_async_request(request)
         except AssertionError:
             raise httpx.RemoteProtocolError("the answer broke off") from None
@@ -88,6 +94,8 @@ class Recorder(NullObserver):
         self.letters: list[tuple[str, str]] = []
         self.facts: dict[str, int] = {}
         self.undelivered: dict[str, float] = {}
+        self.breakers: dict[tuple[str, str], str] = {}
+        """The last state of each breaker that ever moved, by org and integration."""
 
     def record_ended(self, flow: str, verdict: str, seconds: float) -> None:
         del seconds
@@ -95,6 +103,9 @@ class Recorder(NullObserver):
 
     def dead_letter(self, origin: str, reason: str) -> None:
         self.letters.append((origin, reason))
+
+    def breaker_moved(self, org: str, integration: str, state: str) -> None:
+        self.breakers[org, integration] = state
 
     def fold_counted(self, flow: str, record: Model, counts: Mapping[str, int]) -> None:
         del flow, record
@@ -312,6 +323,13 @@ class MemoryWorld:
                 await self.managed(self.integrations.enable(org, name, "a story"))
         return site
 
+    async def add_delivered_orgs(self, *orgs: str) -> list[Site]:
+        """Add orgs, and let time pass until all units of each are listed by its receiver, and nothing is in progress."""
+        sites = [await self.add_org(org) for org in orgs]
+        await self.until(lambda: all(receiver_matches(site) for site in sites), within=120)
+        await self.rest()
+        return sites
+
     @property
     def integrations(self) -> Integrations:
         assert self.web is not None, "start the world first"
@@ -324,6 +342,13 @@ class MemoryWorld:
         return task.result()
 
     # ---------------------------------------------------------------------------------------------------- processes
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     async def start(self, workers: int = 1) -> None:
         if self.web is None:
