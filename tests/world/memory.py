@@ -324,7 +324,7 @@ class MemoryWorld:
         return site
 
     async def add_delivered_orgs(self, *orgs: str) -> list[Site]:
-        """Add orgs, and let time pass until all units of each are listed by its receiver, and nothing is in progress."""
+        """Add orgs, and let time pass until the receiver of each lists all of its units and nothing is in progress."""
         sites = [await self.add_org(org) for org in orgs]
         await self.until(lambda: all(receiver_matches(site) for site in sites), within=120)
         await self.rest()
