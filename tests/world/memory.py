@@ -2,10 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 from pydantic import SecretStr
@@ -25,7 +25,7 @@ from streams.core.flows import ProducerRecord, Record
 from streams.core.observer import NullObserver
 from streams.core.retry import ladder
 from streams.directory.clients import Clients
-from streams.directory.model import PutIntegration
+from streams.directory.model import IntegrationState, PutIntegration
 from streams.directory.service import Integrations
 from streams.directory.writer import LogWriter
 from streams.roles.integrations import Known, known
@@ -40,6 +40,10 @@ DELAYS = ("1m", "2m", "5m", "10m")
 KEY, SECRET, ZONE = "a-key-of-rentsync", "a-webhook-secret", "America/Edmonton"
 ENCRYPTION_KEYS = "k1:" + "a2tr" * 10 + "a2s="
 """One key of 32 bytes."""
+STORY = "a story"
+"""Who changes integrations here."""
+
+T = TypeVar("T")
 
 
 class Near(httpx.ASGITransport):
@@ -318,9 +322,9 @@ class MemoryWorld:
         secret = f"webhook-secret-of-{org}"
         site = self.sites.get(org) or self.site(org, portfolio or seed(self.clock), secret)
         for name, body in (("buildium", self.buildium_of(site)), ("rentsync", self.rentsync_of(site))):
-            await self.managed(self.integrations.put(org, name, body, "a story"))
+            await self.store(org, name, body)
             if enabled:
-                await self.managed(self.integrations.enable(org, name, "a story"))
+                await self.enable(org, name)
         return site
 
     async def add_delivered_orgs(self, *orgs: str) -> list[Site]:
@@ -335,13 +339,34 @@ class MemoryWorld:
         assert self.web is not None, "start the world first"
         return self.web.integrations
 
-    async def managed(self, change: Any) -> Any:
-        """Return the result of a change of integrations; time passes until it is there."""
-        task = asyncio.ensure_future(change)
+    async def store(self, org: str, name: str, body: PutIntegration) -> IntegrationState:
+        state, _ = await self.managed(self.integrations.put(org, name, body, STORY))
+        return state
+
+    async def enable(self, org: str, name: str) -> IntegrationState:
+        return await self.managed(self.integrations.enable(org, name, STORY))
+
+    async def disable(self, org: str, name: str) -> IntegrationState:
+        return await self.managed(self.integrations.disable(org, name, STORY))
+
+    async def delete(self, org: str, name: str) -> None:
+        await self.managed(self.integrations.delete(org, name, STORY))
+
+    async def state(self, org: str, name: str) -> IntegrationState:
+        return await self.managed(self.integrations.get(org, name))
+
+    async def managed(self, request: Awaitable[T]) -> T:
+        """Return the result of a request about integrations; time passes until it is there."""
+        task = asyncio.ensure_future(request)
         await self.until(task.done)
         return task.result()
 
     # ---------------------------------------------------------------------------------------------------- processes
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """All processes that run."""
+        return (*self.workers, *([self.web] if self.web else []))
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -358,7 +383,7 @@ class MemoryWorld:
         await self.until(lambda: self.web is not None and self.web.known.directory.caught_up)
 
     async def stop(self) -> None:
-        for process in (*self.workers, *([self.web] if self.web else [])):
+        for process in self.processes:
             await process.kill()
 
     async def kill_worker(self) -> None:
@@ -404,7 +429,7 @@ class MemoryWorld:
 
     async def pass_time(self, seconds: float) -> None:
         await self.clock.advance(seconds)
-        for process in (*self.workers, *([self.web] if self.web else [])):
+        for process in self.processes:
             process.check()
 
     async def until(self, holds: Callable[[], bool], within: float = 60.0) -> float:
