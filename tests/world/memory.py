@@ -386,6 +386,14 @@ class MemoryWorld:
         for process in self.processes:
             await process.kill()
 
+    async def restart(self, encryption_keys: str | None = None) -> None:
+        """Kill all processes and start as many, perhaps with other encryption keys."""
+        workers = len(self.workers)
+        await self.stop()
+        self.workers, self.web = [], None
+        self.encryption_keys = encryption_keys or self.encryption_keys
+        await self.start(workers)
+
     async def kill_worker(self) -> None:
         """Kill the oldest worker, without any clean-up."""
         await self.workers.pop(0).kill()
