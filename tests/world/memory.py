@@ -146,7 +146,7 @@ class Process:
     """One process: its connection to the broker, and the integrations as it knows them."""
 
     def __init__(self, world: "MemoryWorld", env: Mapping[str, str] | None = None) -> None:
-        self.backend = MemoryBackend(world.broker)
+        self.backend = world.open_backend(world.broker)
         settings = RentStreamSettings.read({"RENTSTREAM_ENCRYPTION_KEYS": world.encryption_keys})
         given = world.env if env is None else env
         self.known: Known = known(given, settings, self.backend, world.clock, world.open_client)
@@ -226,6 +226,8 @@ class MemoryWorld:
         self.hosts = Hosts()
         self.sites: dict[str, Site] = {}
         self.encryption_keys = ENCRYPTION_KEYS
+        self.open_backend: Callable[[MemoryBroker], MemoryBackend] = MemoryBackend
+        """How the next process is connected."""
         site = self.site("default", (portfolio or seed)(self.clock), SECRET)
         self.env: dict[str, str] = self.environment_of(site) if environment else {}
         self.env["RENTSTREAM_TIMEZONE"] = ZONE
@@ -378,9 +380,13 @@ class MemoryWorld:
     async def start(self, workers: int = 1) -> None:
         if self.web is None:
             self.web = Web(self)
-        self.workers += [Worker(self) for _ in range(workers)]
+        self.start_workers(workers)
         await self.pass_time(0.0)
         await self.until(lambda: self.web is not None and self.web.known.directory.caught_up)
+
+    def start_workers(self, count: int = 1) -> None:
+        """Start some more workers, and wait for nothing."""
+        self.workers += [Worker(self) for _ in range(count)]
 
     async def stop(self) -> None:
         for process in self.processes:
