@@ -120,7 +120,8 @@ class RentSyncStandIn:
     """
 
     def __init__(self, api_key: str, clock: Clock) -> None:
-        self._api_key = api_key.encode()
+        self.api_key = api_key
+        """The only key that is taken; a test may replace it."""
         self._clock = clock
         self._faults: deque[Fault] = deque()
         self._stored = _State()
@@ -262,7 +263,7 @@ class RentSyncStandIn:
 
     def _refused(self, request: Request, body: bytes) -> Response | None:
         key = request.headers.get("x-api-key", "").encode()
-        if not hmac.compare_digest(key, self._api_key):
+        if not hmac.compare_digest(key, self.api_key.encode()):
             return _problem(401, "Unauthorized", "The header X-API-Key does not contain a valid key.")
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return _problem(415, "Unsupported Media Type", "The body has to be application/json.")

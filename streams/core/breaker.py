@@ -2,8 +2,11 @@
 
 It opens when several *different* things failed one after the other: one record that fails on every rung of the ladder
 has its five attempts and opens nothing. A trial that fails uses up no attempt of its record, so that an outage, however
-long, costs attempts only until the breaker opens. Only `Unavailable` (time-outs included) is a failure; any other
-answer, a refusal too, shows that the outside is there. In memory of the worker that owns the org.
+long, costs attempts only until the breaker opens. Only `Unavailable` (time-outs included) is such a failure.
+
+It opens at once when an answer refuses the configuration as a whole, be it the credentials or the address: until a
+person changes the configuration, which gets a breaker of its own, every call ends like this one. Any other answer shows
+that the outside is there. In memory of the worker that owns the org.
 """
 
 from collections.abc import Hashable, Mapping
@@ -12,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from connectors.ports import Unavailable
+from connectors.ports import Missing, Unauthorized, Unavailable
 from streams.core.observer import Observer
 from streams.core.retry import Held, Reason
 
@@ -43,7 +46,7 @@ class Event(StrEnum):
     ANSWERED = "answered"
     FAILED = "failed"
     TRIPPED = "tripped"
-    """It failed, and that was the last of `FAILURES`."""
+    """It failed, and that was the last of `FAILURES`; or the configuration was refused."""
     WAITED = "waited"
     """A call is wanted and the wait is over."""
 
@@ -74,6 +77,8 @@ class Breaker:
     """How long it stays open, or stayed open before the trial."""
     until: datetime = _NEVER
     """While open: when a trial may begin. While half open: when the trial may be repeated."""
+    refused: bool = False
+    """Whether it is not closed because the configuration was refused."""
 
 
 CLOSED = Breaker()
@@ -89,19 +94,19 @@ def admit(breaker: Breaker, now: datetime) -> tuple[Breaker, bool]:
     return replace(breaker, state=state, until=now + TRIAL_WITHIN), True
 
 
-def answered(breaker: Breaker, thing: Hashable, now: datetime, *, available: bool) -> Breaker:
-    """Return the breaker after a call for ``thing`` has ended."""
+def answered(breaker: Breaker, thing: Hashable, now: datetime, *, available: bool, refused: bool = False) -> Breaker:
+    """Return the breaker after a call for ``thing`` has ended; ``refused`` if the same is true of every call."""
     if available:
         return Breaker(TRANSITIONS[breaker.state, Event.ANSWERED])
     failed = breaker.failed | {thing}
-    trips = breaker.state is State.CLOSED and len(failed) >= FAILURES
+    trips = breaker.state is State.CLOSED and (refused or len(failed) >= FAILURES)
     state = TRANSITIONS[breaker.state, Event.TRIPPED if trips else Event.FAILED]
     if state is State.CLOSED:
         return replace(breaker, failed=failed)
     if state is breaker.state:
         return breaker
     pause = min(breaker.pause * 2, LONGEST_PAUSE) if breaker.state is State.HALF_OPEN else FIRST_PAUSE
-    return Breaker(state, pause=pause, until=now + pause)
+    return Breaker(state, pause=pause, until=now + pause, refused=refused)
 
 
 class Integration(NamedTuple):
@@ -131,23 +136,34 @@ class Breakers:
         if may:
             return None
         if after.state is State.HALF_OPEN:
-            detail = f"{integration.name} did not answer, and one call is on trial"
-            return Held(Reason.CIRCUIT_OPEN, detail, now)
-        detail = f"{integration.name} does not answer: it is not called before {_moment(after.until)}"
+            before_it = "refused its configuration" if after.refused else "did not answer"
+            return Held(Reason.CIRCUIT_OPEN, f"{integration.name} {before_it}, and one call is on trial", now)
+        why = "refuses its configuration" if after.refused else "does not answer"
+        detail = f"{integration.name} {why}: it is not called before {_moment(after.until)}"
         return Held(Reason.CIRCUIT_OPEN, detail, after.until)
 
-    def ended(self, integration: Integration, thing: Hashable, answer: object, now: datetime) -> Held | None:
-        """Note what a call for ``thing`` was answered; return the hold of its record if it was a trial that failed.
+    def ended(
+        self,
+        integration: Integration,
+        thing: Hashable,
+        answer: object,
+        now: datetime,
+        *,
+        refusal: Unauthorized | Missing | None = None,
+    ) -> Held | None:
+        """Note what a call for ``thing`` was answered; return the hold of its record if attempts cannot help it.
 
-        Such a record has to keep its attempts: a breaker holds, it never drops.
+        That is a trial that failed, and a ``refusal``: an answer that refuses the configuration as a whole. Such a
+        record has to keep its attempts: a breaker holds, it never drops.
         """
         before = self._breakers.get(integration, CLOSED)
-        if not isinstance(answer, Unavailable):
-            self._keep(integration, before, answered(before, thing, now, available=True))
-            return None
-        after = answered(before, thing, now, available=False)
+        available = refusal is None and not isinstance(answer, Unavailable)
+        after = answered(before, thing, now, available=available, refused=refusal is not None)
         self._keep(integration, before, after)
-        if before.state is not State.HALF_OPEN:
+        if refusal is not None:
+            reason = Reason.MISSING if isinstance(refusal, Missing) else Reason.UNAUTHORIZED
+            return Held(reason, f"{integration.name} is on hold until its configuration is corrected: {refusal.detail}")
+        if not isinstance(answer, Unavailable) or before.state is not State.HALF_OPEN:
             return None
         detail = f"{integration.name} is not called before {_moment(after.until)}: {answer.detail}"
         return Held(Reason.CIRCUIT_OPEN, detail, after.until)

@@ -239,7 +239,9 @@ class Directory:
             if source and source.connection:
                 facts = [source.connection.timezone, source.connection.make_ready_days, *switches_of(source.switches)]
             found = tuple(
-                replace(one, revision=fingerprint(one.identity, *switches_of(one.switches), *facts))
+                replace(
+                    one, revision=fingerprint(one.identity, str(one.enabled_at), *switches_of(one.switches), *facts)
+                )
                 for one in self.sinks(org)
             )
             self._policies[org, connection] = found

@@ -26,7 +26,7 @@ from streams.core.retry import (
 from streams.directory.clients import Clients
 from streams.directory.directory import Directory
 from streams.directory.entry import Problem, ProblemKind
-from streams.flows.integrations import HOLDS
+from streams.flows.integrations import HOLDS, refusal_by_sink
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,10 @@ class DeliverBatches:
             if held := self.breakers.hold(integration, now):
                 return self._failed(batch, held, None, first)
             answer = await sink.deliver(batch)
-        held = self.breakers.ended(integration, (batch.connection, batch.property.id), answer, self.clock.now())
+        thing, at, refusal = (batch.connection, batch.property.id), self.clock.now(), refusal_by_sink(answer)
+        if refusal and self.clients.version(batch.org, batch.sink) != version:
+            return await self.perform(records)  # the configuration was replaced while the call was on its way
+        held = self.breakers.ended(integration, thing, answer, at, refusal=refusal)
         self.observer.delivery_answered(batch, answer)
         if isinstance(answer, Accepted):
             return Done((self._outcome(batch, DeliveryResult.ACKNOWLEDGED, answer.status, None),))

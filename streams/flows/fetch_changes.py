@@ -18,7 +18,7 @@ from streams.core.retry import Done, Held
 from streams.core.sequence import FetchSequence
 from streams.directory.clients import Clients
 from streams.directory.entry import Problem
-from streams.flows.integrations import held_by
+from streams.flows.integrations import held_by, may_be_left_out, refusal_by_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,20 @@ class FetchChanges:
                 return held
             seq = self.sequence.take(records[-1].partition, now)
             answer = await source.fetch(request.kind, request.entity, Priority.WEBHOOK)
-        if held := self.breakers.ended(integration, (request.kind, request.entity), answer, self.clock.now()):
+        if refusal_by_source(answer) and self.clients.version(request.org, request.connection) != version:
+            return await self.perform(records)  # the configuration was replaced while the call was on its way
+        return self._after(requests, integration, answer, seq)
+
+    def _after(
+        self, requests: Sequence[FetchRequest], integration: Integration, answer: Fetched | Failure, seq: int
+    ) -> Done | Failure | Held:
+        """Return what follows an answer."""
+        request, at = requests[-1], self.clock.now()
+        thing, refusal = (request.kind, request.entity), refusal_by_source(answer)
+        if held := self.breakers.ended(integration, thing, answer, at, refusal=refusal):
             return held
+        if may_be_left_out(request.kind, answer):
+            return Done(ending=Disposition.IGNORED)
         if not isinstance(answer, Fetched):
             return answer
         return Done(tuple(pages(request, answer, seq, min(one.received_at for one in requests), self.clock)))

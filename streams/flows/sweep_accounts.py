@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from connectors.ports import Clock, Failure, PageOf, Priority, PropertySource, Unauthorized
+from connectors.ports import Clock, Failure, PageOf, Priority, PropertySource
 from schemas import topics
 from schemas.codec import decode_as
 from schemas.pms import SweepStep
@@ -14,7 +14,6 @@ from streams.core.flows import Disposition, Emit, Record
 from streams.core.retry import Dead, Done, Held, Ladder, Outcome, attempt_of, outcome_of
 from streams.core.sequence import FetchSequence
 from streams.core.sweep import (
-    OPTIONAL_STAGES,
     Read,
     Running,
     after,
@@ -27,7 +26,7 @@ from streams.core.sweep import (
 from streams.directory.clients import Clients
 from streams.directory.entry import Problem, ProblemKind
 from streams.flows.fetch_changes import page_out
-from streams.flows.integrations import held_by
+from streams.flows.integrations import held_by, may_be_left_out, refusal_by_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +63,26 @@ class SweepAccounts:
             first = self.sequence.take(record.partition, now, each * len(wants) + 1)
             if not step.seq:
                 step = step.model_copy(update={"seq": first})
-            answer = await _read(source, step, [Read(offset, first + 1 + each * at) for at, offset in enumerate(wants)])
-        at = self.clock.now()
+            reads = [Read(offset, first + 1 + each * at) for at, offset in enumerate(wants)]
+            answer = await _read(source, step, reads)
+        if refusal_by_source(answer) and self.clients.version(step.org, step.connection) != integration.version:
+            return await self.perform(records)  # the configuration was replaced while the calls were on their way
+        return self._after(step, integration, answer, attempt_of(record))
+
+    def _after(
+        self, step: SweepStep, integration: Integration, answer: list[tuple[Read, PageOf]] | Failure, attempt: int
+    ) -> Outcome | Held:
+        """Return what follows the answers to a step."""
+        at, refusal = self.clock.now(), refusal_by_source(answer)
+        last = answer[-1][1] if isinstance(answer, list) else answer
+        held = self.breakers.ended(integration, step.stage, last, at, refusal=refusal)
         if isinstance(answer, list):
-            self.breakers.ended(integration, step.stage, answer[-1][1], at)
             return self._went_on(step, answer)
-        return self.breakers.ended(integration, step.stage, answer, at) or self._failed(
-            step, answer, attempt_of(record)
-        )
+        if held and refusal is None:  # a refused sweep ends visibly: the schedule starts another one
+            return held
+        if may_be_left_out(step.stage, answer):
+            return self._done(without(step, at))
+        return self._failed(step, answer, attempt)
 
     def _unusable(self, step: SweepStep, problem: Problem) -> Done | Held:
         """Return what follows if the account cannot be read.
@@ -97,8 +108,6 @@ class SweepAccounts:
     def _failed(self, step: SweepStep, answer: Failure, attempt: int) -> Outcome:
         """Return what follows a call that failed; a sweep that ends by it ends visibly."""
         now = self.clock.now()
-        if step.stage in OPTIONAL_STAGES and isinstance(answer, Unauthorized) and answer.status == 403:
-            return self._done(without(step, now))
         outcome = outcome_of(answer, attempt, now, self.rungs)
         if not isinstance(outcome, Dead):
             return outcome

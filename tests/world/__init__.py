@@ -1,6 +1,7 @@
 """The whole system under test: in memory with a movable clock, and on a real cluster."""
 
 from tests.world.world import (
+    Account,
     Since,
     World,
     asking_rent,
@@ -9,10 +10,12 @@ from tests.world.world import (
     pick,
     pick_rented,
     receiver_matches,
+    residential,
     start_sweep,
 )
 
 __all__ = [
+    "Account",
     "Since",
     "World",
     "asking_rent",
@@ -21,5 +24,6 @@ __all__ = [
     "pick",
     "pick_rented",
     "receiver_matches",
+    "residential",
     "start_sweep",
 ]

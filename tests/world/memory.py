@@ -2,10 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import httpx
 from pydantic import SecretStr
@@ -25,7 +25,7 @@ from streams.core.flows import ProducerRecord, Record
 from streams.core.observer import NullObserver
 from streams.core.retry import ladder
 from streams.directory.clients import Clients
-from streams.directory.model import PutIntegration
+from streams.directory.model import IntegrationState, PutIntegration
 from streams.directory.service import Integrations
 from streams.directory.writer import LogWriter
 from streams.roles.integrations import Known, known
@@ -34,11 +34,16 @@ from streams.settings import RentStreamSettings
 from streams.web.ingress import first_verified
 from streams.wiring import Dependencies, calls, redeliveries
 from tests.world.folds import MemoryFolds, Tables
+from tests.world.world import receiver_matches
 
 DELAYS = ("1m", "2m", "5m", "10m")
 KEY, SECRET, ZONE = "a-key-of-rentsync", "a-webhook-secret", "America/Edmonton"
 ENCRYPTION_KEYS = "k1:" + "a2tr" * 10 + "a2s="
 """One key of 32 bytes."""
+STORY = "a story"
+"""Who changes integrations here."""
+
+T = TypeVar("T")
 
 
 class Near(httpx.ASGITransport):
@@ -49,14 +54,19 @@ class Near(httpx.ASGITransport):
         self._clock = clock
         self.latency = 0.0
         """Seconds that every answer takes."""
+        self.silent_for: float | None = None
+        """Not null: nothing is answered, and the client gives up after so many seconds."""
         self.spans: list[tuple[float, float]] = []
         """When each call began and when it was answered."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         began = self._clock.monotonic()
-        if self.latency:
-            await self._clock.sleep(self.latency)
         try:
+            if self.silent_for is not None:
+                await self._clock.sleep(self.silent_for)
+                raise httpx.ReadTimeout("nothing was answered", request=request)
+            if self.latency:
+                await self._clock.sleep(self.latency)
             return await super().handle_async_request(request)
         except AssertionError:
             raise httpx.RemoteProtocolError("the answer broke off") from None
@@ -88,6 +98,8 @@ class Recorder(NullObserver):
         self.letters: list[tuple[str, str]] = []
         self.facts: dict[str, int] = {}
         self.undelivered: dict[str, float] = {}
+        self.breakers: dict[tuple[str, str], str] = {}
+        """The last state of each breaker that ever moved, by org and integration."""
 
     def record_ended(self, flow: str, verdict: str, seconds: float) -> None:
         del seconds
@@ -95,6 +107,9 @@ class Recorder(NullObserver):
 
     def dead_letter(self, origin: str, reason: str) -> None:
         self.letters.append((origin, reason))
+
+    def breaker_moved(self, org: str, integration: str, state: str) -> None:
+        self.breakers[org, integration] = state
 
     def fold_counted(self, flow: str, record: Model, counts: Mapping[str, int]) -> None:
         del flow, record
@@ -131,7 +146,7 @@ class Process:
     """One process: its connection to the broker, and the integrations as it knows them."""
 
     def __init__(self, world: "MemoryWorld", env: Mapping[str, str] | None = None) -> None:
-        self.backend = MemoryBackend(world.broker)
+        self.backend = world.open_backend(world.broker)
         settings = RentStreamSettings.read({"RENTSTREAM_ENCRYPTION_KEYS": world.encryption_keys})
         given = world.env if env is None else env
         self.known: Known = known(given, settings, self.backend, world.clock, world.open_client)
@@ -211,6 +226,8 @@ class MemoryWorld:
         self.hosts = Hosts()
         self.sites: dict[str, Site] = {}
         self.encryption_keys = ENCRYPTION_KEYS
+        self.open_backend: Callable[[MemoryBroker], MemoryBackend] = MemoryBackend
+        """How the next process is connected."""
         site = self.site("default", (portfolio or seed)(self.clock), SECRET)
         self.env: dict[str, str] = self.environment_of(site) if environment else {}
         self.env["RENTSTREAM_TIMEZONE"] = ZONE
@@ -307,34 +324,81 @@ class MemoryWorld:
         secret = f"webhook-secret-of-{org}"
         site = self.sites.get(org) or self.site(org, portfolio or seed(self.clock), secret)
         for name, body in (("buildium", self.buildium_of(site)), ("rentsync", self.rentsync_of(site))):
-            await self.managed(self.integrations.put(org, name, body, "a story"))
+            await self.store(org, name, body)
             if enabled:
-                await self.managed(self.integrations.enable(org, name, "a story"))
+                await self.enable(org, name)
         return site
+
+    async def add_delivered_orgs(self, *orgs: str) -> list[Site]:
+        """Add orgs, and let time pass until the receiver of each lists all of its units and nothing is in progress."""
+        sites = [await self.add_org(org) for org in orgs]
+        await self.until(lambda: all(receiver_matches(site) for site in sites), within=120)
+        await self.rest()
+        return sites
 
     @property
     def integrations(self) -> Integrations:
         assert self.web is not None, "start the world first"
         return self.web.integrations
 
-    async def managed(self, change: Any) -> Any:
-        """Return the result of a change of integrations; time passes until it is there."""
-        task = asyncio.ensure_future(change)
+    async def store(self, org: str, name: str, body: PutIntegration) -> IntegrationState:
+        state, _ = await self.managed(self.integrations.put(org, name, body, STORY))
+        return state
+
+    async def enable(self, org: str, name: str) -> IntegrationState:
+        return await self.managed(self.integrations.enable(org, name, STORY))
+
+    async def disable(self, org: str, name: str) -> IntegrationState:
+        return await self.managed(self.integrations.disable(org, name, STORY))
+
+    async def delete(self, org: str, name: str) -> None:
+        await self.managed(self.integrations.delete(org, name, STORY))
+
+    async def state(self, org: str, name: str) -> IntegrationState:
+        return await self.managed(self.integrations.get(org, name))
+
+    async def managed(self, request: Awaitable[T]) -> T:
+        """Return the result of a request about integrations; time passes until it is there."""
+        task = asyncio.ensure_future(request)
         await self.until(task.done)
         return task.result()
 
     # ---------------------------------------------------------------------------------------------------- processes
 
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """All processes that run."""
+        return (*self.workers, *([self.web] if self.web else []))
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
     async def start(self, workers: int = 1) -> None:
         if self.web is None:
             self.web = Web(self)
-        self.workers += [Worker(self) for _ in range(workers)]
+        self.start_workers(workers)
         await self.pass_time(0.0)
         await self.until(lambda: self.web is not None and self.web.known.directory.caught_up)
 
+    def start_workers(self, count: int = 1) -> None:
+        """Start some more workers, and wait for nothing."""
+        self.workers += [Worker(self) for _ in range(count)]
+
     async def stop(self) -> None:
-        for process in (*self.workers, *([self.web] if self.web else [])):
+        for process in self.processes:
             await process.kill()
+
+    async def restart(self, encryption_keys: str | None = None) -> None:
+        """Kill all processes and start as many, perhaps with other encryption keys."""
+        workers = len(self.workers)
+        await self.stop()
+        self.workers, self.web = [], None
+        self.encryption_keys = encryption_keys or self.encryption_keys
+        await self.start(workers)
 
     async def kill_worker(self) -> None:
         """Kill the oldest worker, without any clean-up."""
@@ -379,7 +443,7 @@ class MemoryWorld:
 
     async def pass_time(self, seconds: float) -> None:
         await self.clock.advance(seconds)
-        for process in (*self.workers, *([self.web] if self.web else [])):
+        for process in self.processes:
             process.check()
 
     async def until(self, holds: Callable[[], bool], within: float = 60.0) -> float:

@@ -15,8 +15,8 @@ from schemas.pms import SweepStep
 from streams.core.flows import Record
 
 
-class World(Protocol):
-    """The stand-ins of Buildium and RentSync, a broker, and some workers."""
+class Account(Protocol):
+    """An account in Buildium, and the receiver that lists its units."""
 
     @property
     def portfolio(self) -> Portfolio: ...
@@ -26,6 +26,10 @@ class World(Protocol):
 
     @property
     def rentsync(self) -> RentSyncStandIn: ...
+
+
+class World(Account, Protocol):
+    """The stand-ins of Buildium and RentSync, a broker, and some workers."""
 
     @property
     def clock(self) -> Clock: ...
@@ -115,9 +119,9 @@ def pick(world: World, wanted: str | Callable[[Listed], bool]) -> int:
     raise LookupError(f"no free unit of this world matches {wanted}")
 
 
-def current_lease(world: World, unit: int) -> int | None:
+def current_lease(account: Account, unit: int) -> int | None:
     """Return the only current or future lease of a unit, or None if it has several or a notice to vacate."""
-    portfolio = world.portfolio
+    portfolio = account.portfolio
     leases = [
         lease
         for lease in portfolio.leases_of.get(unit, ())
@@ -134,29 +138,35 @@ def pick_rented(world: World) -> int:
     )
 
 
-def asking_rent(world: World, unit: int) -> float:
+def asking_rent(account: Account, unit: int) -> float:
     """Return the rent of a unit in Buildium: that of its listing, else its market rent."""
-    portfolio = world.portfolio
+    portfolio = account.portfolio
     if unit in portfolio.listings:
         return float(portfolio.listings[unit].rent)
     return float(portfolio.units[unit].market_rent or 0)
 
 
-def listed_rent(world: World, unit: int) -> float | None:
+def listed_rent(account: Account, unit: int) -> float | None:
     """Return the rent of a unit at the receiver."""
-    return world.rentsync.state[unit].base_rent
+    return account.rentsync.state[unit].base_rent
 
 
-def receiver_matches(world: World) -> bool:
+def receiver_matches(account: Account) -> bool:
     """Return whether the receiver lists exactly the residential units of Buildium, each with its asking rent."""
-    portfolio, state = world.portfolio, world.rentsync.state
+    state = account.rentsync.state
     listed = {number for number, unit in state.items() if unit.status_name != "Removed"}
-    residential = {
+    units = residential(account)
+    return listed == units and all(state[unit].base_rent == asking_rent(account, unit) for unit in units)
+
+
+def residential(account: Account) -> set[int]:
+    """Return the ids of the units that a receiver gets."""
+    properties = account.portfolio.properties
+    return {
         number
-        for number, unit in portfolio.units.items()
-        if portfolio.properties[unit.property_id].sub_type not in COMMERCIAL
+        for number, unit in account.portfolio.units.items()
+        if properties[unit.property_id].sub_type not in COMMERCIAL
     }
-    return listed == residential and all(state[unit].base_rent == asking_rent(world, unit) for unit in residential)
 
 
 async def start_sweep(world: World) -> None:

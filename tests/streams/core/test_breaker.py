@@ -109,7 +109,9 @@ def test_what_began_before_it_opened_prolongs_nothing_and_may_close_it() -> None
     assert answered(opened(), "late", late, available=True) == CLOSED
 
 
-@given(st.lists(st.tuples(st.sampled_from(["call", "answer", "fail"]), st.integers(0, 9), st.integers(0, 400))))
+@given(
+    st.lists(st.tuples(st.sampled_from(["call", "answer", "fail", "refuse"]), st.integers(0, 9), st.integers(0, 400)))
+)
 def test_while_it_is_not_closed_calls_begin_no_faster_than_the_first_pause(steps: list[tuple[str, int, int]]) -> None:
     breaker, at, began = CLOSED, NOW, list[datetime]()
     for step, thing, seconds in steps:
@@ -121,7 +123,7 @@ def test_while_it_is_not_closed_calls_begin_no_faster_than_the_first_pause(steps
             if may and not was_closed:
                 began.append(at)
         else:
-            breaker = answered(breaker, thing, at, available=step == "answer")
+            breaker = answered(breaker, thing, at, available=step == "answer", refused=step == "refuse")
             if breaker == CLOSED:
                 began = []
         assert len(breaker.failed) < FAILURES
@@ -184,5 +186,42 @@ def test_a_refusal_shows_that_somebody_answers(answer: object) -> None:
     for thing in range(FAILURES * 2):
         breakers.ended(BUILDIUM, thing, DOWN if thing % 2 else answer, NOW)
         breakers.ended(BUILDIUM, -thing, answer, NOW)
+
+    assert breakers.hold(BUILDIUM, NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"), [(Unauthorized("wrong key"), Reason.UNAUTHORIZED), (Missing("no such path"), Reason.MISSING)]
+)
+def test_a_refused_configuration_opens_it_at_once_and_holds_its_record(
+    answer: Unauthorized | Missing, reason: Reason
+) -> None:
+    """Trials go on, in case that the outside was wrong; a changed configuration does not wait for them."""
+    breakers = Breakers(NullObserver())
+    refused = breakers.ended(BUILDIUM, 1, answer, NOW, refusal=answer)
+    held = breakers.hold(BUILDIUM, NOW)
+    at = NOW + FIRST_PAUSE
+    trial = breakers.hold(BUILDIUM, at)
+    beside = breakers.hold(BUILDIUM, at)
+    again = breakers.ended(BUILDIUM, 2, answer, at, refusal=answer)
+
+    assert refused is not None
+    assert again == refused
+    assert (refused.reason, refused.until) == (reason, None)
+    assert refused.detail == f"buildium is on hold until its configuration is corrected: {answer.detail}"
+    assert held is not None
+    assert (held.reason, held.until) == (Reason.CIRCUIT_OPEN, NOW + FIRST_PAUSE)
+    assert held.detail == "buildium refuses its configuration: it is not called before 2026-03-01T12:00:30Z"
+    assert trial is None
+    assert beside is not None
+    assert beside.detail == "buildium refused its configuration, and one call is on trial"
+    assert breakers.hold(BUILDIUM, at + FIRST_PAUSE) is not None
+    assert breakers.hold(BUILDIUM._replace(version=1), at) is None
+
+
+def test_an_answer_after_a_refusal_closes_it() -> None:
+    breakers, refusal = Breakers(NullObserver()), Unauthorized("wrong key")
+    breakers.ended(BUILDIUM, 1, refusal, NOW, refusal=refusal)
+    breakers.ended(BUILDIUM, 2, Accepted(200), NOW)
 
     assert breakers.hold(BUILDIUM, NOW) is None
