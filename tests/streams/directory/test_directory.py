@@ -178,6 +178,7 @@ RECONFIGURED: dict[str, Integration] = {
     "the receiver's address": portal(url="https://elsewhere.example"),
     "the receiver's switches": portal(properties_off=(7,)),
     "another receiver of this name": portal(created_at=AT + timedelta(days=1)),
+    "the receiver was disabled for a while": portal(enabled_at=AT + timedelta(days=1)),
     "the connection's switches": pms(properties_default=False, properties_on=(7,)),
     "the connection's time zone": pms(settings=settings(baseUrl="https://pms.example/77", timezone="UTC")),
     "the connection's make-ready days": pms(
