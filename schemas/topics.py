@@ -32,7 +32,7 @@ def by_integration(record: Any) -> str:
 
 
 def by_integration_and_kind(record: Model) -> str:
-    """Return ``org/name/kind``: each kind of status of an integration has its last record (``default/buildium/sync``)."""
+    """Return ``org/name/kind`` (``default/buildium/sync``): of each kind of status the last record is kept."""
     return f"{by_integration(record)}/{STATUS_KINDS[type(record)]}"
 
 

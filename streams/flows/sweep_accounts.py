@@ -58,19 +58,32 @@ class SweepAccounts:
             integration = Integration(step.org, step.connection, self.clients.version(step.org, step.connection))
             if held := self.breakers.hold(integration, now):
                 return held
-            wants = offsets(step, source.page_size)
-            each = sequences(source.page_size)
-            first = self.sequence.take(record.partition, now, each * len(wants) + 1)
-            if not step.seq:
-                step = step.model_copy(update={"seq": first})
-            reads = [Read(offset, first + 1 + each * at) for at, offset in enumerate(wants)]
+            step, reads = self._reads(step, source.page_size, record.partition)
             answer = await _read(source, step, reads)
         if refusal_by_source(answer) and self.clients.version(step.org, step.connection) != integration.version:
             return await self.perform(records)  # the configuration was replaced while the calls were on their way
-        return self._after(step, integration, answer, attempt_of(record))
+        return self._answered(integration, step, answer, attempt_of(record))
 
-    def _after(
-        self, step: SweepStep, integration: Integration, answer: list[tuple[Read, PageOf]] | Failure, attempt: int
+    def _unusable(self, step: SweepStep, problem: Problem) -> Done | Held:
+        """Return what follows if the account cannot be read: the schedule starts another sweep when it can."""
+        self.running.ended(step.org, step.connection)
+        unknown = problem.kind in (ProblemKind.UNKNOWN, ProblemKind.WRONG_ROLE)
+        return Done(ending=Disposition.IGNORED) if unknown else held_by(problem)
+
+    def _reads(self, step: SweepStep, page_size: int, partition: int) -> tuple[SweepStep, list[Read]]:
+        """Return the calls of a step with their sequences; the first step also takes the one of the sweep."""
+        wants, each = offsets(step, page_size), sequences(page_size)
+        first = self.sequence.take(partition, self.clock.now(), each * len(wants) + 1)
+        if not step.seq:
+            step = step.model_copy(update={"seq": first})
+        return step, [Read(offset, first + 1 + each * at) for at, offset in enumerate(wants)]
+
+    def _answered(
+        self,
+        integration: Integration,
+        step: SweepStep,
+        answer: list[tuple[Read, PageOf]] | Failure,
+        attempt: int,
     ) -> Outcome | Held:
         """Return what follows the answers to a step."""
         at, refusal = self.clock.now(), refusal_by_source(answer)
@@ -83,15 +96,6 @@ class SweepAccounts:
         if may_be_left_out(step.stage, answer):
             return self._done(without(step, at))
         return self._failed(step, answer, attempt)
-
-    def _unusable(self, step: SweepStep, problem: Problem) -> Done | Held:
-        """Return what follows if the account cannot be read.
-
-        A sweep of what is disabled or not there (any more) ends: the schedule starts another one when it is back.
-        """
-        self.running.ended(step.org, step.connection)
-        gone = problem.kind in (ProblemKind.UNKNOWN, ProblemKind.WRONG_ROLE)
-        return Done(ending=Disposition.IGNORED) if gone else held_by(problem)
 
     def _went_on(self, step: SweepStep, brought: list[tuple[Read, PageOf]]) -> Done:
         at = self.clock.now()

@@ -37,7 +37,14 @@ from tests.streams.core.views import MemoryView
 
 RENTSYNC = "rentsync"
 FIRST, SECOND = "first receiver", "second receiver"
-BOTH = (SinkPolicy(RENTSYNC, FIRST), SinkPolicy("zillow", FIRST))
+
+
+def receiver(identity: str = FIRST, name: str = RENTSYNC, **more: Any) -> SinkPolicy:
+    """Return an enabled receiver."""
+    return SinkPolicy("default", name, name, identity, **more)
+
+
+BOTH = (receiver(), receiver(name="zillow"))
 
 
 @dataclass
@@ -46,7 +53,7 @@ class Desk:
 
     offers: dict[int, Offer | None] = field(default_factory=dict)
     now: datetime = NOW
-    sinks: tuple[SinkPolicy, ...] = (SinkPolicy(RENTSYNC, FIRST),)
+    sinks: tuple[SinkPolicy, ...] = (receiver(),)
     view: MemoryView = field(default_factory=MemoryView)
     offset: int = 0
     last: FoldResult = field(default_factory=lambda: FoldResult(Disposition.IGNORED))
@@ -63,7 +70,7 @@ class Desk:
         self.last = apply(rows, record, Cause(cause or f"topic:{self.offset}", self.now), self.sinks, self.read)
         self.view.take(rows)
         for emit in self.last.emits:
-            assert (emit.topic, emit.org, emit.once) == (topics.BATCHES.name, "default", None)
+            assert (emit.topic, emit.org, emit.once) == (topics.BATCHES, "default", None)
         return [emit.record for emit in self.last.emits if isinstance(emit.record, Batch)]
 
     def due(self, reason: DueReason = DueReason.CHANGED, *, cause: str | None = None, **more: Any) -> list[Batch]:
@@ -83,7 +90,7 @@ class Desk:
 
     def replace(self) -> None:
         """Replace the receiver by another one under the same name."""
-        self.sinks = (SinkPolicy(RENTSYNC, SECOND),)
+        self.sinks = (receiver(SECOND),)
 
     def row(self, number: int = 10) -> DeliveryRow:
         return decode_as(DeliveryRow, self.view[delivery_key("default", RENTSYNC, "buildium", number)])
@@ -758,7 +765,7 @@ class World:
     """A rent roll that changes, the fold, topics, rungs and receivers; with crashes and lost answers."""
 
     rng: random.Random
-    desk: Desk = field(default_factory=lambda: Desk(sinks=(SinkPolicy(RENTSYNC, "1"),)))
+    desk: Desk = field(default_factory=lambda: Desk(sinks=(receiver("1"),)))
     rents: dict[int, dict[int, tuple[int, bool] | None]] = field(default_factory=lambda: {10: {}, 11: {}})
     """By property and unit: the rent, and whether the unit is gone."""
     active: dict[int, bool] = field(default_factory=lambda: {10: True, 11: True})
@@ -800,7 +807,7 @@ class World:
         """Replace the receiver by one that holds nothing."""
         self.receivers += 1
         self.receiver = {}
-        self.desk.sinks = (SinkPolicy(RENTSYNC, str(self.receivers)),)
+        self.desk.sinks = (receiver(str(self.receivers)),)
 
     def toggle(self) -> None:
         """Disable the receiver, or enable it again; all properties are due then."""
@@ -808,7 +815,7 @@ class World:
         if self.desk.sinks:
             self.desk.sinks = ()
         else:
-            self.desk.sinks = (SinkPolicy(RENTSYNC, str(self.receivers)),)
+            self.desk.sinks = (receiver(str(self.receivers)),)
             self.mark(set(self.rents))
 
     def reconcile(self) -> None:
