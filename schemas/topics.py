@@ -80,7 +80,10 @@ INTEGRATION_STATUS = TopicSpec(
     key=by_integration_and_kind,
 )
 INTEGRATION_HISTORY = TopicSpec(
-    "integrations.history", "changes of integrations, without secrets", retention_ms=366 * DAY_MS
+    "integrations.history",
+    "changes of integrations, without secrets",
+    retention_ms=366 * DAY_MS,
+    key=by_integration,
 )
 DEAD_LETTERS = TopicSpec("dead-letters", "what was given up, with its bytes and the reason", retention_ms=30 * DAY_MS)
 

@@ -757,6 +757,57 @@ def test_an_outcome_of_a_receiver_that_was_disabled_ends_the_delivery() -> None:
     assert desk.row().known
 
 
+# --------------------------------------------------------------------------------------------- another configuration
+
+
+def reconfigured(desk: Desk, revision: str) -> list[Batch]:
+    """Change what decides what the receiver is sent, and let the property be looked at."""
+    desk.sinks = (receiver(revision=revision),)
+    return desk.due(DueReason.RECONFIGURED, sink=RENTSYNC)
+
+
+@pytest.mark.parametrize("offer", [None, offer_of(offered(1))])
+def test_a_row_notes_for_which_configuration_it_was_looked_at(offer: Offer | None) -> None:
+    """Also where nothing is to be sent, so that it is not looked at again and again."""
+    desk = Desk({10: offer}, sinks=(receiver(revision="r1"),))
+    for batch in desk.due():
+        desk.acknowledge(batch)
+    first = desk.row().revision
+
+    assert reconfigured(desk, "r2") == []
+    assert (first, desk.row().revision, desk.phase()) == ("r1", "r2", DeliveryPhase.IDLE)
+
+
+def test_what_another_configuration_changes_of_an_offer_is_sent_and_the_rest_is_known() -> None:
+    desk = Desk(sinks=(receiver(revision="r1"),))
+    desk.acknowledge(desk.send(offered(1), offered(2)))
+    desk.offers[10] = offer_of(offered(1, available_on=date(2026, 3, 9), when_available="March"), offered(2))
+    (batch,) = reconfigured(desk, "r2")
+
+    assert (batch.mode, ids(batch)) == (BatchMode.DELTA, {1})
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["in flight", "waiting"])
+def test_a_delivery_on_its_way_is_looked_at_for_the_new_configuration_when_it_ends(waits: bool) -> None:
+    desk = Desk(sinks=(receiver(revision="r1"),))
+    batch = desk.send(offered(1))
+    if waits:
+        desk.park(batch)
+    assert reconfigured(desk, "r2") == []
+    assert desk.row().revision == "r1"
+    assert desk.acknowledge(batch) == []
+
+    assert (desk.row().revision, desk.phase()) == ("r2", DeliveryPhase.IDLE)
+
+
+def test_a_batch_names_when_the_configuration_was_changed_that_it_was_cut_for() -> None:
+    changed_at = NOW - timedelta(days=1)
+    desk = Desk({10: offer_of(offered(1))}, sinks=(receiver(changed_at=changed_at),))
+    (batch,) = desk.due()
+
+    assert (batch.receiver, batch.configured_at) == (FIRST, changed_at)
+
+
 # ----------------------------------------------------------------------------------------------------------- the law
 
 
