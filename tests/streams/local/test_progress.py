@@ -67,11 +67,11 @@ def test_a_first_sweep_and_its_batches_are_reported() -> None:
     reporter.summarize()
 
     assert lines == [
-        "sweep: part 2 of 4, units; 0 entities so far",
-        "sweep: units, 10 of 25 pages, 10000 of 25000",
-        "sweep complete: 7 entities read",
-        "first batches: 2 properties and 3 units acknowledged by RentSync",
-        "batches: 1 property and 1 unit acknowledged by RentSync",
+        "o: sweep: part 2 of 4, units; 0 entities so far",
+        "o: sweep: units, 10 of 25 pages, 10000 of 25000",
+        "o: sweep complete: 7 entities read",
+        "o: first batches: 2 properties and 3 units acknowledged by RentSync",
+        "o: batches: 1 property and 1 unit acknowledged by RentSync",
     ]
     assert reporter.swept.is_set()
     assert reporter.delivered.is_set()
@@ -83,6 +83,6 @@ def test_a_failed_delivery_is_reported_with_its_reason() -> None:
     reporter.observe(outcome(5, DeliveryResult.WAITING, "503 Service Unavailable"))
     reporter.observe(outcome(5, DeliveryResult.DEAD, "422 units are wrong"))
     assert lines == [
-        "delivery of property 5 to RentSync failed, retry pending: 503 Service Unavailable",
-        "delivery of property 5 to RentSync failed, moved to dead letters: 422 units are wrong",
+        "o: delivery of property 5 to RentSync failed, retry pending: 503 Service Unavailable",
+        "o: delivery of property 5 to RentSync failed, moved to dead letters: 422 units are wrong",
     ]
