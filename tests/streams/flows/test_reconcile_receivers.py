@@ -66,7 +66,7 @@ class Desk:
 
 
 def test_at_first_everything_is_due_that_was_not_looked_at() -> None:
-    """As after a start: the rows tell what another worker has done."""
+    """As after a start: the rows show what another worker has done."""
     desk = Desk()
     desk.considered(10)
 
@@ -135,6 +135,7 @@ def test_after_another_change_nothing_is_due() -> None:
     desk.site.put(receiver(properties_off=(10,), version=2), receiver(version=3))
 
     assert desk.look() == []
+    assert desk.yields == 0
 
 
 def test_only_the_receiver_that_changed_is_due() -> None:
