@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -241,10 +241,20 @@ class ManagedOrg:
             click.echo("\n".join(manage.details(state, url)))
 
 
+def choose_org(context: click.Context, _: click.Parameter, org: str | None) -> None:
+    """Let ``--org`` stand after the command as well as before it."""
+    if org is not None:
+        context.obj = replace(context.obj, org=org)
+
+
+org_option = click.option(
+    "--org", expose_value=False, callback=choose_org, help="The org whose integrations are meant.  [default: default]"
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print data, as the API returns it.")
 
 
 @integrations.command("list")
+@org_option
 @json_option
 @click.pass_obj
 def list_integrations(managed: ManagedOrg, as_json: bool) -> None:
@@ -261,6 +271,7 @@ def list_integrations(managed: ManagedOrg, as_json: bool) -> None:
 
 @integrations.command()
 @click.argument("name")
+@org_option
 @json_option
 @click.pass_obj
 def show(managed: ManagedOrg, name: str, as_json: bool) -> None:
@@ -268,8 +279,19 @@ def show(managed: ManagedOrg, name: str, as_json: bool) -> None:
     managed.show(managed.run(lambda service: service.get(managed.org, name)), as_json=as_json)
 
 
+def property_ids(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> tuple[int, ...] | None:
+    """Return the ids of properties, none for ``none``, and null where the option is not given."""
+    if texts == ("none",):
+        return ()
+    wrong = [text for text in texts if not text.isdecimal()]
+    if wrong:
+        raise click.BadParameter(f"{wrong[0]!r} is not the id of a property; give a whole number, or none alone")
+    return tuple(int(text) for text in texts) or None
+
+
 @integrations.command()
 @click.argument("name")
+@org_option
 @click.option("--system", default=None, help="Kind of system (buildium, rentsync); needed for a new integration.")
 @click.option("--mode", type=click.Choice(["sandbox", "production"]), default=None, help="Kind of the credentials.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting in camelCase; may be repeated.")
@@ -283,8 +305,22 @@ def show(managed: ManagedOrg, name: str, as_json: bool) -> None:
 )
 @click.option("--remove-secret", "removed", multiple=True, metavar="NAME", help="A secret to remove; may be repeated.")
 @click.option("--properties", type=click.Choice(["on", "off"]), default=None, help="Default of properties.")
-@click.option("--property-on", "on", multiple=True, type=int, help="A property that takes part; replaces the list.")
-@click.option("--property-off", "off", multiple=True, type=int, help="A property that does not; replaces the list.")
+@click.option(
+    "--property-on",
+    "on",
+    multiple=True,
+    metavar="ID",
+    callback=property_ids,
+    help="A property that takes part; replaces the list, and `none` empties it.",
+)
+@click.option(
+    "--property-off",
+    "off",
+    multiple=True,
+    metavar="ID",
+    callback=property_ids,
+    help="A property that does not; replaces the list, and `none` empties it.",
+)
 @json_option
 @click.pass_obj
 def put(
@@ -297,8 +333,8 @@ def put(
     secrets: tuple[str, ...],
     removed: tuple[str, ...],
     properties: str | None,
-    on: tuple[int, ...],
-    off: tuple[int, ...],
+    on: tuple[int, ...] | None,
+    off: tuple[int, ...] | None,
     as_json: bool,
 ) -> None:
     """Create an integration, or change what is named of one. New ones are disabled."""
@@ -334,6 +370,7 @@ def put(
 
 @integrations.command()
 @click.argument("name")
+@org_option
 @json_option
 @click.pass_obj
 def enable(managed: ManagedOrg, name: str, as_json: bool) -> None:
@@ -345,6 +382,7 @@ def enable(managed: ManagedOrg, name: str, as_json: bool) -> None:
 
 @integrations.command()
 @click.argument("name")
+@org_option
 @json_option
 @click.pass_obj
 def disable(managed: ManagedOrg, name: str, as_json: bool) -> None:
@@ -356,6 +394,7 @@ def disable(managed: ManagedOrg, name: str, as_json: bool) -> None:
 
 @integrations.command()
 @click.argument("name")
+@org_option
 @json_option
 @click.pass_obj
 def check(managed: ManagedOrg, name: str, as_json: bool) -> None:
@@ -373,6 +412,7 @@ def check(managed: ManagedOrg, name: str, as_json: bool) -> None:
 
 @integrations.command("rotate-webhook-secret")
 @click.argument("name")
+@org_option
 @click.option("--secret", default=None, metavar="VALUE", help="The new secret; - reads it from stdin. None: a new one.")
 @click.option("--remove", default=None, metavar="TIME", help="Remove the secret that is set since this time instead.")
 @json_option
@@ -400,15 +440,21 @@ def rotate_webhook_secret(
         click.echo(f"new webhook secret, shown this once: {made.get_secret_value()}", err=as_json)
 
 
+def at_terminal() -> bool:
+    """Return whether a person can answer a question."""
+    return sys.stdin.isatty()
+
+
 @integrations.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@org_option
+@click.option("--yes", is_flag=True, help="Do not ask; a script is never asked.")
 @click.pass_obj
 def delete(managed: ManagedOrg, name: str, yes: bool) -> None:
     """Delete an integration with its secrets."""
     from streams.roles import manage  # noqa: PLC0415
 
-    if not yes:
+    if not yes and at_terminal():
         click.confirm(f"Delete integration {name} of {managed.org} with its secrets?", abort=True)
     managed.run(lambda service: service.delete(managed.org, name, manage.author()))
     click.echo(f"deleted {managed.org}/{name}")

@@ -107,10 +107,12 @@ async def put(
     unset: Sequence[str],
     secrets: Mapping[str, SecretStr | tuple[SecretStr, ...] | None],
     properties_default: bool | None,
-    properties_on: Sequence[int],
-    properties_off: Sequence[int],
+    properties_on: Sequence[int] | None,
+    properties_off: Sequence[int] | None,
 ) -> tuple[IntegrationState, bool]:
     """Create an integration, or change the settings that are named; return its state and whether it is new.
+
+    What is null stays as it is.
 
     Raise `ManageRefused` if ``system`` is needed and not given.
     """
@@ -127,8 +129,8 @@ async def put(
         settings={key: value for key, value in settings.items() if key not in unset},
         secrets=secrets,
         properties_default=properties_default,
-        properties_on=tuple(properties_on) or None,
-        properties_off=tuple(properties_off) or None,
+        properties_on=None if properties_on is None else tuple(properties_on),
+        properties_off=None if properties_off is None else tuple(properties_off),
     )
     return await integrations.put(org, name, body, author())
 

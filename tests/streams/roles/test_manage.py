@@ -125,8 +125,8 @@ async def put(process: Process, name: str = "main", **more: Any) -> tuple[Integr
         "unset": (),
         "secrets": {},
         "properties_default": None,
-        "properties_on": (),
-        "properties_off": (),
+        "properties_on": None,
+        "properties_off": None,
     }
     return await manage.put(process.service, "acme", name, **{**given, **more})
 
@@ -151,6 +151,7 @@ async def test_what_is_not_named_stays_as_it_is() -> None:
         await put(process, **NEW, mode="sandbox", properties_default=False, properties_on=(7, 8))
         changed, created = await put(process, changes={"timezone": "UTC", "makeReadyDays": 5})
         less, _ = await put(process, unset=("timezone", "unknown"), properties_default=True, properties_off=(9,))
+        emptied, _ = await put(process, properties_on=())
 
     assert not created
     assert changed.settings == {"baseUrl": "https://pms.example/1", "timezone": "UTC", "makeReadyDays": 5}
@@ -158,6 +159,7 @@ async def test_what_is_not_named_stays_as_it_is() -> None:
     assert (changed.mode, changed.properties_default, changed.properties_on) == ("sandbox", False, (7, 8))
     assert less.settings == {"baseUrl": "https://pms.example/1", "makeReadyDays": 5}
     assert (less.properties_default, less.properties_on, less.properties_off) == (True, (7, 8), (9,))
+    assert (emptied.properties_on, emptied.properties_off) == ((), (9,))
 
 
 # ----------------------------------------------------------------------------------------------------- what is printed
@@ -359,6 +361,7 @@ def test_wrong_words_are_wrong_use_and_show_no_secret(terminal: Terminal) -> Non
         assert "takes" in terminal.integrations(*words, expect=2)
 
     assert not any("canary" in one for one in terminal.outputs)
+    assert "'7x' is not the id of a property" in terminal.integrations("put", "main", "--property-on", "7x", expect=2)
 
 
 @pytest.mark.broker
@@ -418,6 +421,10 @@ def story(terminal: Terminal, url: str, webhook_secrets: list[str]) -> None:
     assert listed["settings"] == {"baseUrl": url, "makeReadyDays": 5}
     assert listed["dataAccess"]["listings"]["read"] == "ok"
     assert terminal.integrations("--org", "other", "list") == "other has no integrations\n"
+    assert terminal.integrations("list", "--org", "other") == "other has no integrations\n"
+    assert "other has no integration main" in terminal.integrations(
+        "delete", "main", "--yes", "--org", "other", expect=1
+    )
 
     terminal.integrations("rotate-webhook-secret", "main", "--secret", "-", typed=webhook_secrets[1:])
     rotated = terminal.integrations("rotate-webhook-secret", "main")
@@ -435,9 +442,11 @@ def story(terminal: Terminal, url: str, webhook_secrets: list[str]) -> None:
     standin_key = terminal.integrations("put", "main", "--secret", "clientSecret=-", typed=[OTHER_SECRET])
     failed = terminal.integrations("check", "main", expect=1)
     disabled = terminal.integrations("disable", "main")
-    kept = terminal.integrations("delete", "main", typed=["n"], expect=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streams.cli.at_terminal", lambda: True)
+        kept = terminal.integrations("delete", "main", typed=["n"], expect=1)
     still = terminal.data("show", "main")["enabled"]
-    deleted = terminal.integrations("delete", "main", "--yes")
+    deleted = terminal.integrations("delete", "main")
 
     assert "created" not in standin_key
     assert "a required check failed" in failed
