@@ -14,7 +14,7 @@ from streams.backends.kafka import KafkaBackend
 from streams.backends.ports import Backend, Producer
 from streams.core.flows import ProducerRecord, Record
 from streams.local.embedded_kafka import EmbeddedKafka
-from tests.streams.backends.backend_suite import PARTITIONS, Ear
+from tests.streams.backends.backend_suite import PARTITIONS, RecordingListener
 from tests.streams.backends.test_kafka import make_topics
 from tests.streams.runners.stage import text
 from tests.streams.runners.victim import call, linger, settings
@@ -50,7 +50,7 @@ async def watching(
 ) -> AsyncIterator[Callable[[Callable[[list[Record]], bool]], Awaitable[list[Record]]]]:
     """Consume topics, and yield a function that waits for a condition on the records."""
     found: list[Record] = []
-    consumer = backend.consumer("watch", topics, Ear())
+    consumer = backend.consumer("watch", topics, RecordingListener())
     await consumer.start()
 
     async def until(enough: Callable[[list[Record]], bool]) -> list[Record]:
