@@ -1,9 +1,9 @@
-"""Compares the topics of a cluster with those that are required: missing ones are made, wrong ones refused.
+"""Administration of topics: compares those of a cluster with the required ones, and creates missing ones.
 
-Wrong are a number of partitions, a cleanup policy or a replication that differ: the first two break what RentStream
-guarantees (one org on one partition; tables that keep their rows), and a correction is the operator's decision. Other
-settings that differ are noted, since an operator may have chosen them. No topic is altered: aiokafka could do so only
-by resetting every setting that is not named.
+A different number of partitions, cleanup policy or replication factor is an error: the first two break guarantees of
+RentStream (one org on one partition; tables that keep their rows), and the correction is left to the operator. Other
+differences are reported only, because an operator may have chosen them. No topic is altered, because aiokafka would
+reset every setting that a request does not contain.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ _EXISTS, _TOO_FEW_BROKERS, _NOT_ALLOWED = 36, 38, (29, 31)
 
 
 class TopicError(Exception):
-    """Topics cannot be read or made, or are wrong; one sentence a line, each with what to do."""
+    """Topics cannot be read or created, or have wrong settings; each line is a sentence that states what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic, wanted or found, under its full name."""
+    """A required or an existing topic, with its full name."""
 
     name: str
     partitions: int
@@ -40,13 +40,13 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the cluster differs from what is wanted."""
+    """The differences between the required and the existing topics."""
 
     missing: tuple[Topic, ...]
     wrong: tuple[str, ...]
-    """One sentence each: with any of them no topic is made and no process may start."""
+    """Errors, one sentence each; with an error no topic is created and no process may start."""
     notes: tuple[str, ...]
-    """One sentence each: settings that differ."""
+    """Settings that differ without being an error, one sentence each."""
 
 
 def wanted(spec: TopicSpec, *, prefix: str, partitions: int, replication: int) -> Topic:
@@ -57,40 +57,41 @@ def wanted(spec: TopicSpec, *, prefix: str, partitions: int, replication: int) -
     elif spec.cleanup == "delete":
         config["retention.ms"] = "-1"
     if replication > 2:
-        # An acknowledgement has to mean more than one copy, and one broker down must not stop the writers.
+        # A record is acknowledged after two replicas have it, and producers can continue while one broker is down.
         config["min.insync.replicas"] = str(replication - 1)
     return Topic(prefix + spec.name, partitions, replication, config | dict(spec.extra))
 
 
 def plan(topics: Iterable[Topic], found: Mapping[str, Topic]) -> Plan:
-    """Compare the topics that are required with those that exist."""
+    """Compare the required topics with the existing ones."""
     missing: list[Topic] = []
     wrong: list[str] = []
     notes: list[str] = []
     for topic in topics:
-        there = found.get(topic.name)
-        if there is None:
+        existing = found.get(topic.name)
+        if existing is None:
             missing.append(topic)
         else:
-            wrong += _wrong(topic, there)
-            notes += _notes(topic, there)
+            wrong += _wrong(topic, existing)
+            notes += _notes(topic, existing)
     return Plan(tuple(missing), tuple(wrong), tuple(notes))
 
 
-def _wrong(topic: Topic, there: Topic) -> Iterable[str]:
-    if there.partitions != topic.partitions:
+def _wrong(topic: Topic, existing: Topic) -> Iterable[str]:
+    if existing.partitions != topic.partitions:
         yield (
-            f"{topic.name} has {there.partitions} partitions instead of {topic.partitions}: set RENTSTREAM_PARTITIONS "
-            "to the number that the topics were made with, or choose a new RENTSTREAM_TOPIC_PREFIX."
+            f"{topic.name} has {existing.partitions} partitions instead of {topic.partitions}: set "
+            "RENTSTREAM_PARTITIONS to the number that the topics were created with, or choose a new "
+            "RENTSTREAM_TOPIC_PREFIX."
         )
-    if there.replication != topic.replication:
+    if existing.replication != topic.replication:
         yield (
-            f"{topic.name} has {there.replication} replicas instead of {topic.replication}: set "
-            f"KAFKA_REPLICATION_FACTOR={there.replication}, or reassign its partitions with Kafka's own tools."
+            f"{topic.name} has {existing.replication} replicas instead of {topic.replication}: set "
+            f"KAFKA_REPLICATION_FACTOR={existing.replication}, or reassign its partitions with Kafka's own tools."
         )
-    if _policies(there) != _policies(topic):
+    if _policies(existing) != _policies(topic):
         yield (
-            f"{topic.name} has the cleanup policy {there.config.get(_CLEANUP)} instead of {topic.config[_CLEANUP]}: "
+            f"{topic.name} has the cleanup policy {existing.config.get(_CLEANUP)} instead of {topic.config[_CLEANUP]}: "
             "set that with Kafka's own tools, or choose a new RENTSTREAM_TOPIC_PREFIX."
         )
 
@@ -99,14 +100,14 @@ def _policies(topic: Topic) -> set[str]:
     return {policy.strip() for policy in topic.config.get(_CLEANUP, "").split(",")}
 
 
-def _notes(topic: Topic, there: Topic) -> Iterable[str]:
+def _notes(topic: Topic, existing: Topic) -> Iterable[str]:
     for name, value in topic.config.items():
-        if name != _CLEANUP and there.config.get(name) != value:
-            yield f"{topic.name} has {name}={there.config.get(name)}; RentStream would have made it {value}."
+        if name != _CLEANUP and existing.config.get(name) != value:
+            yield f"{topic.name} has {name}={existing.config.get(name)}; RentStream would set {value}."
 
 
 class TopicAdmin:
-    """The topics of one cluster under one prefix; ``security`` is what aiokafka's clients need beside the servers."""
+    """The topics of one cluster under one prefix; ``security`` has aiokafka's options for TLS and SASL."""
 
     def __init__(
         self,
@@ -137,38 +138,38 @@ class TopicAdmin:
         await self._client.close()
 
     async def plan(self, specs: Iterable[TopicSpec]) -> Plan:
-        """Compare and change nothing."""
+        """Compare the topics without changing any."""
         topics = self._wanted(specs)
         return plan(topics, await self._found({topic.name for topic in topics}))
 
     async def unusable(self, specs: Iterable[TopicSpec]) -> tuple[str, ...]:
-        """Return why a process that uses the topics cannot start; needs no right but to use them."""
+        """Return the reasons why a process cannot use the topics; it needs no permissions except to use them."""
         topics = self._wanted(specs)
-        there = {topic["topic"]: len(topic["partitions"]) for topic in await self._listed()}
+        existing = {topic["topic"]: len(topic["partitions"]) for topic in await self._listed()}
         wrong = tuple(
-            f"{topic.name} has {there[topic.name]} partitions instead of {topic.partitions}: "
-            "set RENTSTREAM_PARTITIONS to the number that the topics were made with."
+            f"{topic.name} has {existing[topic.name]} partitions instead of {topic.partitions}: "
+            "set RENTSTREAM_PARTITIONS to the number that the topics were created with."
             for topic in topics
-            if there.get(topic.name, topic.partitions) != topic.partitions
+            if existing.get(topic.name, topic.partitions) != topic.partitions
         )
-        missing = [topic.name for topic in topics if topic.name not in there]
+        missing = [topic.name for topic in topics if topic.name not in existing]
         if missing:
             names = missing[0] if len(missing) == 1 else f"{missing[0]} and {len(missing) - 1} more topics"
-            wrong += (f"missing: {names}; make them with `rentstream topics --apply`.",)
+            wrong += (f"missing: {names}; create them with `rentstream topics --apply`.",)
         return wrong
 
     async def apply(self, specs: Iterable[TopicSpec]) -> Plan:
-        """Make what is missing, wait until every partition has a leader, and return the differences found before.
+        """Create missing topics, wait until every partition has a leader, and return the differences found before.
 
-        Raise `TopicError`, with no topic made, if any is wrong. Several processes may apply at once.
+        Raise `TopicError` without creating a topic if one is wrong. Several processes may call it at once.
         """
         topics = self._wanted(specs)
         before = plan(topics, await self._found({topic.name for topic in topics}))
         _refuse(before)
         if before.missing:
-            await self._make(before.missing)
+            await self._create(before.missing)
         await self._led({topic.name: topic.partitions for topic in topics})
-        if before.missing:  # another process may have made one of them differently
+        if before.missing:  # another process may have created one of them with other settings
             _refuse(plan(topics, await self._found({topic.name for topic in topics})))
         return before
 
@@ -179,7 +180,7 @@ class TopicAdmin:
         ]
 
     async def _listed(self) -> list[dict[str, Any]]:
-        """Return every topic of the cluster; a request for one by name would make it where auto-creation is on."""
+        """Return every topic of the cluster; a request by name would create the topic if auto-creation is enabled."""
         try:
             listed: list[dict[str, Any]] = await self._client.describe_topics()
         except KafkaError as error:
@@ -187,12 +188,12 @@ class TopicAdmin:
         return listed
 
     async def _found(self, names: set[str]) -> dict[str, Topic]:
-        there = {topic["topic"]: topic["partitions"] for topic in await self._listed() if topic["topic"] in names}
-        configs = await self._configs(list(there))
+        existing = {topic["topic"]: topic["partitions"] for topic in await self._listed() if topic["topic"] in names}
+        configs = await self._configs(list(existing))
         return {
             # Every partition of a topic has the same number of replicas, except during a reassignment.
             name: Topic(name, len(partitions), min(len(one["replicas"]) for one in partitions), configs.get(name, {}))
-            for name, partitions in there.items()
+            for name, partitions in existing.items()
             if partitions
         }
 
@@ -212,7 +213,7 @@ class TopicAdmin:
                 configs[name] = {entry[0]: entry[1] for entry in entries}
         return configs
 
-    async def _make(self, missing: tuple[Topic, ...]) -> None:
+    async def _create(self, missing: tuple[Topic, ...]) -> None:
         try:
             answer = await self._client.create_topics(
                 [
@@ -231,8 +232,8 @@ class TopicAdmin:
             raise TopicError("\n".join(refused))
 
     async def _led(self, sizes: Mapping[str, int]) -> None:
-        """Wait until every partition of ``sizes`` has a leader: a producer that comes earlier would fail or hang."""
-        patience = time.monotonic() + _VISIBLE_WITHIN
+        """Wait until every partition of ``sizes`` has a leader; a producer would fail or block before that."""
+        deadline = time.monotonic() + _VISIBLE_WITHIN
         while True:
             led = {
                 topic["topic"]: sum(one["leader"] >= 0 for one in topic["partitions"]) for topic in await self._listed()
@@ -240,17 +241,17 @@ class TopicAdmin:
             waiting = [name for name, size in sizes.items() if led.get(name, 0) < size]
             if not waiting:
                 return
-            if time.monotonic() > patience:
+            if time.monotonic() > deadline:
                 raise TopicError(
                     f"{waiting[0]} has partitions without a leader after {_VISIBLE_WITHIN:.0f} s: "
-                    "look whether all brokers of the cluster are up."
+                    "check that all brokers of the cluster are running."
                 )
             await asyncio.sleep(_LOOK_EVERY)
 
     def _unreachable(self, error: KafkaError) -> TopicError:
         return TopicError(
             f"Kafka does not answer on {self._servers} ({type(error).__name__}): "
-            "look whether it is up, and at KAFKA_BOOTSTRAP_SERVERS and the other KAFKA_ settings."
+            "check that it is running, and KAFKA_BOOTSTRAP_SERVERS and the other KAFKA_ settings."
         )
 
 
@@ -261,10 +262,10 @@ def _refuse(differences: Plan) -> None:
 
 def _why(code: int, message: str | None, name: str) -> str:
     if code == _TOO_FEW_BROKERS:
-        return f"{name} cannot be made ({message}): set KAFKA_REPLICATION_FACTOR to at most the number of brokers."
+        return f"{name} cannot be created ({message}): set KAFKA_REPLICATION_FACTOR to at most the number of brokers."
     if code in _NOT_ALLOWED:
         return (
-            f"This user may not see or make {name}: give it Create, Describe and DescribeConfigs on the topics of "
-            "RENTSTREAM_TOPIC_PREFIX, or let somebody who may run `rentstream topics --apply`."
+            f"This user may not describe or create {name}: grant it Create, Describe and DescribeConfigs on the topics "
+            "of RENTSTREAM_TOPIC_PREFIX, or run `rentstream topics --apply` as a user with these permissions."
         )
     return f"{name} is refused by Kafka ({message or for_code(code).__name__}): see the log of its brokers."

@@ -1,4 +1,4 @@
-"""What every Kafka client needs beside the servers: protocol, TLS and SASL, as aiokafka takes them."""
+"""The security options of Kafka clients (protocol, TLS and SASL), in the form of aiokafka's arguments."""
 
 import ssl
 from typing import Any

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 log = logging.getLogger("streams.backends.deadlines")
 
 _LOOKS: Final = 20
-"""Looks of the timer within one deadline: a block is cancelled at most one look later than its deadline."""
+"""Checks of the timer within one deadline: a block is cancelled at most one check later than its deadline."""
 
 
 class Deadlines:
@@ -77,13 +77,13 @@ class Deadline:
 
 
 class Stoppable(Protocol):
-    """A Kafka client, as far as stopping it goes."""
+    """A Kafka client that can be stopped."""
 
     async def stop(self) -> None: ...
 
 
 async def stop_client(client: Stoppable, within: float = 10.0) -> bool:
-    """Stop a Kafka client, but do not wait longer for a broker that is away; return whether it stopped in time.
+    """Stop a Kafka client within a limited time, as a broker may be unavailable; return whether it stopped in time.
 
     In a task of its own: aiokafka may let a cancellation of an inner task out, which does not concern the caller.
     """

@@ -1,4 +1,4 @@
-"""The backend on Kafka: aiokafka behind `streams.backends.ports`; runners know neither it nor the prefix of names."""
+"""The backend on Kafka: aiokafka behind `streams.backends.ports`, which adds and removes the prefix of names."""
 
 import asyncio
 import contextlib
@@ -23,9 +23,9 @@ log = logging.getLogger("streams.backends.kafka")
 MIB = 1 << 20
 
 READER_WAIT_MS = 100
-"""Milliseconds that a broker may hold a reader's fetch: what it reads shall take effect everywhere at once."""
+"""Milliseconds that a broker may hold a reader's fetch; short, so that changes take effect in every process soon."""
 READER_SECONDS = 10.0
-"""Seconds after which a reader's request is given up, at most; it is then made again with a new connection."""
+"""Timeout of a reader's request in seconds; it is then repeated with a new connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,25 +34,25 @@ class KafkaBackendSettings:
 
     bootstrap_servers: str
     prefix: str = ""
-    """Before every name of a topic and of a group."""
+    """The prefix of every name of a topic or group."""
     security: Mapping[str, Any] = field(default_factory=dict)
-    """What aiokafka's clients take beside the servers."""
+    """Options of aiokafka's clients for TLS and SASL."""
     client_id: str = "rentstream"
     session_timeout: float = 10.0
-    """Seconds without a heartbeat after which the broker assigns our partitions to others: the pause after a kill."""
+    """Seconds without a heartbeat after which the partitions of a member are reassigned: the pause after a kill."""
     heartbeat_interval: float = 1.0
     rebalance_timeout: float = 30.0
-    """Seconds that a member may take to finish what is in flight when partitions move."""
+    """Seconds that a member may take to finish records in flight during a rebalance."""
     max_poll_interval: float = 300.0
-    """Seconds without a fetch after which a member leaves the group by itself, because it hangs."""
+    """Seconds without a fetch after which a member leaves the group, because it hangs."""
     fetch_wait_ms: int = 250
-    """Milliseconds that a broker may hold a fetch that finds nothing; a resumed partition waits at most as long."""
+    """Milliseconds that a broker may hold an empty fetch; a resumed partition waits at most as long."""
     fetch_bytes: int = MIB
-    """Bytes of one partition in one fetch at most (a single larger record comes all the same)."""
+    """The most bytes of one partition in one fetch, except for a single larger record."""
     request_timeout: float = 40.0
-    """Seconds after which a request to a broker is made again."""
+    """Seconds after which a request to a broker is repeated."""
     patience: float = 120.0
-    """Seconds that fetching may fail, with errors that can pass, before it is fatal."""
+    """Seconds of consecutive transient errors of fetches after which they are fatal."""
 
     def client(self) -> dict[str, Any]:
         """Return the options that consumers and producers have in common."""
@@ -153,12 +153,12 @@ class KafkaConsumer:
 
     @property
     def assignment(self) -> frozenset[Partition]:
-        return frozenset(self.ours(self._consumer.assignment()))
+        return frozenset(self.without_prefix(self._consumer.assignment()))
 
-    def ours(self, partitions: Collection[Any]) -> list[Partition]:
+    def without_prefix(self, partitions: Collection[Any]) -> list[Partition]:
         return [Partition(self._names[one.topic], one.partition) for one in partitions]
 
-    def _theirs(self, partition: Partition) -> Any:
+    def _with_prefix(self, partition: Partition) -> Any:
         return aiokafka.TopicPartition(self._settings.prefix + partition.topic, partition.partition)
 
     async def fetch(self, max_records: int) -> Mapping[Partition, Sequence[Record]]:
@@ -168,7 +168,7 @@ class KafkaConsumer:
             try:
                 found = await self._consumer.getmany(timeout_ms=1000, max_records=max_records)
             except KafkaError as error:
-                # An error that cannot pass is fatal: aiokafka may raise it for ever and fetch nothing.
+                # A permanent error is fatal: aiokafka may raise it forever and fetch nothing.
                 failing_since = failing_since or loop.time()
                 if not error.retriable or loop.time() - failing_since > self._settings.patience:
                     raise BackendError(f"group {self._group} cannot fetch: {error!r}") from error
@@ -189,27 +189,27 @@ class KafkaConsumer:
 
     def pause(self, partition: Partition) -> None:
         with contextlib.suppress(IllegalStateError):
-            self._consumer.pause(self._theirs(partition))
+            self._consumer.pause(self._with_prefix(partition))
 
     def resume(self, partition: Partition) -> None:
         with contextlib.suppress(IllegalStateError):
-            self._consumer.resume(self._theirs(partition))
+            self._consumer.resume(self._with_prefix(partition))
 
     def seek(self, partition: Partition, offset: int) -> None:
         with contextlib.suppress(IllegalStateError):
-            self._consumer.seek(self._theirs(partition), offset)
+            self._consumer.seek(self._with_prefix(partition), offset)
 
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
         try:
-            await self._consumer.commit({self._theirs(one): offset for one, offset in offsets.items()})
+            await self._consumer.commit({self._with_prefix(one): offset for one, offset in offsets.items()})
         except (CommitFailedError, IllegalStateError) as error:
-            raise NotOwner(f"group {self._group} has moved its partitions") from error
+            raise NotOwner(f"group {self._group} has reassigned its partitions") from error
         except KafkaError as error:
             raise BackendError(f"group {self._group} cannot commit: {error!r}") from error
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Passes aiokafka's rebalances on to our listener."""
+    """Forwards the rebalances of aiokafka to a `streams.backends.ports.Listener`."""
 
     def __init__(self, consumer: KafkaConsumer, listener: Listener) -> None:
         self._consumer = consumer
@@ -217,13 +217,13 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
         try:
-            await self._listener.revoked(self._consumer.ours(revoked))
+            await self._listener.revoked(self._consumer.without_prefix(revoked))
         except Exception as error:
             self._consumer.failed = error
 
     async def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
         try:
-            await self._listener.assigned(self._consumer.ours(assigned))
+            await self._listener.assigned(self._consumer.without_prefix(assigned))
         except Exception as error:
             self._consumer.failed = error
 
@@ -263,16 +263,16 @@ class KafkaReader:
         except (KafkaError, TimeoutError) as error:
             await self.stop()
             raise BackendError(f"{', '.join(self._topics)} cannot be read: {error!r}") from error
-        # A subscription would take the partitions away, and give them again from their beginning, whenever a broker
-        # answers without them for a moment; so what it found is assigned for good.
+        # With a subscription, partitions would be revoked and read again from their beginning whenever a broker's
+        # metadata lacks them for a moment; so the partitions that it found are assigned explicitly.
         found = sorted(consumer.assignment())
         names = {settings.prefix + topic: topic for topic in self._topics}
         self._partitions = {one: Partition(names[one.topic], one.partition) for one in found}
-        self._positions = {ours: self._begin.get(ours, 0) for ours in self._partitions.values()}
+        self._positions = {partition: self._begin.get(partition, 0) for partition in self._partitions.values()}
         consumer.unsubscribe()
         consumer.assign(found)
-        for one, ours in self._partitions.items():
-            consumer.seek(one, self._positions[ours])
+        for one, partition in self._partitions.items():
+            consumer.seek(one, self._positions[partition])
 
     async def stop(self) -> None:
         if self._consumer is not None:
@@ -282,19 +282,21 @@ class KafkaReader:
         try:
             fetched = await self._consumer.getmany(timeout_ms=500, max_records=max_records)
             if not fetched:
-                # Compaction may leave nothing at the end of a partition: the position moves without a record.
-                for one, ours in self._partitions.items():
-                    self._positions[ours] = max(self._positions[ours], await self._consumer.position(one))
+                # Compaction may remove the last records of a partition, so that its position advances without a record.
+                for one, partition in self._partitions.items():
+                    self._positions[partition] = max(self._positions[partition], await self._consumer.position(one))
         except KafkaError as error:
             raise BackendError(f"{', '.join(self._topics)} cannot be read: {error!r}") from error
         found: dict[Partition, Sequence[Record]] = {}
         for one, records in fetched.items():
-            ours = self._partitions[one]
-            # After an offset that is out of range aiokafka begins again: what is known already is not given twice.
-            new = [_arrived(ours.topic, record) for record in records if record.offset >= self._positions[ours]]
+            partition = self._partitions[one]
+            # aiokafka starts at the beginning if an offset is out of range; records must not be returned twice.
+            new = [
+                _arrived(partition.topic, record) for record in records if record.offset >= self._positions[partition]
+            ]
             if new:
-                found[ours] = new
-                self._positions[ours] = new[-1].offset + 1
+                found[partition] = new
+                self._positions[partition] = new[-1].offset + 1
         return found
 
     async def ends(self) -> Mapping[Partition, int]:
@@ -306,9 +308,9 @@ class KafkaReader:
 
 
 class KafkaProducer:
-    """See `streams.backends.ports.Producer`; retries until it succeeds, however long the broker is away.
+    """See `streams.backends.ports.Producer`; retries without a limit while brokers are unavailable.
 
-    Calls that finish at the same moment send to the same partition, so what they send shares batches.
+    Concurrent calls that write to the same partition share batches.
     """
 
     def __init__(self, settings: KafkaBackendSettings) -> None:
@@ -341,7 +343,7 @@ class KafkaProducer:
 
 @dataclass(slots=True)
 class _Group:
-    """What one call sends to one partition."""
+    """The records of one call for one partition."""
 
     entries: list[Entry] = field(default_factory=list)
     size: int = 0

@@ -1,4 +1,4 @@
-"""The backend in memory, and a clock that a test moves.
+"""The backend in memory, and a clock that a test controls.
 
 A second implementation of `streams.backends.ports`, not a mock: partitions, keys, groups, rebalances, commits and
 takeovers behave as Kafka's do, and one contract suite checks both. A `MemoryBroker` is the cluster, a `MemoryBackend`
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class MovableClock:
-    """A clock that stands still until a test moves it."""
+    """A clock that advances only when a test calls `advance`."""
 
     def __init__(self, now: datetime = datetime(2026, 3, 1, 12, tzinfo=UTC)) -> None:
         self._begin = now
@@ -80,7 +80,7 @@ _settling: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary
 
 
 async def settle(most: int = 100_000) -> None:
-    """Let every task run until all wait for the clock or for something outside the process."""
+    """Let every task run until all of them wait for the clock or for I/O."""
     loop = asyncio.get_running_loop()
     _settling[loop] = _settling.get(loop, 0) + 1
     try:
@@ -102,14 +102,14 @@ class _Group:
 
 
 class MemoryBroker:
-    """The cluster: topics with partitions, and consumer groups. A topic exists once it is used."""
+    """The cluster: topics with partitions, and consumer groups. A topic is created by its first use."""
 
     def __init__(self, clock: Clock, partitions: int = 4, max_record: int = MAX_RECORD_BYTES) -> None:
         self.clock = clock
         self.partitions = partitions
         self.max_record = max_record
         self.refuses: Callable[[ProducerRecord], Exception | None] = lambda _record: None
-        """For tests: returns what a producer raises instead of writing this record."""
+        """For tests: returns the exception that a producer raises instead of writing this record; null: none."""
         self._logs: dict[Partition, list[ConsumedRecord]] = {}
         self._groups: dict[str, _Group] = {}
         self._news: set[asyncio.Event] = set()
@@ -119,7 +119,7 @@ class MemoryBroker:
     # --------------------------------------------------------------------------------------------------- what tests use
 
     def append(self, record: ProducerRecord, partition: int | None = None) -> ConsumedRecord:
-        """Write one record, as another process might."""
+        """Append one record, as if another process had produced it."""
         number = partition_of(record.key, self.partitions) if partition is None else partition
         if not 0 <= number < self.partitions:
             raise ValueError(f"{record.topic} has no partition {number}")
@@ -143,7 +143,7 @@ class MemoryBroker:
         return self._group(group).committed.get(Partition(topic, partition))
 
     def lag(self, group: str) -> int:
-        """Return how many records of the topics that a group's members read are not committed yet."""
+        """Return the number of records that a group has not committed, in the topics of its members."""
         found = self._group(group)
         topics = {topic for member in found.members for topic in member.topics}
         return sum(
@@ -205,7 +205,7 @@ class MemoryBroker:
             await asyncio.gather(*(member.listener.assigned(shares[member]) for member in group.members))
 
     def _range(self, members: Sequence["MemoryConsumer"]) -> dict["MemoryConsumer", frozenset[Partition]]:
-        """Share as Kafka's range assignor does: of each topic a range of partitions for each member that reads it."""
+        """Assign like Kafka's range assignor: each member gets a range of the partitions of each of its topics."""
         shares: dict[MemoryConsumer, set[Partition]] = {member: set() for member in members}
         for topic in sorted({topic for member in members for topic in member.topics}):
             readers = [member for member in members if topic in member.topics]

@@ -1,6 +1,6 @@
-"""The backend as the runners see it: Kafka, or the one in memory with the same laws (one contract suite for both).
+"""The ports between the runners and a backend: Kafka, or its counterpart in memory; one contract suite tests both.
 
-Names of topics and groups stand here without `RENTSTREAM_TOPIC_PREFIX`; an implementation adds and strips it.
+Names of topics and groups are without `RENTSTREAM_TOPIC_PREFIX` here; an implementation adds and removes it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -10,8 +10,8 @@ from typing import Final, NamedTuple, Protocol
 from streams.core.flows import Headers, ProducerRecord, Record
 
 MAX_RECORD_BYTES: Final = (8 << 20) - (64 << 10)
-"""Bytes of key and value of a record at most: the topics' ``max.message.bytes`` without room for headers, so that
-whatever was read can be parked."""
+"""The most bytes of key and value of a record: the topics' ``max.message.bytes`` less space for headers, so that every
+consumed record can be parked."""
 
 
 class Partition(NamedTuple):
@@ -26,7 +26,7 @@ NOWHERE: Final[Mapping[Partition, int]] = MappingProxyType({})
 
 
 class ConsumedRecord(NamedTuple):
-    """A `streams.core.flows.Record` as it was read; as cheap as an immutable value gets."""
+    """A `streams.core.flows.Record` as a named tuple, the cheapest immutable value."""
 
     topic: str
     partition: int
@@ -38,19 +38,19 @@ class ConsumedRecord(NamedTuple):
 
 
 class BackendError(Exception):
-    """The backend cannot continue. A runner passes it on, and the process stops hard: nothing more is acknowledged."""
+    """The backend cannot continue. A runner propagates it, and the process ends without further commits."""
 
 
 class NotOwner(BackendError):  # noqa: N818 -- named after what the caller no longer is
-    """The partitions are, or will soon be, another member's, which reads again what was not committed."""
+    """The partitions were revoked; their new owner consumes uncommitted records again."""
 
 
 class TooLarge(BackendError):  # noqa: N818
-    """A record does not fit into its topic. Nothing of the call was written."""
+    """A record exceeds the size limit of its topic. No record of the call was written."""
 
 
 class NotDurable(Exception):  # noqa: N818 -- named after what the record is not
-    """A record was not acknowledged in time: its sender has to send it again. It may still be written."""
+    """A record was not acknowledged in time. It may still be written; the caller has to send it again."""
 
 
 class Listener(Protocol):
@@ -61,7 +61,7 @@ class Listener(Protocol):
         ...
 
     async def assigned(self, partitions: Collection[Partition]) -> None:
-        """Begin with these partitions, at their last commits. No heartbeat is sent until this returns: be quick."""
+        """Start with these partitions at their committed offsets. It must be fast: heartbeats wait for it."""
         ...
 
 
@@ -71,28 +71,28 @@ class Consumer(Protocol):
     async def start(self) -> None: ...
 
     async def stop(self) -> None:
-        """Leave the group. Commits nothing."""
+        """Leave the group without a commit."""
         ...
 
     async def fetch(self, max_records: int) -> Mapping[Partition, Sequence[Record]]:
         """Wait for records of partitions that are not paused, and return them in the order of their offsets.
 
-        To be called all the time: it is what keeps a member in its group. May be cancelled without losing anything.
+        It has to be called continuously to stay in the group. It may be cancelled without losing records.
         """
         ...
 
     def pause(self, partition: Partition) -> None:
-        """Fetch nothing of it until it is resumed or assigned again. Ignored for a partition that is not assigned."""
+        """Stop fetching a partition until it is resumed or assigned again; ignore one that is not assigned."""
         ...
 
     def resume(self, partition: Partition) -> None: ...
 
     def seek(self, partition: Partition, offset: int) -> None:
-        """Fetch from this offset on."""
+        """Continue fetching at this offset."""
         ...
 
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
-        """Make durable where to continue: the offset after the last one that is finished. Raise `NotOwner`."""
+        """Commit the offset after the last finished record of each partition. Raise `NotOwner`."""
         ...
 
     @property
@@ -111,44 +111,44 @@ class Reader(Protocol):
     async def fetch(self, max_records: int) -> Mapping[Partition, Sequence[Record]]:
         """Wait for records and return them in the order of their offsets; may return nothing after a while.
 
-        May be cancelled without losing anything. Raise `BackendError` if reading cannot go on.
+        It may be cancelled without losing records. Raise `BackendError` if reading cannot continue.
         """
         ...
 
     async def ends(self) -> Mapping[Partition, int]:
-        """Ask the log for the offset after the last record of each partition. Raise `BackendError`."""
+        """Return the end offset of each partition, as requested from the broker. Raise `BackendError`."""
         ...
 
     @property
     def positions(self) -> Mapping[Partition, int]:
-        """Return the offset of each partition that is fetched next."""
+        """Return the next offset to fetch of each partition."""
         ...
 
 
 class Producer(Protocol):
-    """Writes records."""
+    """Produces records."""
 
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
 
     async def send(self, records: Sequence[ProducerRecord], partition: int | None = None) -> None:
-        """Return when all are durable; in order, for each topic and partition.
+        """Produce records in order for each topic and partition; return when all of them are durable.
 
-        Without ``partition`` the key decides. Raise `TooLarge` or `BackendError`.
+        Without ``partition`` it is derived from the key. Raise `TooLarge` or `BackendError`.
         """
         ...
 
 
 class Backend(Protocol):
-    """Makes the consumers and producers of one cluster."""
+    """Creates the consumers, readers and producers of one cluster."""
 
     def consumer(self, group: str, topics: Sequence[str], listener: Listener) -> Consumer: ...
 
     def producer(self) -> Producer: ...
 
     def reader(self, topics: Sequence[str], positions: Mapping[Partition, int] = NOWHERE) -> Reader:
-        """Return a reader that begins at these positions; a partition without one from its beginning."""
+        """Return a reader that starts at these positions; a partition without one starts at its beginning."""
         ...
 
     async def last(self, topic: str, partitions: Collection[int], count: int = 1) -> Mapping[int, Sequence[Record]]:

@@ -94,11 +94,11 @@ def checked_size(topic: str, key: bytes, value: bytes | None) -> int:
 
 
 class BatchWriter:
-    """Writes batches with one idempotent producer, in order, and retries as long as brokers are away.
+    """Writes batches with one idempotent producer, in order, and retries while brokers are unavailable.
 
-    ``check`` is called before each batch is handed over, right before bytes leave the process (also when aiokafka tries
-    again by itself: what was handed over before the process was stopped would otherwise go out when it continues), and
-    after the acknowledgement. If it raises, or ends the process, nothing more is written.
+    ``check`` is called before each batch is passed to aiokafka, right before bytes are sent, and after the
+    acknowledgement. The second call also covers aiokafka's own retries, which could otherwise send an old batch when a
+    suspended process continues. If it raises, or ends the process, nothing more is written.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class BatchWriter:
             _check_before_sending(self._client.client, self._check)
 
     async def stop(self, within: float = 10.0) -> None:
-        """Write what was handed over and disconnect, but do not wait longer for brokers that are away."""
+        """Write the batches passed to aiokafka and disconnect, within a limited time as brokers may be unavailable."""
         client, self._client = self._client, None
         if client is not None and not await stop_client(client, within):
             await _disconnect(client)
@@ -263,7 +263,7 @@ class _Submitted:
 
 @dataclass(slots=True)
 class _Lane:
-    """The records of one partition: what waits, and what is being written."""
+    """The records of one partition that wait, and those that are being written."""
 
     topic: str
     partition: int
@@ -273,15 +273,15 @@ class _Lane:
 
 
 class GroupCommit:
-    """Lets writers of one partition share batches: while one write is on its way, what comes next gathers.
+    """Lets writers of one partition share batches: records that are submitted during a write form the next batch.
 
-    So a busy moment makes larger batches instead of more. Records keep their order in each partition.
+    Load therefore increases the size of batches and not their number. Records keep their order in each partition.
     """
 
     def __init__(self, write: WriteTogether, prefix: str = "", pause: float = 0.0) -> None:
         """Prepare; ``prefix`` stands before every name of a topic.
 
-        ``pause``: seconds after a write in which more gathers; the first record after silence goes at once.
+        ``pause``: seconds after a write in which more records are collected; without a recent write there is no wait.
         """
         self.connected = asyncio.Event()
         """Records wait while it is not set."""
@@ -307,7 +307,7 @@ class GroupCommit:
         return durable
 
     def expire(self, before: float, error: Exception) -> bool:
-        """Fail what was submitted before a moment of the event loop's clock; return whether there was anything."""
+        """Fail the records submitted before a time of the event loop's clock; return whether there were any."""
         expired = False
         for lane in self._lanes.values():
             for one in (*lane.in_flight, *lane.waiting):
@@ -320,7 +320,7 @@ class GroupCommit:
         return expired
 
     async def close(self, within: float = 0.0) -> None:
-        """Wait, at most so many seconds, for what was submitted, and fail the rest with `BackendError`."""
+        """Wait at most so many seconds for the submitted records, and fail the rest with `BackendError`."""
         drains = [lane.drain for lane in self._lanes.values() if lane.drain is not None]
         if drains:
             await asyncio.wait(drains, timeout=within)
@@ -373,15 +373,15 @@ class GroupCommit:
 PATIENCE: Final = 7.0
 """Seconds that a writer waits for the acknowledgement; below the ingress's limit, which is below its clients'."""
 REQUEST_SECONDS: Final = 4.0
-"""Seconds after which a request to a broker is made again."""
+"""Seconds after which a request to a broker is repeated."""
 SILENT_SECONDS: Final = 30.0
 """Seconds without an answer to a write after which its producer is replaced."""
 MAX_WAITING_BYTES: Final = 64 << 20
 """Bytes that may wait; above that, writers are refused at once."""
 EXPIRE_SECONDS: Final = 0.2
-"""Seconds between two looks for records that have waited too long."""
+"""Seconds between two checks for records that have waited too long."""
 GATHER_SECONDS: Final = 0.002
-"""Seconds after a write in which more gathers."""
+"""Seconds after a write in which more records are collected."""
 RECONNECT_SECONDS: Final = (0.2, 1.0)
 """Seconds between two attempts to connect, at first and at most."""
 DISCARD_SECONDS: Final = 2.0
@@ -389,11 +389,11 @@ DISCARD_SECONDS: Final = 2.0
 
 
 class ReconnectingProducer:
-    """A producer that outlives its connection: `start` does not wait for a broker, and `write` waits a bounded time.
+    """A producer that reconnects: `start` does not wait for a broker, and `write` waits a limited time.
 
-    A record that was not acknowledged in time is `NotDurable`; it may still be written later, like any record that is
-    written at least once. A producer that failed, or got no answer for too long, is replaced: nothing has to be
-    restarted after a broker was away.
+    A record that was not acknowledged in time is `NotDurable`; it may still be written later (at least once). A
+    producer that failed, or received no answer for too long, is replaced, so that no restart is needed after an outage
+    of the brokers.
     """
 
     def __init__(
@@ -422,12 +422,12 @@ class ReconnectingProducer:
         return (False, self._problem) if self._problem else (True, "records are acknowledged")
 
     async def start(self) -> None:
-        """Begin to connect."""
+        """Start to connect in the background."""
         self._spawn(self._stay_connected())
         self._spawn(self._expire())
 
     async def stop(self, within: float = PATIENCE) -> None:
-        """Accept nothing more, wait for what was accepted, and disconnect."""
+        """Accept no more records, wait for the accepted ones, and disconnect."""
         self._closed = True
         await self._group.close(within)
         for task in self._tasks:

@@ -1,1 +1,1 @@
-"""Decisions as pure functions over frozen values: no clock, no network, no Kafka."""
+"""Decisions as pure functions over frozen values, without access to clock, network or Kafka."""

@@ -1,12 +1,12 @@
-"""The circuit breaker of an integration: while the outside does not answer, its records are held and it is not called.
+"""The circuit breaker of an integration: while it is open, the integration is not called and its records are held.
 
-It opens when several *different* things failed one after the other: one record that fails on every rung of the ladder
-has its five attempts and opens nothing. A trial that fails uses up no attempt of its record, so that an outage, however
-long, costs attempts only until the breaker opens. Only `Unavailable` (time-outs included) is such a failure.
+It opens after consecutive failures for several *different* entities, so that one record that fails on every rung of
+the ladder does not open it. A trial call that fails uses up no attempt of its record, so that an outage costs attempts
+only until the breaker opens. Only `Unavailable`, which includes timeouts, counts as a failure.
 
 It opens at once when an answer refuses the configuration as a whole, be it the credentials or the address: until a
 person changes the configuration, which gets a breaker of its own, every call ends like this one. Any other answer shows
-that the outside is there. In memory of the worker that owns the org.
+that the system is available. The state is in the memory of the worker that owns the org.
 """
 
 from collections.abc import Hashable, Mapping
@@ -20,42 +20,42 @@ from streams.core.observer import Observer
 from streams.core.retry import Held, Reason
 
 FAILURES = 5
-"""Different things that fail one after the other, until the breaker opens."""
+"""Consecutive failures, each for a different entity, that open the breaker."""
 
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(minutes=10)
 
 TRIAL_WITHIN = timedelta(minutes=2)
-"""A trial that has brought no answer by then may be repeated: its call was cancelled, or met a bug."""
+"""A trial call without an answer after this time may be repeated, because it was cancelled or raised an exception."""
 
 
 class State(StrEnum):
-    """Whether an integration is called."""
+    """The state of a breaker."""
 
     CLOSED = "closed"
-    """It is called."""
+    """Calls are allowed."""
     OPEN = "open"
-    """It is not called before a moment."""
+    """Calls are not allowed before a point in time."""
     HALF_OPEN = "half_open"
-    """One call is on trial; the others wait for its answer."""
+    """One trial call is in flight; other calls are not allowed."""
 
 
 class Event(StrEnum):
-    """What moves a breaker."""
+    """An event that may change the state of a breaker."""
 
     ANSWERED = "answered"
     FAILED = "failed"
     TRIPPED = "tripped"
-    """It failed, and that was the last of `FAILURES`; or the configuration was refused."""
+    """A call failed, and `FAILURES` is reached; or the configuration was refused."""
     WAITED = "waited"
-    """A call is wanted and the wait is over."""
+    """A call is requested after the pause has ended."""
 
 
 TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.CLOSED, Event.ANSWERED): State.CLOSED,
     (State.CLOSED, Event.FAILED): State.CLOSED,
     (State.CLOSED, Event.TRIPPED): State.OPEN,
-    (State.OPEN, Event.ANSWERED): State.CLOSED,  # by a call that began before it opened
+    (State.OPEN, Event.ANSWERED): State.CLOSED,  # a call that began before the breaker opened
     (State.OPEN, Event.FAILED): State.OPEN,
     (State.OPEN, Event.WAITED): State.HALF_OPEN,
     (State.HALF_OPEN, Event.ANSWERED): State.CLOSED,
@@ -72,11 +72,11 @@ class Breaker:
 
     state: State = State.CLOSED
     failed: frozenset[Hashable] = frozenset()
-    """While closed: the things that failed since the last answer."""
+    """The entities that failed since the last answer, if the state is closed."""
     pause: timedelta = timedelta()
-    """How long it stays open, or stayed open before the trial."""
+    """The duration of the open state, or of the one before the trial call."""
     until: datetime = _NEVER
-    """While open: when a trial may begin. While half open: when the trial may be repeated."""
+    """If open: when a trial call may begin. If half open: when the trial call may be repeated."""
     refused: bool = False
     """Whether it is not closed because the configuration was refused."""
 
@@ -85,7 +85,7 @@ CLOSED = Breaker()
 
 
 def admit(breaker: Breaker, now: datetime) -> tuple[Breaker, bool]:
-    """Return the breaker after a call was wanted, and whether the call may begin."""
+    """Return the breaker after a call was requested, and whether the call is allowed."""
     if breaker.state is State.CLOSED:
         return breaker, True
     if now < breaker.until:
@@ -94,11 +94,11 @@ def admit(breaker: Breaker, now: datetime) -> tuple[Breaker, bool]:
     return replace(breaker, state=state, until=now + TRIAL_WITHIN), True
 
 
-def answered(breaker: Breaker, thing: Hashable, now: datetime, *, available: bool, refused: bool = False) -> Breaker:
-    """Return the breaker after a call for ``thing`` has ended; ``refused`` if the same is true of every call."""
+def answered(breaker: Breaker, entity: Hashable, now: datetime, *, available: bool, refused: bool = False) -> Breaker:
+    """Return the breaker after a call for ``entity`` has ended; ``refused`` if the same is true of every call."""
     if available:
         return Breaker(TRANSITIONS[breaker.state, Event.ANSWERED])
-    failed = breaker.failed | {thing}
+    failed = breaker.failed | {entity}
     trips = breaker.state is State.CLOSED and (refused or len(failed) >= FAILURES)
     state = TRANSITIONS[breaker.state, Event.TRIPPED if trips else Event.FAILED]
     if state is State.CLOSED:
@@ -110,7 +110,7 @@ def answered(breaker: Breaker, thing: Hashable, now: datetime, *, available: boo
 
 
 class Integration(NamedTuple):
-    """One integration of an org; another version of its configuration begins with a breaker of its own."""
+    """One version of an integration of an org; a changed configuration starts with a new breaker."""
 
     org: str
     name: str
@@ -122,44 +122,47 @@ def _moment(at: datetime) -> str:
 
 
 class Breakers:
-    """The breakers of all integrations that a worker calls."""
+    """The breakers of the integrations that a worker calls."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._breakers: dict[Integration, Breaker] = {}
 
     def hold(self, integration: Integration, now: datetime) -> Held | None:
-        """Return null if a call may begin, whose end is then reported to `ended`; else the hold of its record."""
+        """Return null if a call is allowed, otherwise the hold of its record.
+
+        The end of an allowed call has to be reported to `ended`.
+        """
         before = self._breakers.get(integration, CLOSED)
-        after, may = admit(before, now)
-        self._keep(integration, before, after)
-        if may:
+        after, allowed = admit(before, now)
+        self._store(integration, before, after)
+        if allowed:
             return None
         if after.state is State.HALF_OPEN:
-            before_it = "refused its configuration" if after.refused else "did not answer"
-            return Held(Reason.CIRCUIT_OPEN, f"{integration.name} {before_it}, and one call is on trial", now)
-        why = "refuses its configuration" if after.refused else "does not answer"
-        detail = f"{integration.name} {why}: it is not called before {_moment(after.until)}"
+            why = "refused its configuration" if after.refused else "is unavailable"
+            return Held(Reason.CIRCUIT_OPEN, f"{integration.name} {why}, and a trial call is in flight", now)
+        why = "refuses its configuration" if after.refused else "is unavailable"
+        detail = f"{integration.name} {why} and is not called before {_moment(after.until)}"
         return Held(Reason.CIRCUIT_OPEN, detail, after.until)
 
     def ended(
         self,
         integration: Integration,
-        thing: Hashable,
+        entity: Hashable,
         answer: object,
         now: datetime,
         *,
         refusal: Unauthorized | Missing | None = None,
     ) -> Held | None:
-        """Note what a call for ``thing`` was answered; return the hold of its record if attempts cannot help it.
+        """Record the answer to a call for ``entity``; return the hold of its record if it must keep its attempts.
 
-        That is a trial that failed, and a ``refusal``: an answer that refuses the configuration as a whole. Such a
-        record has to keep its attempts: a breaker holds, it never drops.
+        That is the record of a failed trial call, and of a ``refusal``: an answer that refuses the configuration as a
+        whole. A breaker holds, it never drops.
         """
         before = self._breakers.get(integration, CLOSED)
         available = refusal is None and not isinstance(answer, Unavailable)
-        after = answered(before, thing, now, available=available, refused=refusal is not None)
-        self._keep(integration, before, after)
+        after = answered(before, entity, now, available=available, refused=refusal is not None)
+        self._store(integration, before, after)
         if refusal is not None:
             reason = Reason.MISSING if isinstance(refusal, Missing) else Reason.UNAUTHORIZED
             return Held(reason, f"{integration.name} is on hold until its configuration is corrected: {refusal.detail}")
@@ -168,7 +171,7 @@ class Breakers:
         detail = f"{integration.name} is not called before {_moment(after.until)}: {answer.detail}"
         return Held(Reason.CIRCUIT_OPEN, detail, after.until)
 
-    def _keep(self, integration: Integration, before: Breaker, after: Breaker) -> None:
+    def _store(self, integration: Integration, before: Breaker, after: Breaker) -> None:
         if after == before:
             return
         if after == CLOSED:

@@ -1,7 +1,7 @@
-"""The words between a pure step and the shell that runs it: what comes in, what a step may see, what goes out.
+"""The interface between the pure step of a flow and its runner: input records, views of tables, and output.
 
-One org, one home (every topic has the same partitions and the org as key), so a step never names a partition: what it
-emits goes to the partition that it came from.
+All topics have the same partitions and the org as key, so a step never names a partition: the records that it emits
+are written to the partition of its input.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ Headers = tuple[tuple[str, bytes], ...]
 
 
 class Record(Protocol):
-    """One record as it came off a topic; aiokafka's ``ConsumerRecord`` is one as it stands."""
+    """A consumed record; aiokafka's ``ConsumerRecord`` satisfies this protocol."""
 
     @property
     def topic(self) -> str: ...
@@ -28,7 +28,7 @@ class Record(Protocol):
     def offset(self) -> int: ...
     @property
     def timestamp(self) -> int:
-        """Milliseconds since the epoch, as the topic keeps them."""
+        """Return the record's timestamp in milliseconds since the epoch."""
         ...
 
     @property
@@ -41,9 +41,9 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProducerRecord:
-    """A record to be written to ``topic``, in the partition of the record that caused it (else that of its key).
+    """A record to produce to ``topic``, in the partition of the record that caused it, else in that of its key.
 
-    Runners and backends make it, of an `Emit` or of the bytes of a record that is parked or given up.
+    Runners and backends create it from an `Emit`, or from the bytes of a parked record or a dead letter.
     """
 
     topic: str
@@ -54,9 +54,9 @@ class ProducerRecord:
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """A record to be written, not yet encoded: all that a flow returns.
+    """An output record of a flow, not encoded yet.
 
-    Of two that one batch of a fold emits for the same org with the same ``once`` only the first is written.
+    Within one batch of a fold, only the first record with the same org and the same ``once`` is produced.
     """
 
     topic: TopicSpec
@@ -67,24 +67,24 @@ class Emit:
 
 
 def encoded(emit: Emit, prefix: str = "") -> ProducerRecord:
-    """Return the record to be written, with ``prefix`` before the name of its topic."""
+    """Return the record to produce, with ``prefix`` before the name of its topic."""
     topic, record = emit.topic, emit.record
     return ProducerRecord(prefix + topic.name, topic.key_of(record), encode(record), emit.headers)
 
 
 class View(Protocol):
-    """What a step may read of a table: the rows of the partition that it works on, as bytes."""
+    """Read access of a step to a table: the rows of the current partition, as bytes."""
 
     def get(self, key: bytes) -> bytes | None: ...
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Every row whose key begins with ``prefix``, in the order of the keys."""
+        """Yield every row whose key begins with ``prefix``, in the order of the keys."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RecordBatch:
-    """What one fetch brought of one partition of one topic, in the order of its offsets; never empty."""
+    """The records of one topic partition from one fetch, in the order of their offsets; never empty."""
 
     topic: str
     partition: int
@@ -93,9 +93,9 @@ class RecordBatch:
 
 @dataclass(slots=True)
 class Step:
-    """What follows from a batch: rows to write (``None`` deletes) and records to emit.
+    """The result of a batch: rows to write (``None`` deletes) and records to produce.
 
-    The shell makes it durable in this order: changelog, store, effects, ack.
+    The engine makes it durable in this order: changelog, store, effects, ack.
     """
 
     rows: Mapping[bytes, bytes | None] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class Step:
 
 
 class Disposition(StrEnum):
-    """How a record ended in a fold; in a call it may also be parked (`streams.core.retry`)."""
+    """The result of a successful record; a call may also park it (`streams.core.retry`)."""
 
     APPLIED = "applied"
     IGNORED = "ignored"
@@ -112,9 +112,9 @@ class Disposition(StrEnum):
 
 @dataclass(slots=True)
 class FoldResult:
-    """What a fold's pure step decided of one record."""
+    """The decision of a fold's pure step about one record."""
 
     verdict: Disposition
     emits: list[Emit] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    """Facts for the metrics, by a name that the flow knows (``missed``, ``held_back``)."""
+    """Counts for metrics, by names that the flow defines (``missed``, ``held_back``)."""

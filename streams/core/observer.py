@@ -1,7 +1,7 @@
-"""What a worker reports while it runs: one protocol for the engine, the runners, the flows and the measured ports.
+"""The events that a worker reports, as one protocol for the engine, the runners, the flows and the ports.
 
-The callers know no metrics library. An observer must not wait and must not raise; it is called on the event loop,
-`worker_failed` on any thread.
+The callers do not depend on a metrics library. An observer must not block or raise. It is called on the event loop;
+`worker_failed` may be called in any thread.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from schemas.delivery import Batch
 
 
 class Observer(Protocol):
-    """Receives what happens in a worker; `NullObserver` documents each method."""
+    """Receives the events of a worker; each method is documented in `NullObserver`."""
 
     def record_ended(self, flow: str, verdict: str, seconds: float) -> None: ...
     def dead_letter(self, origin: str, reason: str) -> None: ...
@@ -34,52 +34,52 @@ class Observer(Protocol):
 
 
 class NullObserver:
-    """Does nothing; an observer of some events derives from it."""
+    """Ignores every event; an observer of some events derives from it."""
 
     # ------------------------------------------------------------------------------------------------------- runners
 
     def record_ended(self, flow: str, verdict: str, seconds: float) -> None:
-        """A record ended as applied, ignored, duplicate, parked or dead, so many seconds after it was taken."""
+        """Report the end of a record: applied, ignored, duplicate, parked or dead, and its duration."""
 
     def dead_letter(self, origin: str, reason: str) -> None:
-        """A record of the topic ``origin`` (without prefix) was given up."""
+        """Report a dead letter of the topic ``origin`` (without prefix)."""
 
     def record_parked(self, flow: str, delay: str, reason: str) -> None:
-        """A record waits on the rung of ``delay``."""
+        """Report a record that was parked on the rung of ``delay``."""
 
     def breaker_moved(self, org: str, integration: str, state: str) -> None:
-        """The breaker of an integration is closed, open or half open now."""
+        """Report the new state of the breaker of an integration: closed, open or half_open."""
 
     def fold_counted(self, flow: str, record: Model, counts: Mapping[str, int]) -> None:
-        """A fold found facts in a record, by names that the flow knows (``missed``, ``held_back``)."""
+        """Report the counts of a fold for one record, by names that the flow defines (``missed``, ``held_back``)."""
 
     # --------------------------------------------------------------------------------------------- ports and delivery
 
     def port_called(self, port: str, answer: object, seconds: float) -> None:
-        """A call of the outside through ``port`` was answered."""
+        """Report a call of an external system through ``port``, with its answer and its duration."""
 
     def delivery_answered(self, batch: Batch, answer: Accepted | Failure) -> None:
-        """A receiver answered a batch."""
+        """Report the answer of a receiver to a batch."""
 
     def oldest_undelivered(self, sink: str, partition: int, seconds: float) -> None:
-        """The oldest change of a partition that a receiver has not acknowledged has this age; 0 if there is none."""
+        """Report the age of a partition's oldest change that a receiver has not acknowledged; 0 if there is none."""
 
     # -------------------------------------------------------------------------------------------------------- engine
 
     def batch_folded(self, flow: str, topic: str, records: int, seconds: float) -> None:
-        """A batch is durable, so many seconds after it was delivered."""
+        """Report a batch that is durable, and the seconds since it was fetched."""
 
     def partition_scanned(self, scan: str, partition: int, effects: int, seconds: float) -> None:
-        """A scan looked at a partition to its end and emitted so many records."""
+        """Report a completed scan of a partition, with the number of emitted records and its duration."""
 
     def partitions_assigned(self, partitions: frozenset[int], seconds: float) -> None:
-        """A rebalance ended: this worker owns these partitions; the time is that from its first sign to recovery."""
+        """Report the end of a rebalance with the owned partitions, and its duration including recovery."""
 
     def tables_recovered(self, records: int, seconds: float) -> None:
-        """A recovery ended, which read so many records of changelogs."""
+        """Report the end of a recovery, with the number of changelog records and its duration."""
 
     def lag_measured(self, topic: str, partition: int, records: int) -> None:
-        """So many records of an owned partition wait or are being worked on; every few seconds."""
+        """Report the number of records of an owned partition that are not processed yet; called every few seconds."""
 
     def worker_failed(self, code: int, reason: str) -> None:
-        """The process ends with this exit code when this returns."""
+        """Report a fatal error; the process ends with this exit code after the method returns."""

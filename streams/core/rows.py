@@ -1,4 +1,4 @@
-"""A working set over a table: what a batch has read and written, before any of it is durable."""
+"""A cache over a table: the rows that a batch has read and written, before they are durable."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,26 +12,26 @@ R = TypeVar("R", bound=Model)
 
 
 class Rows:
-    """Rows of one partition of a table, as the batch so far leaves them.
+    """Rows of one partition of a table, including the writes of the current batch.
 
-    What one record writes counts only once `keep` was called: a poison record is dropped without its neighbours.
+    The writes of a record become part of the batch with `keep`, so that those of a failed record can be dropped.
     """
 
     def __init__(self, view: View) -> None:
         self._view = view
         self._read: dict[bytes, Model] = {}
         self._kept: dict[bytes, Model] = {}
-        self._tried: dict[bytes, Model] = {}
+        self._pending: dict[bytes, Model] = {}
 
     def raw(self, key: bytes) -> bytes | None:
-        """Return the stored bytes of a row; null if there is no such row or this batch has written it."""
-        if key in self._kept or key in self._tried:
+        """Return the stored bytes of a row; null if it does not exist or this batch has written it."""
+        if key in self._kept or key in self._pending:
             return None
         return self._view.get(key)
 
     def find(self, record: type[R], key: bytes) -> R | None:
-        """Return a row, decoded. Raise `schemas.codec.DecodeError` if it cannot be."""
-        found = self._tried.get(key) or self._kept.get(key) or self._read.get(key)
+        """Return a decoded row; null if it does not exist. Raise `schemas.codec.DecodeError`."""
+        found = self._pending.get(key) or self._kept.get(key) or self._read.get(key)
         if found is not None:
             assert isinstance(found, record)
             return found
@@ -42,11 +42,11 @@ class Rows:
         return found
 
     def scan(self, record: type[R], prefix: bytes) -> Iterator[tuple[bytes, Callable[[], R]]]:
-        """Yield every row under ``prefix``, undecoded: its key, and a function that decodes it.
+        """Yield the key of every row under ``prefix``, and a function that decodes the row.
 
-        The batch's own come last, in the order in which they were written.
+        Rows that the batch has written come last, in the order of writing.
         """
-        own = {key: row for key, row in (self._kept | self._tried).items() if key.startswith(prefix)}
+        own = {key: row for key, row in (self._kept | self._pending).items() if key.startswith(prefix)}
         for key, raw in self._view.scan(prefix):
             if key not in own:
                 yield key, partial(decode_as, record, raw)
@@ -59,18 +59,18 @@ class Rows:
         return found
 
     def put(self, key: bytes, row: Model) -> None:
-        self._tried[key] = row
+        self._pending[key] = row
 
     def keep(self) -> None:
-        """Keep what was written since the last `keep` or `drop`."""
-        if self._tried:
-            self._kept.update(self._tried)
-            self._tried = {}
+        """Keep the writes since the last `keep` or `drop`."""
+        if self._pending:
+            self._kept.update(self._pending)
+            self._pending = {}
 
     def drop(self) -> None:
-        """Discard what was written since the last `keep` or `drop`."""
-        self._tried = {}
+        """Discard the writes since the last `keep` or `drop`."""
+        self._pending = {}
 
     def encoded(self) -> dict[bytes, bytes | None]:
-        """Return the rows that were kept, as bytes to write."""
+        """Return the kept rows as bytes, to be written to the table."""
         return {key: encode(row) for key, row in self._kept.items()}

@@ -55,7 +55,7 @@ async def service(
             await within(clock, producer.start(), READ_WITHIN)
             await within(clock, integrations.follower.caught_up(), READ_WITHIN)
         except (TimeoutError, BackendError) as error:
-            reason = str(error) or integrations.follower.trouble or f"not read within {READ_WITHIN:g} s"
+            reason = str(error) or integrations.follower.problem or f"not read within {READ_WITHIN:g} s"
             raise ManageFailed(
                 f"the stored integrations cannot be read ({reason}): look at KAFKA_BOOTSTRAP_SERVERS, and make missing "
                 "topics with `rentstream topics --apply`"

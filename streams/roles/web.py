@@ -51,7 +51,7 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
 
     def ready() -> tuple[bool, str]:
         if not integrations.directory.caught_up:
-            return False, integrations.follower.trouble or "the stored integrations are being read"
+            return False, integrations.follower.problem or "the stored integrations are being read"
         return producer.ready() if producer is not None else (False, "it is starting")
 
     @contextlib.asynccontextmanager

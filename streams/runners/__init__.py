@@ -1,1 +1,1 @@
-"""What runs a flow: the thin rim between a pure step and Kafka."""
+"""The runners of flows, between the pure steps and Kafka."""

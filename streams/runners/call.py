@@ -1,18 +1,16 @@
-"""Call: records go to one port of the outside; what it answers decides whether they are done, parked or dead.
+"""The runner of a call: passes records to a port of an external system, whose answer makes them done, parked or dead.
 
-The laws:
-
-- A record is acknowledged after what follows from it is durable, and only as part of the finished prefix of its
-  partition. A kill at any moment loses nothing; it may make us do again what was not yet acknowledged.
-- Records of one key are worked on one at a time and in their order; different keys at the same time, up to a bound for
-  each flow, and within it for each integration. Integrations that have something ready take turns.
-- Records that wait behind each other and may be done together become one `perform`, which settles all of them. What
-  arrives after it began waits for the next one.
-- Topics have priorities, and share one consumer group: one process owns all records of an org. Within a flow each topic
-  leaves a slot more to those before it.
-- The shell never raises for a record. What raises is given up with the reason `bug` at once: a poisoned record must not
-  come round again and again, and after a mended deploy a replay brings it back. A run of them stops the flow
-  (`streams.core.retry.DeadLetterLimit`), as does a parked record or a dead letter that cannot be written.
+- An offset is committed after the effects of its record are durable, and only as part of the contiguous finished
+  prefix of its partition. A crash loses nothing; records that were not committed are processed again.
+- Records of one key are processed one at a time and in their order, those of different keys concurrently, up to a
+  limit for each flow and for each integration. Integrations with ready records are served in turn.
+- Consecutive records that may be performed together become one `perform`, whose answer applies to all of them. A
+  record that arrives later waits for the next one.
+- Topics have priorities and share one consumer group, so that one process owns all records of an org. Within a flow
+  each topic leaves one slot more to the topics before it.
+- The runner does not raise for a single record. An unexpected exception makes the record a dead letter with the reason
+  `bug` without a retry; it can be replayed after a fix. The flow stops after too many of them
+  (`streams.core.retry.DeadLetterLimit`), and if a parked record or a dead letter cannot be written.
 """
 
 import asyncio
@@ -52,9 +50,9 @@ log = logging.getLogger("streams.runners")
 Answer = Outcome | Failure | Held
 
 Perform = Callable[[Sequence[Record]], Awaitable[Answer]]
-"""Deals with one record, or with several that may be done together: the same answer holds for all of them.
+"""Processes one record, or several records that may be performed together; the answer applies to all of them.
 
-Of a port's `Failure` and of a `Held` the runner makes the verdict of each record, by its own attempts and the ladder.
+From a `Failure` or a `Held` the runner derives the outcome of each record, by its attempts and the retry ladder.
 """
 
 
@@ -68,28 +66,28 @@ def _one_group(_key: Any) -> Hashable:
 
 @dataclass(frozen=True, slots=True)
 class CallFlow:
-    """One flow: which topics it reads, in the order of their priority, and what it does with a record."""
+    """One flow: the topics that it reads, in the order of their priority, and the function that processes records."""
 
     name: str
     topics: tuple[str, ...]
     key_of: Callable[[Record], Hashable]
-    """Whose turn a record waits for. Equal keys wait for each other, also those of other flows of the same call."""
+    """The key of a record; records with equal keys, also of other flows of the same call, are processed in order."""
     perform: Perform
     joins: Callable[[Record], Hashable | None] = _alone
-    """What records of one key must have in common to be done together; null: each by itself."""
+    """A value that consecutive records of one key must share to be performed together; null: never together."""
     group_of: Callable[[Any], Hashable] = _one_group
-    """The integration that a key (as `key_of` returned it) belongs to; integrations take turns."""
+    """The integration of a key (as returned by `key_of`); integrations are served in turn."""
     max_in_flight: int = 10
-    """Calls at the same time, over all integrations."""
+    """The most concurrent calls of all integrations."""
     max_in_flight_per_integration: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A record on its way through the shell."""
+    """A record that waits or is in flight."""
 
     record: Record
-    window: PartitionProgress
+    progress: PartitionProgress
     flow: CallFlow
     rank: int
     group: Hashable
@@ -97,59 +95,62 @@ class _Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
-    """Records that were settled together, their verdicts, and what has to be written before they are finished."""
+class _Decided:
+    """Records that were performed together, their outcomes, and the records to produce before they are finished."""
 
     items: Sequence[_Waiting]
-    verdicts: Sequence[Outcome]
+    outcomes: Sequence[Outcome]
     outgoing: Sequence[ProducerRecord]
 
 
 @dataclass(slots=True)
 class _Running:
-    """A perform in flight."""
+    """A `perform` in flight."""
 
     key: Hashable
-    window_of: frozenset[PartitionProgress] = field(default_factory=frozenset)
+    partitions: frozenset[PartitionProgress] = field(default_factory=frozenset)
 
 
 class Call:
-    """Runs the flows of one consumer group, in the order of their priority. Made for one `run`."""
+    """Runs the flows of one consumer group, in the order of their priority. An instance can `run` once."""
 
     def __init__(
         self,
         group: str,
         flows: Sequence[CallFlow],
-        log: Backend,
+        backend: Backend,
         clock: Clock,
         ladder: Ladder,
         *,
-        most_together: int = 500,
+        max_batch: int = 500,
         producer: Producer | None = None,
         observer: Observer | None = None,
         limit: DeadLetterLimit | None = None,
         on_assigned: OnAssigned | None = None,
         bounds: Bounds | None = None,
     ) -> None:
-        """Without ``producer`` it makes, starts and stops its own."""
+        """Create a runner. Raise `ValueError` if two flows read the same topic.
+
+        A ``producer`` that is passed in has to be started and stopped by the caller; otherwise the runner has its own.
+        """
         self._ranked = [(flow, topic) for flow in flows for topic in flow.topics]
         self._by_topic = {topic: (rank, flow) for rank, (flow, topic) in enumerate(self._ranked)}
         if len(self._by_topic) != len(self._ranked):
-            raise ValueError(f"group {group}: a topic has one reader")
+            raise ValueError(f"group {group}: two flows read the same topic; give each topic one flow")
         self._clock = clock
         self._ladder = ladder
         self._observer: Observer = observer or NullObserver()
         self._limit = limit or DeadLetterLimit()
-        self._own_producer = log.producer() if producer is None else None
+        self._own_producer = backend.producer() if producer is None else None
         self._producer: Producer = producer or self._own_producer  # type: ignore[assignment]
         quotas = {flow.name: Quota(flow.max_in_flight, flow.max_in_flight_per_integration) for flow in flows}
-        self._lanes: Lanes[_Waiting] = Lanes([quotas[flow.name] for flow, _ in self._ranked], most_together)
+        self._lanes: Lanes[_Waiting] = Lanes([quotas[flow.name] for flow, _ in self._ranked], max_batch)
         self._running: dict[asyncio.Task[None], _Running] = {}
         self._failed = False
-        self._intake = Intake(log, group, list(self._by_topic), self, clock, bounds or Bounds(), on_assigned)
+        self._intake = Intake(backend, group, list(self._by_topic), self, clock, bounds or Bounds(), on_assigned)
 
     async def run(self) -> None:
-        """Work until stopped. Raises where nothing more may be acknowledged: the process should end then."""
+        """Work until stopped. Raise if no more offsets may be committed; the process has to end then."""
         try:
             if self._own_producer:
                 await self._own_producer.start()
@@ -159,7 +160,7 @@ class Call:
                 await self._own_producer.stop()
 
     async def stop(self) -> None:
-        """Begin nothing more, let what is in flight end, commit, leave. Returns when `run` has ended."""
+        """Begin no more calls, let those in flight end, commit and leave the group; return when `run` has ended."""
         await self._intake.stop()
 
     @property
@@ -168,33 +169,33 @@ class Call:
 
     @property
     def settled(self) -> bool:
-        """Whether all that came in is dealt with and committed."""
+        """Return whether every consumed record is processed and committed."""
         return not self._running and self._intake.settled
 
-    # --------------------------------------------------------------------------------------------- what is next
+    # ---------------------------------------------------------------------------------------------------- scheduling
 
-    def take(self, window: PartitionProgress, records: Sequence[Record]) -> None:
-        """Put what came into its lanes (called by the intake)."""
-        rank, flow = self._by_topic[window.partition.topic]
-        number = window.partition.partition
+    def take(self, progress: PartitionProgress, records: Sequence[Record]) -> None:
+        """Put consumed records into their lanes (called by the intake)."""
+        rank, flow = self._by_topic[progress.partition.topic]
+        number = progress.partition.partition
         for record in records:
             try:
-                turn = flow.key_of(record)
-                group, joins = flow.group_of(turn), flow.joins(record)
-                key: Hashable = (number, turn)
+                flow_key = flow.key_of(record)
+                group, joins = flow.group_of(flow_key), flow.joins(record)
+                key: Hashable = (number, flow_key)
             except Exception:
-                # Whatever is wrong with it, `perform` meets it too, and it is judged there.
-                key, group, joins = (number, window.partition.topic, record.offset), None, None
+                # `perform` raises for such a record as well, and its exception is handled there.
+                key, group, joins = (number, progress.partition.topic, record.offset), None, None
             together = None if joins is None else (flow.name, joins)
-            self._lanes.put(key, _Waiting(record, window, flow, rank, group, together))
+            self._lanes.put(key, _Waiting(record, progress, flow, rank, group, together))
         self._begin()
 
     def _begin(self) -> None:
-        """Begin what may be in flight at the same time."""
+        """Begin as many calls as the limits allow."""
         while not self._failed and (found := self._lanes.next()):
             key, items = found
             task = asyncio.create_task(self._work(items), name=f"{items[0].flow.name} {key}")
-            self._running[task] = _Running(key, frozenset(item.window for item in items))
+            self._running[task] = _Running(key, frozenset(item.progress for item in items))
             task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[None]) -> None:
@@ -206,25 +207,25 @@ class Call:
         self._lanes.done(running.key)
         self._begin()
 
-    async def release(self, windows: Collection[PartitionProgress], within: float) -> None:
-        """Forget what waits of these partitions and bring what is in flight to its end (called by the intake)."""
-        going = set(windows)
-        self._lanes.drop(lambda item: item.window in going)
-        tasks = [task for task, running in self._running.items() if running.window_of & going]
+    async def release(self, partitions: Collection[PartitionProgress], within: float) -> None:
+        """Drop the waiting records of partitions; let calls in flight end, or cancel them (called by the intake)."""
+        revoked = set(partitions)
+        self._lanes.drop(lambda item: item.progress in revoked)
+        tasks = [task for task, running in self._running.items() if running.partitions & revoked]
         await ends(self._clock, tasks, within)
         await cancel([task for task in tasks if not task.done()])
 
-    # ---------------------------------------------------------------------------------------- what follows from it
+    # ------------------------------------------------------------------------------------------------------ outcomes
 
     async def _work(self, items: Sequence[_Waiting]) -> None:
         flow = items[0].flow
-        began = self._clock.monotonic()
-        for judged in await self._judge(flow, items):
-            await self._settle(flow, judged, began)
+        started = self._clock.monotonic()
+        for decided in await self._perform(flow, items):
+            await self._settle(flow, decided, started)
 
-    async def _judge(self, flow: CallFlow, items: Sequence[_Waiting]) -> list[_Judged]:
+    async def _perform(self, flow: CallFlow, items: Sequence[_Waiting]) -> list[_Decided]:
         try:
-            return [self._judged(flow, items, await flow.perform([item.record for item in items]))]
+            return [self._decide(flow, items, await flow.perform([item.record for item in items]))]
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -233,54 +234,54 @@ class Call:
         except Exception as error:
             failed = error
         if len(items) > 1:
-            # One of them must not take the others along.
-            return [one for item in items for one in await self._judge(flow, [item])]
-        return [self._judged(flow, items, _blame(flow, items[0].record, failed))]
+            # Perform each record alone, so that an exception affects only the record that causes it.
+            return [one for item in items for one in await self._perform(flow, [item])]
+        return [self._decide(flow, items, _dead(flow, items[0].record, failed))]
 
-    def _judged(self, flow: CallFlow, items: Sequence[_Waiting], answer: Answer) -> _Judged:
-        """Encode what follows from an answer: effects once, then the records that are parked or given up."""
+    def _decide(self, flow: CallFlow, items: Sequence[_Waiting], answer: Answer) -> _Decided:
+        """Return the outcomes of an answer, and the records to produce: effects once, then parked and dead records."""
         now = self._clock.now()
-        verdicts: Sequence[Outcome]
+        outcomes: Sequence[Outcome]
         if isinstance(answer, Done | Parked | Dead):
-            verdicts = [answer] * len(items)
+            outcomes = [answer] * len(items)
             outgoing = [encoded(effect) for effect in answer.effects]
         else:
-            verdicts = [self._verdict(answer, item.record, now) for item in items]
+            outcomes = [self._outcome(answer, item.record, now) for item in items]
             outgoing = []
-        for item, one in zip(items, verdicts, strict=True):
+        for item, one in zip(items, outcomes, strict=True):
             if isinstance(one, Dead):
                 outgoing.append(to_dead_letter(item.record, one, flow.name, now))
             elif isinstance(one, Parked):
                 outgoing.append(park(item.record, one, flow.name, now))
                 if one.instead is not None:
-                    break  # it comes back once, in the place of all of them
-        return _Judged(items, verdicts, outgoing)
+                    break  # it returns once, in the place of all records
+        return _Decided(items, outcomes, outgoing)
 
-    def _verdict(self, answer: Failure | Held, record: Record, now: datetime) -> Outcome:
+    def _outcome(self, answer: Failure | Held, record: Record, now: datetime) -> Outcome:
         attempt = attempt_of(record)
         if isinstance(answer, Held):
             return outcome_of_hold(answer, attempt, first_failed_at(record), now, self._ladder)
         return outcome_of(answer, attempt, now, self._ladder)
 
-    async def _settle(self, flow: CallFlow, judged: _Judged, began: float) -> None:
-        """Make durable what follows, then let the records count as finished."""
+    async def _settle(self, flow: CallFlow, decided: _Decided, started: float) -> None:
+        """Produce the resulting records, then report the input records as finished."""
         try:
-            await self._write(judged)
+            await self._write(decided)
         except TooLarge as error:
-            judged = self._judged(flow, judged.items, Dead(Reason.TOO_LARGE, str(error)))
-            await self._write(judged)
-        seconds = self._clock.monotonic() - began
-        for item, one in zip(judged.items, judged.verdicts, strict=True):
-            self._count(flow, item.record, one, seconds)
-            self._intake.finished(item.window, (item.record.offset,))
+            decided = self._decide(flow, decided.items, Dead(Reason.TOO_LARGE, str(error)))
+            await self._write(decided)
+        seconds = self._clock.monotonic() - started
+        for item, one in zip(decided.items, decided.outcomes, strict=True):
+            self._report(flow, item.record, one, seconds)
+            self._intake.finished(item.progress, (item.record.offset,))
 
-    async def _write(self, judged: _Judged) -> None:
-        self._limit.ended(judged.verdicts)
-        if judged.outgoing:
-            await self._producer.send(judged.outgoing, judged.items[0].window.partition.partition)
+    async def _write(self, decided: _Decided) -> None:
+        self._limit.ended(decided.outcomes)
+        if decided.outgoing:
+            await self._producer.send(decided.outgoing, decided.items[0].progress.partition.partition)
 
-    def _count(self, flow: CallFlow, record: Record, one: Outcome, seconds: float) -> None:
-        match one:
+    def _report(self, flow: CallFlow, record: Record, outcome: Outcome, seconds: float) -> None:
+        match outcome:
             case Done(ending=ending):
                 self._observer.record_ended(flow.name, ending.value, seconds)
             case Parked(rung=rung, reason=reason, detail=detail):
@@ -290,18 +291,18 @@ class Call:
             case Dead(reason=reason, detail=detail):
                 self._observer.record_ended(flow.name, "dead", seconds)
                 self._observer.dead_letter(record.topic, reason.value)
-                log.warning("%s: %s given up, %s: %s", flow.name, _name(record), reason, detail)
+                log.warning("%s: dead letter of %s, %s: %s", flow.name, _name(record), reason, detail)
 
 
 def _name(record: Record) -> str:
     return f"{record.topic}-{record.partition}@{record.offset}"
 
 
-def _blame(flow: CallFlow, record: Record, error: BaseException) -> Dead:
-    """Judge a record on which our own code raised. The detail names the place, not the message: it may hold secrets."""
+def _dead(flow: CallFlow, record: Record, error: BaseException) -> Dead:
+    """Return the outcome of a record after an exception. Its detail omits the message, which may contain secrets."""
     if isinstance(error, DecodeError):
         return Dead(Reason.MALFORMED, str(error))
-    log.error("%s: a bug met %s", flow.name, _name(record), exc_info=error)
+    log.error("%s: unexpected exception for %s", flow.name, _name(record), exc_info=error)
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {'/'.join(frames[-1].filename.split('/')[-3:])}:{frames[-1].lineno}" if frames else ""
     return Dead(Reason.BUG, f"{type(error).__name__}{place}")

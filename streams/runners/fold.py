@@ -1,7 +1,8 @@
-"""The shell of a fold: a batch of records, one after the other, through a pure step, into rows and effects.
+"""The runner of a fold: applies a pure step to each record of a batch, and collects rows and effects.
 
-It raises for no record: what cannot be decoded, or what the step stumbles over, ends as a dead letter with its bytes
-and the reason, and leaves no row behind; its neighbours go on. Only a run of such deaths stops the flow.
+It does not raise for a single record: one that cannot be decoded, or for which the step raises, becomes a dead letter
+with its bytes and the reason, and its writes are dropped; the other records of the batch are not affected. Too many
+consecutive dead letters stop the flow.
 """
 
 import logging
@@ -21,12 +22,12 @@ from streams.core.rows import Rows
 log = logging.getLogger("streams.runners")
 
 FoldStep = Callable[[Rows, Mapping[str, View], Model, Record, datetime], FoldResult]
-"""Rows to write, all views, what the record says, the record, now."""
+"""Arguments: the rows of the fold's table, all views, the decoded record, the consumed record, the current time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """A record under its topic's name without the prefix."""
+class PlainRecord:
+    """A consumed record whose topic has no prefix."""
 
     topic: str
     partition: int
@@ -38,7 +39,7 @@ class Named:
 
 
 class Fold:
-    """One fold, as the engine (or the in-memory world) calls it: a batch and the views in, a `Step` out."""
+    """One fold, called by the engine for each batch with the views of all tables; it returns a `Step`."""
 
     def __init__(
         self,
@@ -60,12 +61,12 @@ class Fold:
         self._limit = limit or DeadLetterLimit()
 
     def __call__(self, batch: RecordBatch, views: Mapping[str, View]) -> Step:
-        """Fold a batch. Raises `streams.core.retry.TooManyDead`."""
+        """Fold a batch. Raise `streams.core.retry.TooManyDead`."""
         rows = Rows(views[self._table])
         effects: dict[Hashable, ProducerRecord] = {}
         ended = self._observer.record_ended
         for record in batch.records:
-            began = time.perf_counter()
+            started = time.perf_counter()
             try:
                 value = decode(record.value)
                 applied = self._step(rows, views, value, record, self._clock.now())
@@ -73,19 +74,19 @@ class Fold:
                     effects |= self._effects(applied.emits, record.offset, effects)
             except Exception as error:
                 rows.drop()
-                self._give_up(record, error, effects)
+                self._dead_letter(record, error, effects)
                 continue
             rows.keep()
             self._limit.run = 0
             if applied.counts:
                 self._observer.fold_counted(self.name, value, applied.counts)
-            ended(self.name, applied.verdict, time.perf_counter() - began)
+            ended(self.name, applied.verdict, time.perf_counter() - started)
         return Step(rows.encoded(), tuple(effects.values()))
 
     def _effects(
         self, emits: Sequence[Emit], offset: int, before: Mapping[Hashable, ProducerRecord]
     ) -> dict[Hashable, ProducerRecord]:
-        """Return what a record adds to the effects of its batch, by what makes each of them unique."""
+        """Return the effects that a record adds to its batch, by a unique key for each one."""
         added: dict[Hashable, ProducerRecord] = {}
         for at, one in enumerate(emits):
             key = (offset, at) if one.once is None else (one.org, one.once)
@@ -93,17 +94,22 @@ class Fold:
                 added[key] = encoded(one, self._prefix)
         return added
 
-    def _give_up(self, record: Record, error: Exception, effects: dict[Hashable, ProducerRecord]) -> None:
+    def _dead_letter(self, record: Record, error: Exception, effects: dict[Hashable, ProducerRecord]) -> None:
         if isinstance(error, DecodeError):
             dead = Dead(Reason.MALFORMED, str(error))
         else:
-            # The place, not the message: it may hold secrets.
+            # The dead letter has the type of the exception only: its message may contain secrets.
             log.error(
-                "%s: a bug met %s-%d@%d", self.name, record.topic, record.partition, record.offset, exc_info=error
+                "%s: unexpected exception for %s-%d@%d",
+                self.name,
+                record.topic,
+                record.partition,
+                record.offset,
+                exc_info=error,
             )
             dead = Dead(Reason.BUG, f"{self.name} raised {type(error).__name__}")
         self._limit.ended([dead])
-        plain = Named(
+        plain = PlainRecord(
             record.topic.removeprefix(self._prefix),
             record.partition,
             record.offset,

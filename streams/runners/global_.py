@@ -1,7 +1,7 @@
-"""The global flow: some compacted topics are read into the memory of a process, whole, and followed from then on.
+"""The runner of a global: reads compacted topics completely into the memory of a process, and then follows them.
 
-There is no group: every process sees every record. A broker that is away costs nothing but news: what is in memory
-stays, and reading goes on where it ended.
+There is no consumer group: every process reads every record. If the broker is unavailable, the memory stays as it is,
+and reading continues from the last position afterwards.
 """
 
 import asyncio
@@ -20,32 +20,32 @@ log = logging.getLogger("streams.runners")
 T = TypeVar("T")
 
 FETCH_RECORDS: Final = 200
-"""Records that are applied at a time, without letting others work."""
+"""The most records that are applied without yielding to other tasks."""
 PROBE_EVERY: Final = 2.0
-"""Seconds between two proofs that the log is there."""
+"""Seconds between two requests that test the broker."""
 ANSWER_WITHIN: Final = 10.0
-"""Seconds after which the log counts as away."""
+"""Seconds without an answer after which the broker counts as unavailable."""
 PAUSE: Final = 1.0
 """Seconds before the next attempt to connect."""
 ROUNDS: Final = 3
-"""How often the ends are read while catching up: a topic that is written to all the time must not delay the start."""
+"""How often the end offsets are read while catching up, so that a topic with constant writes cannot delay the start."""
 
 
 class Memory(Protocol):
-    """What the records make up."""
+    """The state in memory that the records are applied to."""
 
     caught_up: bool
 
     def apply(self, topic: str, key: bytes | None, value: bytes | None) -> None:
-        """Apply one record; null deletes. Raise nothing."""
+        """Apply one record; a null value deletes its key. It must not raise."""
         ...
 
 
 class Follow:
-    """Applies every record of some topics to one memory."""
+    """Applies every record of some topics to a memory."""
 
-    def __init__(self, log: Backend, topics: Sequence[str], memory: Memory, clock: Clock) -> None:
-        self._log = log
+    def __init__(self, backend: Backend, topics: Sequence[str], memory: Memory, clock: Clock) -> None:
+        self._backend = backend
         self._topics = tuple(topics)
         self._memory = memory
         self._clock = clock
@@ -54,35 +54,35 @@ class Follow:
         self._caught_up = asyncio.Event()
         self._expected: defaultdict[tuple[str, bytes, bytes | None], list[asyncio.Future[None]]] = defaultdict(list)
         self._answered_at = clock.monotonic()
-        self._trouble: str | None = "not connected yet"
+        self._problem: str | None = "not connected yet"
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._running = False
 
-    # ------------------------------------------------------------------------------------------------ what is asked
+    # -------------------------------------------------------------------------------------------------------- status
 
     @property
     def connected(self) -> bool:
-        """Return whether the log answered when it was asked last."""
-        return self._trouble is None
+        """Return whether the broker answered the last request."""
+        return self._problem is None
 
     @property
-    def trouble(self) -> str | None:
-        """Return why the log is not read at the moment, one sentence; null if it is."""
-        return self._trouble
+    def problem(self) -> str | None:
+        """Return why the topics cannot be read at the moment; null if they are read."""
+        return self._problem
 
     @property
     def age(self) -> float:
-        """Return the seconds since the log answered last: the memory is at most so old."""
+        """Return the seconds since the last answer of the broker, the most that the memory can lag behind."""
         return self._clock.monotonic() - self._answered_at
 
     async def caught_up(self) -> None:
-        """Wait until the memory holds all that was written before the start, however long the log is away."""
+        """Wait until every record that was written before the start is applied, without a timeout."""
         await self._caught_up.wait()
 
     @contextmanager
     def expecting(self, topic: str, key: bytes, value: bytes | None) -> "Iterator[asyncio.Future[None]]":
-        """Yield a future that is done once exactly this record was applied. Enter before it is written."""
+        """Yield a future that is done after this record was applied. Enter before the record is produced."""
         waiting = self._expected[topic, key, value]
         applied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting.append(applied)
@@ -111,14 +111,14 @@ class Follow:
             self._ended.set()
 
     async def stop(self) -> None:
-        """Read no more. Return when `run` has ended."""
+        """Stop reading; return when `run` has ended."""
         self._stopping.set()
         if self._running:
             await self._ended.wait()
 
     async def _stay_connected(self) -> None:
         while True:
-            reader = self._log.reader(self._topics, self._positions)
+            reader = self._backend.reader(self._topics, self._positions)
             try:
                 await within(self._clock, reader.start(), ANSWER_WITHIN)
                 await self._follow(reader)
@@ -130,10 +130,10 @@ class Follow:
                 await reader.stop()
             await self._clock.sleep(PAUSE)
 
-    def _lost(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            log.warning("%s: going on with what is known: %s", ", ".join(self._topics), trouble)
-        self._trouble = trouble
+    def _lost(self, problem: str) -> None:
+        if problem != self._problem:
+            log.warning("%s cannot be read, the records read so far are used: %s", ", ".join(self._topics), problem)
+        self._problem = problem
 
     # ------------------------------------------------------------------------------------------------------- reading
 
@@ -152,7 +152,7 @@ class Follow:
     async def _feed(self, reader: Reader) -> None:
         while True:
             fetched = await reader.fetch(FETCH_RECORDS)
-            # No await until the positions are taken over: what was fetched is applied, whatever happens next.
+            # There is no await until the positions are stored, so that every fetched record is applied exactly once.
             for partition, records in fetched.items():
                 for record in records:
                     self._apply(partition.topic, record.key, record.value)
@@ -160,7 +160,7 @@ class Follow:
             if fetched:
                 self._answered()
             self._moved.set()
-            await asyncio.sleep(0)  # a long catching up leaves room for others
+            await asyncio.sleep(0)  # yield to other tasks while there are many records to read
 
     def _apply(self, topic: str, key: bytes | None, value: bytes | None) -> None:
         self._memory.apply(topic, key, value)
@@ -170,7 +170,7 @@ class Follow:
                     applied.set_result(None)
 
     async def _watch(self, reader: Reader) -> None:
-        """Find out when all is read, and prove from time to time that the log is there."""
+        """Wait until all records are read, then test the broker at intervals."""
         if not self._caught_up.is_set():
             await self._catch_up(reader)
             self._memory.caught_up = True
@@ -180,12 +180,12 @@ class Follow:
             await self._clock.sleep(PROBE_EVERY)
 
     async def _catch_up(self, reader: Reader) -> None:
-        """Return when the ends are reached, and those that were reached meanwhile."""
+        """Wait until the end offsets are reached, and those of records written in the meantime."""
         for _ in range(ROUNDS):
-            wanted = await self._ends(reader)
-            if self._reached(wanted):
+            targets = await self._ends(reader)
+            if self._reached(targets):
                 return
-            while not self._reached(wanted):
+            while not self._reached(targets):
                 self._moved.clear()
                 try:
                     await within(self._clock, self._moved.wait(), PROBE_EVERY)
@@ -197,17 +197,17 @@ class Follow:
         self._answered()
         return found
 
-    def _reached(self, wanted: Mapping[Partition, int]) -> bool:
-        return all(self._positions.get(partition, 0) >= end for partition, end in wanted.items())
+    def _reached(self, targets: Mapping[Partition, int]) -> bool:
+        return all(self._positions.get(partition, 0) >= end for partition, end in targets.items())
 
     def _answered(self) -> None:
         self._answered_at = self._clock.monotonic()
-        self._trouble = None
+        self._problem = None
 
 
-async def within(clock: Clock, doing: Awaitable[T], seconds: float) -> T:
-    """Return what it returns. Raise `TimeoutError` after so many seconds, when it is cancelled."""
-    task = asyncio.ensure_future(doing)
+async def within(clock: Clock, awaitable: Awaitable[T], seconds: float) -> T:
+    """Return the result of an awaitable. Cancel it and raise `TimeoutError` after so many seconds."""
+    task = asyncio.ensure_future(awaitable)
     try:
         await ends(clock, [task], seconds)
         if not task.done():

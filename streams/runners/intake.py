@@ -1,7 +1,7 @@
-"""What call and redeliver have in common: records come in by partition, finish in any order, and are acknowledged.
+"""The consumer side of call and redeliver: fetches records, tracks finished ones in any order, and commits offsets.
 
-The law: of each partition only the contiguous finished prefix is ever committed, by its owner only; and what is held in
-memory of a partition is bounded, without holding up the others.
+Only the contiguous finished prefix of a partition is committed, and only by its owner. The memory for the records of
+each partition is bounded, without an effect on other partitions.
 """
 
 import asyncio
@@ -16,24 +16,24 @@ from streams.backends.ports import Backend, Consumer, NotOwner, Partition
 from streams.core.flows import Record
 
 OnAssigned = Callable[[frozenset[int]], Awaitable[None]]
-"""Is told which partition numbers have come, before any of their records is worked on."""
+"""Called with the numbers of newly assigned partitions, before any of their records is processed."""
 
 
 class PartitionProgress:
-    """The records of one partition that came since it was assigned and are not yet behind the finished prefix."""
+    """The fetched records of an assigned partition that are not part of the finished prefix yet."""
 
     __slots__ = ("_order", "_sizes", "bytes", "closing", "committed", "next", "partition", "paused")
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
         self.next: int | None = None
-        """Where to go on; null as long as nothing is finished."""
+        """The offset to commit; null until a record is finished."""
         self.committed: int | None = None
         self.bytes = 0
-        """Of the unfinished ones."""
+        """The size of the unfinished records."""
         self.paused = False
         self.closing = False
-        """The partition is going: nothing more is begun."""
+        """Whether the partition is being released, so that no more records may begin."""
         self._order: deque[int] = deque()
         self._sizes: dict[int, int] = {}
 
@@ -42,7 +42,7 @@ class PartitionProgress:
 
     @property
     def unfinished(self) -> int:
-        """Return how many records wait or are in flight; the others only wait for one before them."""
+        """Return the number of records that wait or are in flight."""
         return len(self._sizes)
 
     def began(self, offset: int, size: int) -> None:
@@ -51,7 +51,7 @@ class PartitionProgress:
         self.bytes += size
 
     def finished(self, offset: int) -> bool:
-        """Note that a record is dealt with; return whether the prefix has grown."""
+        """Mark a record as finished; return whether the finished prefix has grown."""
         self.bytes -= self._sizes.pop(offset, 0)
         before = self.next
         while self._order and self._order[0] not in self._sizes:
@@ -60,49 +60,49 @@ class PartitionProgress:
 
 
 class Worker(Protocol):
-    """Works on what comes in."""
+    """Processes the records that the intake fetches."""
 
-    def take(self, window: PartitionProgress, records: Sequence[Record]) -> None:
-        """Remember them, and tell the intake of each one that is dealt with (`Intake.finished`)."""
+    def take(self, progress: PartitionProgress, records: Sequence[Record]) -> None:
+        """Queue records; report each processed one to `Intake.finished`."""
         ...
 
-    async def release(self, windows: Collection[PartitionProgress], within: float) -> None:
-        """Forget what waits of these partitions; let what is in flight end within so many seconds, or cancel it."""
+    async def release(self, partitions: Collection[PartitionProgress], within: float) -> None:
+        """Drop the waiting records of partitions; let those in flight end within so many seconds, or cancel them."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How much is held, and how long is waited; seconds, records, bytes."""
+    """Limits on the records in memory, and timeouts in seconds."""
 
     hold_records: int = 2000
-    """Unfinished ones of one partition."""
+    """The most unfinished records of a partition."""
     hold_finished: int = 20_000
-    """All of one partition that are not behind the finished prefix. Of a finished one only its number is in memory; but
-    so many may be done again after a crash."""
+    """The most records of a partition after its finished prefix, finished or not. Only the offset of a finished record
+    is in memory, but all of them are processed again after a crash."""
     hold_bytes: int = 8 << 20
-    """Of one partition; what the last fetch brought may come on top."""
+    """The most bytes of unfinished records of a partition; the last fetch may exceed it."""
     fetch_records: int = 2000
     revoke_within: float = 5.0
-    """For what is in flight when partitions move: the whole group waits for it."""
+    """Timeout for records in flight when partitions are revoked; the whole group waits for them."""
     stop_within: float = 20.0
-    """For what is in flight at a graceful stop."""
+    """Timeout for records in flight at a graceful stop."""
 
-    def are_reached(self, window: PartitionProgress, share: float = 1.0) -> bool:
-        """Return whether a partition holds this share of what it may hold."""
+    def are_reached(self, progress: PartitionProgress, share: float = 1.0) -> bool:
+        """Return whether a partition has reached this share of one of its limits."""
         return (
-            window.unfinished >= self.hold_records * share
-            or window.bytes >= self.hold_bytes * share
-            or len(window) >= self.hold_finished * share
+            progress.unfinished >= self.hold_records * share
+            or progress.bytes >= self.hold_bytes * share
+            or len(progress) >= self.hold_finished * share
         )
 
 
 class Intake:
-    """Reads the topics of one consumer group for one worker, from start to stop."""
+    """Consumes the topics of one consumer group for one worker, from start to stop."""
 
     def __init__(
         self,
-        log: Backend,
+        backend: Backend,
         group: str,
         topics: Sequence[str],
         worker: Worker,
@@ -110,13 +110,13 @@ class Intake:
         bounds: Bounds,
         seed: OnAssigned | None,
     ) -> None:
-        self._consumer: Consumer = log.consumer(group, topics, self)
+        self._consumer: Consumer = backend.consumer(group, topics, self)
         self._worker = worker
         self._clock = clock
         self._bounds = bounds
         self._seed = seed
         self._unseeded: set[int] = set()
-        self._windows: dict[Partition, PartitionProgress] = {}
+        self._assigned: dict[Partition, PartitionProgress] = {}
         self._grown = asyncio.Event()
         self._committing = asyncio.Lock()
         self._stopping = asyncio.Event()
@@ -126,60 +126,60 @@ class Intake:
     # ----------------------------------------------------------------------------------------------- start and stop
 
     async def run(self) -> None:
-        """Read until stopped; raise what makes going on unsafe."""
+        """Consume until stopped. Raise the error after which no more offsets may be committed."""
         self._failure = asyncio.get_running_loop().create_future()
         tasks: list[asyncio.Task[Any]] = []
         try:
             await self._consumer.start()
             tasks += [
-                asyncio.create_task(one) for one in (self._feed(), self._commit_what_grows(), self._stopping.wait())
+                asyncio.create_task(one) for one in (self._feed(), self._commit_finished(), self._stopping.wait())
             ]
             await asyncio.wait([*tasks, self._failure], return_when=asyncio.FIRST_COMPLETED)
             for one in (self._failure, *tasks):
                 if one.done():
                     one.result()
             tasks[0].cancel()
-            await self._close(list(self._windows.values()), self._bounds.stop_within)
+            await self._close(list(self._assigned.values()), self._bounds.stop_within)
             if self._failure.done():
                 self._failure.result()
         finally:
             await cancel(tasks)
-            await self._worker.release(list(self._windows.values()), 0)
+            await self._worker.release(list(self._assigned.values()), 0)
             if not self._failure.cancel() and not self._failure.cancelled():
-                self._failure.exception()  # it was raised, or something else before it
+                self._failure.exception()  # marks it as retrieved: this or an earlier error is raised already
             await self._consumer.stop()
             self._ended.set()
 
     async def stop(self) -> None:
-        """Fetch no more, finish what is in flight, commit, leave. Returns when `run` has ended."""
+        """Fetch no more, finish the records in flight, commit and leave the group; return when `run` has ended."""
         self._stopping.set()
         if self._failure is not None:
             await self._ended.wait()
 
     def fail(self, error: BaseException) -> None:
-        """End `run` with this error; nothing more is acknowledged."""
+        """End `run` with this error; no more offsets are committed."""
         if self._failure is not None and not self._failure.done():
             self._failure.set_exception(error)
 
     @property
     def settled(self) -> bool:
-        """Whether all that came in is dealt with and committed."""
-        return all(not len(one) and one.next == one.committed for one in self._windows.values())
+        """Return whether every fetched record is finished and committed."""
+        return all(not len(one) and one.next == one.committed for one in self._assigned.values())
 
-    # ------------------------------------------------------------------------------------------------ what comes in
+    # ------------------------------------------------------------------------------------------------------ fetching
 
     async def _feed(self) -> None:
         while True:
             fetched = await self._consumer.fetch(self._bounds.fetch_records)
-            # Without any wait since the fetch returned, these records are of partitions that are ours.
-            came = [(self._window(partition), records) for partition, records in fetched.items()]
+            # There was no await since the fetch returned, so these partitions are still assigned.
+            arrived = [(self._progress(partition), records) for partition, records in fetched.items()]
             await self._seed_new()
-            for window, records in came:
-                if not window.closing:
-                    self._take(window, records)
+            for progress, records in arrived:
+                if not progress.closing:
+                    self._take(progress, records)
 
-    def _window(self, partition: Partition) -> PartitionProgress:
-        return self._windows.setdefault(partition, PartitionProgress(partition))
+    def _progress(self, partition: Partition) -> PartitionProgress:
+        return self._assigned.setdefault(partition, PartitionProgress(partition))
 
     async def _seed_new(self) -> None:
         while self._unseeded and self._seed:
@@ -187,30 +187,30 @@ class Intake:
             await self._seed(new)
             self._unseeded -= new
 
-    def _take(self, window: PartitionProgress, records: Sequence[Record]) -> None:
+    def _take(self, progress: PartitionProgress, records: Sequence[Record]) -> None:
         for record in records:
-            window.began(record.offset, len(record.value or b""))
-        if self._bounds.are_reached(window):
-            window.paused = True
-            self._consumer.pause(window.partition)
-        self._worker.take(window, records)
+            progress.began(record.offset, len(record.value or b""))
+        if self._bounds.are_reached(progress):
+            progress.paused = True
+            self._consumer.pause(progress.partition)
+        self._worker.take(progress, records)
 
-    # ---------------------------------------------------------------------------------------------- what is finished
+    # ---------------------------------------------------------------------------------------------------- committing
 
-    def finished(self, window: PartitionProgress, offsets: Iterable[int]) -> None:
-        """These records are dealt with, and what follows from them is durable."""
+    def finished(self, progress: PartitionProgress, offsets: Iterable[int]) -> None:
+        """Mark records as finished, whose effects have to be durable."""
         grown = False
         for offset in offsets:
-            grown = window.finished(offset) or grown
+            grown = progress.finished(offset) or grown
         if grown and not self._grown.is_set():
             self._grown.set()
-        if window.paused and not self._bounds.are_reached(window, 0.5):
-            window.paused = False
-            if self._windows.get(window.partition) is window:
-                self._consumer.resume(window.partition)
+        if progress.paused and not self._bounds.are_reached(progress, 0.5):
+            progress.paused = False
+            if self._assigned.get(progress.partition) is progress:
+                self._consumer.resume(progress.partition)
 
-    async def _commit_what_grows(self) -> None:
-        """Commit whenever something has finished; what finishes during a commit goes with the next."""
+    async def _commit_finished(self) -> None:
+        """Commit whenever a finished prefix has grown; one that grows during a commit is part of the next one."""
         while True:
             await self._grown.wait()
             self._grown.clear()
@@ -218,46 +218,46 @@ class Intake:
 
     async def _commit(self) -> None:
         async with self._committing:
-            ends = {
-                partition: (window, window.next)
-                for partition, window in self._windows.items()
-                if window.next is not None and window.next != window.committed
+            offsets = {
+                partition: (progress, progress.next)
+                for partition, progress in self._assigned.items()
+                if progress.next is not None and progress.next != progress.committed
             }
-            if not ends:
+            if not offsets:
                 return
             with contextlib.suppress(NotOwner):
-                await self._consumer.commit({partition: end for partition, (_, end) in ends.items()})
-                for window, end in ends.values():
-                    window.committed = end
+                await self._consumer.commit({partition: offset for partition, (_, offset) in offsets.items()})
+                for progress, offset in offsets.values():
+                    progress.committed = offset
 
-    # ------------------------------------------------------------------------------------------- when partitions move
+    # ---------------------------------------------------------------------------------------------------- rebalances
 
     async def assigned(self, partitions: Collection[Partition]) -> None:
         self._unseeded |= {one.partition for one in partitions}
 
     async def revoked(self, partitions: Collection[Partition]) -> None:
-        going = [self._windows[one] for one in partitions if one in self._windows]
+        lost = [self._assigned[one] for one in partitions if one in self._assigned]
         self._unseeded -= {one.partition for one in partitions}
         try:
-            await self._close(going, self._bounds.revoke_within)
+            await self._close(lost, self._bounds.revoke_within)
         except Exception as error:
             self.fail(error)
         finally:
-            for one in going:
-                if self._windows.get(one.partition) is one:
-                    del self._windows[one.partition]
+            for one in lost:
+                if self._assigned.get(one.partition) is one:
+                    del self._assigned[one.partition]
 
-    async def _close(self, windows: Collection[PartitionProgress], within: float) -> None:
-        """Let what is in flight end, and commit what is finished of these partitions."""
-        for one in windows:
+    async def _close(self, partitions: Collection[PartitionProgress], within: float) -> None:
+        """Let records in flight end, and commit the finished prefix of these partitions."""
+        for one in partitions:
             one.closing = True
-        await self._worker.release(windows, within)
+        await self._worker.release(partitions, within)
         await bounded(self._clock, self._commit(), within)
 
 
-async def bounded(clock: Clock, doing: Coroutine[Any, Any, None], within: float) -> None:
-    """Do it, but for so many seconds at most."""
-    task = asyncio.create_task(doing)
+async def bounded(clock: Clock, coroutine: Coroutine[Any, Any, None], within: float) -> None:
+    """Run a coroutine for at most so many seconds, then cancel it."""
+    task = asyncio.create_task(coroutine)
     await ends(clock, [task], within)
     if task.done():
         task.result()
@@ -266,7 +266,7 @@ async def bounded(clock: Clock, doing: Coroutine[Any, Any, None], within: float)
 
 
 async def ends(clock: Clock, tasks: Collection[asyncio.Task[Any]], within: float) -> None:
-    """Wait until all have ended, but for so many seconds at most."""
+    """Wait until all tasks have ended, for at most so many seconds."""
     running = {one for one in tasks if not one.done()}
     if not running or within <= 0:
         return
@@ -280,7 +280,7 @@ async def ends(clock: Clock, tasks: Collection[asyncio.Task[Any]], within: float
 
 
 async def cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Cancel these tasks and wait for their end."""
+    """Cancel tasks and wait for their end."""
     for one in tasks:
         one.cancel()
     if tasks:

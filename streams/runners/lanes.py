@@ -1,8 +1,8 @@
-"""Which records are worked on next: a lane for each key, in which one thing is done at a time; priorities; fair shares.
+"""The scheduler of a call: a lane for each key, in which one batch is in flight at a time; priorities and fairness.
 
-A lane belongs to a group (the integration of an org). Within a rank the groups that have something ready take turns,
-and a quota bounds what is in flight of a flow and of each of its groups, so that the backlog or the outage of one group
-takes neither all slots nor the first place.
+Each lane belongs to a group (the integration of an org). Within a rank, groups with ready lanes are served in turn,
+and a quota limits the batches in flight of a flow and of each of its groups, so that a backlog or an outage of one
+group does not delay the others.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -12,21 +12,21 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Item(Protocol):
-    """Something that waits in a lane."""
+    """An item that waits in a lane."""
 
     @property
     def rank(self) -> int:
-        """Its priority; 0 goes first."""
+        """Return the priority; 0 is the highest one."""
         ...
 
     @property
     def group(self) -> Hashable:
-        """Whose share it takes."""
+        """Return the group whose quota the item uses."""
         ...
 
     @property
     def joins(self) -> Hashable | None:
-        """Items that wait behind each other and have this in common are done together; null joins nothing."""
+        """Return the value that consecutive items share to be taken together; null: never together."""
         ...
 
 
@@ -35,25 +35,25 @@ I = TypeVar("I", bound=Item)  # noqa: E741
 
 @dataclass(slots=True, eq=False)
 class Quota:
-    """What may be in flight at a time of one flow; its ranks share it."""
+    """The limit on batches in flight of one flow, shared by its ranks."""
 
     total: int
     each: int | None = None
-    """Of each group; null: as much as of all."""
+    """The limit for each group; null: only ``total`` applies."""
     taken: int = field(default=0, init=False)
     _of: Counter[Hashable] = field(default_factory=Counter, init=False)
 
     def is_full(self, group: Hashable) -> bool:
-        """Return whether a group has its whole share in flight."""
+        """Return whether a group has reached its limit."""
         return self.each is not None and self._of[group] >= self.each
 
     def take(self, group: Hashable) -> None:
-        """Count what begins."""
+        """Count a batch that begins."""
         self.taken += 1
         self._of[group] += 1
 
-    def give_back(self, group: Hashable) -> None:
-        """Count what has ended."""
+    def release(self, group: Hashable) -> None:
+        """Count a batch that has ended."""
         self.taken -= 1
         self._of[group] -= 1
         if not self._of[group]:
@@ -62,37 +62,37 @@ class Quota:
 
 @dataclass(slots=True)
 class _Lane(Generic[I]):
-    """What waits of one key, by rank."""
+    """The waiting items of one key, by rank."""
 
     queues: list[deque[I]]
     busy: tuple[int, Hashable] | None = None
-    """Rank and group of what is in flight."""
+    """Rank and group of the batch in flight; null if there is none."""
 
     def head(self) -> tuple[int, Hashable] | None:
-        """Return rank and group of what is next."""
+        """Return rank and group of the next item; null if the lane is empty."""
         return next(((rank, queue[0].group) for rank, queue in enumerate(self.queues) if queue), None)
 
 
 _Ready = OrderedDict[Hashable, OrderedDict[Hashable, None]]
-"""Lanes by group, both in the order in which it is their turn."""
+"""Keys of lanes by group, both in the order in which they are served."""
 
 
 class Lanes(Generic[I]):
-    """Items by key. A lane that is neither ready nor busy is empty, and forgotten."""
+    """Items by key. A lane that is neither ready nor busy is empty and is removed."""
 
-    def __init__(self, quotas: Sequence[Quota], most_together: int) -> None:
-        """``quotas``: that of each rank; of ranks that share one, each leaves a slot more to those before it."""
+    def __init__(self, quotas: Sequence[Quota], max_batch: int) -> None:
+        """Create lanes with the quota of each rank; a rank leaves one slot to each higher rank with the same quota."""
         self._quotas = tuple(quotas)
         self._slots = [quota.total - self._quotas[:rank].count(quota) for rank, quota in enumerate(self._quotas)]
-        self._most = most_together
+        self._max_batch = max_batch
         self._lanes: dict[Hashable, _Lane[I]] = {}
         self._ready: list[_Ready] = [OrderedDict() for _ in self._quotas]
         self._full: list[_Ready] = [OrderedDict() for _ in self._quotas]
-        """What is ready of groups that have their whole share in flight."""
+        """Ready lanes of groups that have reached their limit."""
         self.waiting = 0
 
     def put(self, key: Hashable, item: I) -> None:
-        """Let an item wait in the lane of a key."""
+        """Append an item to the lane of a key."""
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = _Lane([deque() for _ in self._quotas])
@@ -105,9 +105,10 @@ class Lanes(Generic[I]):
             self._offer(key, item.rank, item.group)
 
     def next(self) -> tuple[Hashable, list[I]] | None:
-        """Take what is next: of the first rank that has a free slot, the group whose turn it is, its oldest lane.
+        """Take the next batch with its key; null if no lane may begin.
 
-        The lane is busy until `done`.
+        It comes from the highest rank with a free slot, there from the next group, and there from the oldest lane. The
+        lane is busy until `done`.
         """
         for rank, ready in enumerate(self._ready):
             if ready and self._quotas[rank].taken < max(1, self._slots[rank]):
@@ -120,30 +121,30 @@ class Lanes(Generic[I]):
         return None
 
     def done(self, key: Hashable) -> None:
-        """Free the lane for what waits in it, and the slot."""
+        """Release the slot and the lane of a key after its batch has ended."""
         lane = self._lanes[key]
         assert lane.busy is not None
         rank, group = lane.busy
         lane.busy = None
         quota = self._quotas[rank]
         was_full = quota.is_full(group)
-        quota.give_back(group)
+        quota.release(group)
         if was_full and not quota.is_full(group):
             self._move(quota, group, self._full, self._ready)
         self._file(key, lane)
 
-    def drop(self, going: Callable[[I], bool]) -> None:
-        """Forget items that wait."""
+    def drop(self, matches: Callable[[I], bool]) -> None:
+        """Remove the waiting items that match."""
         for key, lane in list(self._lanes.items()):
             before = lane.head()
             for rank, queue in enumerate(lane.queues):
-                lane.queues[rank] = deque(item for item in queue if not going(item))
+                lane.queues[rank] = deque(item for item in queue if not matches(item))
             if lane.busy is None and before is not None:
                 self._withdraw(key, *before)
                 self._file(key, lane)
         self.waiting = sum(len(queue) for lane in self._lanes.values() for queue in lane.queues)
 
-    # ------------------------------------------------------------------------------------------------------- within
+    # ----------------------------------------------------------------------------------------------------- internals
 
     def _begin(self, key: Hashable, rank: int, group: Hashable) -> list[I]:
         lane, quota = self._lanes[key], self._quotas[rank]
@@ -151,21 +152,21 @@ class Lanes(Generic[I]):
         quota.take(group)
         if quota.is_full(group):
             self._move(quota, group, self._ready, self._full)
-        run = self._run(lane, rank)
-        self.waiting -= len(run)
-        return run
+        batch = self._batch(lane, rank)
+        self.waiting -= len(batch)
+        return batch
 
-    def _run(self, lane: _Lane[I], rank: int) -> list[I]:
-        run = [lane.queues[rank].popleft()]
-        joins = run[0].joins
+    def _batch(self, lane: _Lane[I], rank: int) -> list[I]:
+        batch = [lane.queues[rank].popleft()]
+        joins = batch[0].joins
         if joins is None:
-            return run
+            return batch
         for queue in lane.queues[rank:]:
-            while queue and queue[0].joins == joins and len(run) < self._most:
-                run.append(queue.popleft())
+            while queue and queue[0].joins == joins and len(batch) < self._max_batch:
+                batch.append(queue.popleft())
             if queue:
                 break
-        return run
+        return batch
 
     def _file(self, key: Hashable, lane: _Lane[I]) -> None:
         head = lane.head()
@@ -186,7 +187,7 @@ class Lanes(Generic[I]):
             del places[rank][group]
 
     def _move(self, quota: Quota, group: Hashable, source: list[_Ready], target: list[_Ready]) -> None:
-        """Move a group to the end of the other order, in every rank of a quota."""
+        """Move a group between ready and full, in every rank of a quota."""
         for rank, one in enumerate(self._quotas):
             if one is quota and (lanes := source[rank].pop(group, None)) is not None:
                 target[rank][group] = lanes

@@ -1,8 +1,8 @@
-"""Redeliver: records wait on a topic until they are due, then go on to the topic where they belong.
+"""The runner of a redeliver: consumes a topic on which records wait, and forwards each record when it is due.
 
-The laws: never early, never lost. A record is acknowledged after it is durable at its target, so a kill makes at most
-twice what was not yet acknowledged. It keeps its bytes, its key and its headers. All records of a topic wait equally
-long, so within a partition the head is due first, and waiting for it keeps nobody else waiting unjustly.
+A record is never forwarded early and never lost. Its offset is committed after the record is durable in the target
+topic, so a crash can only duplicate records. It keeps its value, its key and its headers. All records of a topic have
+the same delay, so the first record of a partition is due first, and waiting for it does not delay the others.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from streams.runners.intake import Bounds, Intake, PartitionProgress, cancel, en
 
 log = logging.getLogger("streams.runners")
 
-_AT_ONCE = 500
-_NAP = 60.0
-"""Seconds after which a sleeper looks at the clock again: somebody may have set it."""
+_MAX_BATCH = 500
+_LONGEST_SLEEP = 60.0
+"""Seconds after which the clock is read again, because it may have been adjusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,38 +32,39 @@ class Wait:
 
     topic: str
     seconds: float
-    """How long, where a record does not say when it is due."""
+    """The delay of a record without a header with its due time."""
     target: str | None = None
-    """Where they all go; null: where each of them came from."""
+    """The target topic of every record; null: the origin of each record."""
 
     @classmethod
     def on(cls, rung: Rung) -> "Wait":
-        """Wait on a rung of the ladder."""
+        """Return the wait of a rung."""
         return cls(rung.topic, rung.seconds)
 
     def due(self, record: Record) -> int:
-        """When a record may go on, in milliseconds since the epoch.
+        """Return the time when a record is due, in milliseconds since the epoch.
 
-        A header that asks for much more than the topic's delay is wrong, and must not hold up those behind it.
+        A header far beyond the topic's delay is invalid and is ignored, because it would block the partition.
         """
-        usual = record.timestamp + round(self.seconds * 1000)
-        said = due_at(record)
-        return usual if said is None or said > usual + self.seconds * 1000 + 60_000 else said
+        default = record.timestamp + round(self.seconds * 1000)
+        requested = due_at(record)
+        latest = default + self.seconds * 1000 + 60_000
+        return default if requested is None or requested > latest else requested
 
 
 @dataclass(slots=True, eq=False)
-class _Pump:
-    """What waits of one partition."""
+class _PartitionQueue:
+    """The records of one partition that wait, and the task that forwards them."""
 
-    window: PartitionProgress
-    queue: deque[Record] = field(default_factory=deque)
-    came: asyncio.Event = field(default_factory=asyncio.Event)
-    moving: bool = False
+    progress: PartitionProgress
+    records: deque[Record] = field(default_factory=deque)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    forwarding: bool = False
     task: asyncio.Task[None] | None = None
 
 
 class Redeliver:
-    """Serves some waiting topics in one consumer group. Made for one `run`."""
+    """Consumes topics of waiting records in one consumer group. An instance can `run` once."""
 
     def __init__(
         self,
@@ -71,26 +72,29 @@ class Redeliver:
         group: str,
         waits: Sequence[Wait],
         origins: Collection[str],
-        log: Backend,
+        backend: Backend,
         clock: Clock,
         *,
         producer: Producer | None = None,
         observer: Observer | None = None,
         bounds: Bounds | None = None,
     ) -> None:
-        """``origins``: where records may go back to. Without ``producer`` it makes, starts and stops its own."""
+        """Create a runner; records may return to the topics ``origins``.
+
+        A ``producer`` that is passed in has to be started and stopped by the caller; otherwise the runner has its own.
+        """
         self._name = name
         self._waits = {wait.topic: wait for wait in waits}
         self._origins = frozenset(origins)
         self._clock = clock
         self._observer: Observer = observer or NullObserver()
-        self._own_producer = log.producer() if producer is None else None
+        self._own_producer = backend.producer() if producer is None else None
         self._producer: Producer = producer or self._own_producer  # type: ignore[assignment]
-        self._pumps: dict[PartitionProgress, _Pump] = {}
-        self._intake = Intake(log, group, list(self._waits), self, clock, bounds or Bounds(), None)
+        self._queues: dict[PartitionProgress, _PartitionQueue] = {}
+        self._intake = Intake(backend, group, list(self._waits), self, clock, bounds or Bounds(), None)
 
     async def run(self) -> None:
-        """Work until stopped. Raises where nothing more may be acknowledged: the process should end then."""
+        """Work until stopped. Raise if no more offsets may be committed; the process has to end then."""
         try:
             if self._own_producer:
                 await self._own_producer.start()
@@ -100,29 +104,29 @@ class Redeliver:
                 await self._own_producer.stop()
 
     async def stop(self) -> None:
-        """Move nothing more, commit, leave. Returns when `run` has ended."""
+        """Stop forwarding, commit and leave the group; return when `run` has ended."""
         await self._intake.stop()
 
     @property
     def settled(self) -> bool:
-        """Whether all that came in has gone on and is committed: nothing waits."""
+        """Return whether every consumed record is forwarded and committed."""
         return self._intake.settled
 
-    def take(self, window: PartitionProgress, records: Sequence[Record]) -> None:
-        """Let them wait (called by the intake)."""
-        pump = self._pumps.get(window)
-        if pump is None:
-            pump = self._pumps[window] = _Pump(window)
-            pump.task = asyncio.create_task(self._serve(pump), name=f"{self._name} {window.partition}")
-            pump.task.add_done_callback(self._end)
-        pump.queue.extend(records)
-        pump.came.set()
+    def take(self, progress: PartitionProgress, records: Sequence[Record]) -> None:
+        """Queue consumed records (called by the intake)."""
+        queue = self._queues.get(progress)
+        if queue is None:
+            queue = self._queues[progress] = _PartitionQueue(progress)
+            queue.task = asyncio.create_task(self._serve(queue), name=f"{self._name} {progress.partition}")
+            queue.task.add_done_callback(self._end)
+        queue.records.extend(records)
+        queue.arrived.set()
 
-    async def release(self, windows: Collection[PartitionProgress], within: float) -> None:
-        """Forget what waits of these partitions, and let what is moving arrive (called by the intake)."""
-        pumps = [pump for window in windows if (pump := self._pumps.pop(window, None))]
-        tasks = [pump.task for pump in pumps if pump.task]
-        await cancel([pump.task for pump in pumps if pump.task and not pump.moving])
+    async def release(self, partitions: Collection[PartitionProgress], within: float) -> None:
+        """Drop the waiting records of partitions, and let those that are being forwarded end (called by the intake)."""
+        queues = [queue for one in partitions if (queue := self._queues.pop(one, None))]
+        tasks = [queue.task for queue in queues if queue.task]
+        await cancel([queue.task for queue in queues if queue.task and not queue.forwarding])
         await ends(self._clock, tasks, within)
         await cancel([task for task in tasks if not task.done()])
 
@@ -130,45 +134,45 @@ class Redeliver:
         if not task.cancelled() and (error := task.exception()):
             self._intake.fail(error)
 
-    async def _serve(self, pump: _Pump) -> None:
-        wait = self._waits[pump.window.partition.topic]
-        while not pump.window.closing:
-            if not pump.queue:
-                pump.came.clear()
-                await pump.came.wait()
+    async def _serve(self, queue: _PartitionQueue) -> None:
+        wait = self._waits[queue.progress.partition.topic]
+        while not queue.progress.closing:
+            if not queue.records:
+                queue.arrived.clear()
+                await queue.arrived.wait()
                 continue
-            early = wait.due(pump.queue[0]) - milliseconds(self._clock.now())
+            early = wait.due(queue.records[0]) - milliseconds(self._clock.now())
             if early > 0:
-                await self._clock.sleep(min(early / 1000, _NAP))
+                await self._clock.sleep(min(early / 1000, _LONGEST_SLEEP))
                 continue
-            pump.moving = True
-            await self._move(pump, wait)
-            pump.moving = False
+            queue.forwarding = True
+            await self._forward(queue, wait)
+            queue.forwarding = False
 
-    async def _move(self, pump: _Pump, wait: Wait) -> None:
-        """Bring on what is due, in its order."""
+    async def _forward(self, queue: _PartitionQueue, wait: Wait) -> None:
+        """Forward the records that are due, in their order."""
         now = self._clock.now()
         at = milliseconds(now)
         due: list[Record] = []
-        while pump.queue and len(due) < _AT_ONCE and wait.due(pump.queue[0]) <= at:
-            due.append(pump.queue.popleft())
-        moved: list[ProducerRecord] = []
+        while queue.records and len(due) < _MAX_BATCH and wait.due(queue.records[0]) <= at:
+            due.append(queue.records.popleft())
+        forwarded: list[ProducerRecord] = []
         for record in due:
             target = wait.target or origin_of(record)
             if target is not None and (wait.target or target in self._origins):
-                moved.append(ProducerRecord(target, record.key or b"", record.value, tuple(record.headers)))
+                forwarded.append(ProducerRecord(target, record.key or b"", record.value, tuple(record.headers)))
                 self._observer.record_ended(self._name, "applied", (at - wait.due(record)) / 1000)
             else:
-                moved.append(self._homeless(record, target))
-        await self._producer.send(moved, pump.window.partition.partition)
-        self._intake.finished(pump.window, [record.offset for record in due])
+                forwarded.append(self._dead_letter(record, target))
+        await self._producer.send(forwarded, queue.progress.partition.partition)
+        self._intake.finished(queue.progress, [record.offset for record in due])
 
-    def _homeless(self, record: Record, target: str | None) -> ProducerRecord:
-        said = "it has no such header" if target is None else f"its header names {target[:100]!r}"
+    def _dead_letter(self, record: Record, target: str | None) -> ProducerRecord:
+        found = "the header is missing" if target is None else f"the header is {target[:100]!r}"
         dead = Dead(
-            Reason.NO_ORIGIN, f"{header.ORIGIN} must name a topic that decides again; {said}", attempt_of(record) - 1
+            Reason.NO_ORIGIN, f"{header.ORIGIN} must be a topic that can be retried; {found}", attempt_of(record) - 1
         )
         self._observer.record_ended(self._name, "dead", 0.0)
         self._observer.dead_letter(record.topic, dead.reason.value)
-        log.warning("%s: %s@%d given up: %s", self._name, record.topic, record.offset, dead.detail)
+        log.warning("%s: dead letter of %s@%d: %s", self._name, record.topic, record.offset, dead.detail)
         return to_dead_letter(record, dead, self._name, self._clock.now())

@@ -1,17 +1,17 @@
-"""The shell of a scan: what a pure look over the rows says, as records for the log; it writes no row."""
+"""The runner of a scan: a pure step reads the rows of a partition and emits records; it writes no row."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from streams.core.flows import Emit, ProducerRecord, View, encoded
 
 ScanStep = Callable[[Mapping[str, View], int], Iterable[Emit | None]]
-"""All views, and the partition that they are of; null stands for a row that was looked at in vain."""
+"""From all views and their partition to records; null stands for a row that needs none."""
 
 
 class Scan:
-    """One scan, as the engine (or the in-memory world) calls it.
+    """One scan, called by the engine for each partition.
 
-    A null is passed on: between any two things that a scan yields, whoever runs it may let others work.
+    A null of the step is yielded too, so that the caller can let other tasks run between any two rows.
     """
 
     def __init__(self, step: ScanStep, *, prefix: str = "") -> None:
@@ -19,6 +19,6 @@ class Scan:
         self._prefix = prefix
 
     def __call__(self, views: Mapping[str, View], partition: int) -> Iterator[ProducerRecord | None]:
-        """Look at one partition."""
+        """Scan one partition and yield the records to produce."""
         for one in self._step(views, partition):
             yield None if one is None else encoded(one, self._prefix)

@@ -1,4 +1,4 @@
-"""A call or a redeliver as a service of the Faust worker: started once the tables are there, stopped before they go."""
+"""The service of the Faust worker that runs a call or a redeliver, from the recovery of the tables to the shutdown."""
 
 from typing import Any, Protocol
 
@@ -6,7 +6,7 @@ import mode
 
 
 class Runnable(Protocol):
-    """Works until it is stopped, and raises where nothing more may be acknowledged."""
+    """A runner that works until it is stopped, and raises if no more offsets may be committed."""
 
     async def run(self) -> None: ...
 
@@ -14,16 +14,16 @@ class Runnable(Protocol):
 
 
 class RunnerService(mode.Service):  # type: ignore[misc]
-    """Runs one shell; its crash is a crash of the worker."""
+    """Runs one runner; an exception of the runner stops the worker."""
 
-    def __init__(self, shell: Runnable, **kwargs: Any) -> None:
-        self._shell = shell
+    def __init__(self, runner: Runnable, **kwargs: Any) -> None:
+        self._runner = runner
         super().__init__(**kwargs)
 
     @mode.Service.task  # type: ignore[untyped-decorator]
     async def _run(self) -> None:
-        await self._shell.run()
+        await self._runner.run()
 
     async def on_stop(self) -> None:
-        """Let it finish what is in flight, and commit."""
-        await self._shell.stop()
+        """Let the runner finish the records in flight and commit."""
+        await self._runner.stop()

@@ -136,7 +136,7 @@ async def test_a_worker_consumes_nothing_before_it_knows_all_integrations() -> N
         stored_calls = len(stored.buildium.calls)
         await world.pass_time(10 * ANSWER_WITHIN)
         assert not world.workers[0].known.directory.caught_up
-        assert world.workers[0].known.follower.trouble is not None
+        assert world.workers[0].known.follower.problem is not None
         assert (len(world.buildium.calls), len(stored.buildium.calls)) == (calls, stored_calls)
 
         readable.set()

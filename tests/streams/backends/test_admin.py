@@ -1,4 +1,4 @@
-"""Topics: the missing are made, the wrong are refused, what somebody chose is noted, nothing is altered."""
+"""Tests of the administration of topics: creation, errors and differences."""
 
 import asyncio
 from dataclasses import replace
@@ -17,8 +17,8 @@ def found(*topics: Topic) -> dict[str, Topic]:
     return {topic.name: topic for topic in topics}
 
 
-def test_what_a_spec_asks_for() -> None:
-    """Only a topic that keeps for ever says so; copies make an acknowledgement mean more than one of them."""
+def test_the_settings_of_a_required_topic() -> None:
+    """A topic without a retention time keeps records forever; with three replicas two have to acknowledge."""
     spec = TopicSpec("one", "something", retention_ms=DAY_MS, max_message_bytes=9)
     assert wanted(spec, prefix="p.", partitions=3, replication=1) == Topic(
         "p.one", 3, 1, {"cleanup.policy": "delete", "max.message.bytes": "9", "retention.ms": str(DAY_MS)}
@@ -35,25 +35,25 @@ def test_what_a_spec_asks_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "expected"),
+    ("existing", "expected"),
     [
         (found(), Plan((ONE,), (), ())),
         (found(ONE), Plan((), (), ())),
         (found(ONE, Topic("another", 1, 1)), Plan((), (), ())),
         (
             found(replace(ONE, config={**ONE.config, "retention.ms": "7", "segment.ms": "5"})),
-            Plan((), (), ("p.one has retention.ms=7; RentStream would have made it 1000.",)),
+            Plan((), (), ("p.one has retention.ms=7; RentStream would set 1000.",)),
         ),
     ],
-    ids=["missing", "the same", "others are none of ours", "drift"],
+    ids=["missing", "the same", "a topic without the prefix", "drift"],
 )
-def test_plan(there: dict[str, Topic], expected: Plan) -> None:
-    """The plan names exactly what differs."""
-    assert plan([ONE], there) == expected
+def test_a_plan_has_the_differences(existing: dict[str, Topic], expected: Plan) -> None:
+    """The plan has missing topics, errors and notes."""
+    assert plan([ONE], existing) == expected
 
 
 @pytest.mark.parametrize(
-    ("there", "says"),
+    ("existing", "expected"),
     [
         (replace(ONE, partitions=4), ["has 4 partitions instead of 3: set RENTSTREAM_PARTITIONS"]),
         (replace(ONE, replication=3), ["has 3 replicas instead of 1: set KAFKA_REPLICATION_FACTOR=3"]),
@@ -64,18 +64,18 @@ def test_plan(there: dict[str, Topic], expected: Plan) -> None:
         (replace(ONE, partitions=4, replication=3), ["4 partitions", "3 replicas"]),
     ],
 )
-def test_plan_of_wrong_topics(there: Topic, says: list[str]) -> None:
-    """Each thing that is wrong is one sentence with what to do."""
-    planned = plan([ONE], found(there))
+def test_each_error_of_a_plan_is_one_sentence(existing: Topic, expected: list[str]) -> None:
+    """Each sentence states what to do."""
+    planned = plan([ONE], found(existing))
     assert not planned.missing
-    assert len(planned.wrong) == len(says)
-    for sentence, part in zip(planned.wrong, says, strict=True):
+    assert len(planned.wrong) == len(expected)
+    for sentence, part in zip(planned.wrong, expected, strict=True):
         assert sentence.startswith("p.one has ")
         assert part in sentence
 
 
-def test_the_order_of_policies_means_nothing() -> None:
-    """Kafka gives them back as they were typed."""
+def test_the_order_of_cleanup_policies_is_ignored() -> None:
+    """Kafka returns the policies in the order in which they were set."""
     both = replace(ONE, config={"cleanup.policy": "compact,delete"})
     assert plan([both], found(replace(both, config={"cleanup.policy": "delete, compact"}))) == Plan((), (), ())
 
@@ -84,8 +84,8 @@ SPECS = (TopicSpec("one", "something", retention_ms=DAY_MS), changelog("app", "r
 
 
 @pytest.mark.broker
-async def test_apply_makes_what_is_missing(kafka: str, topic_prefix: str) -> None:
-    """Once made they are as wanted, every partition takes records at once, and a second time nothing happens."""
+async def test_apply_creates_missing_topics(kafka: str, topic_prefix: str) -> None:
+    """New topics accept records in every partition at once, and a second call changes nothing."""
     async with TopicAdmin(kafka, prefix=topic_prefix, partitions=12) as admin:
         assert len((await admin.plan(SPECS)).missing) == 2
         made = await admin.apply(SPECS)
@@ -98,8 +98,8 @@ async def test_apply_makes_what_is_missing(kafka: str, topic_prefix: str) -> Non
 
 
 @pytest.mark.broker
-async def test_apply_by_several_at_once(kafka: str, topic_prefix: str) -> None:
-    """Every replica of a deployment may do it at its start."""
+async def test_several_processes_may_apply_at_once(kafka: str, topic_prefix: str) -> None:
+    """Every replica of a deployment may apply at its start."""
 
     async def one() -> None:
         async with TopicAdmin(kafka, prefix=topic_prefix, partitions=2) as admin:
@@ -109,8 +109,8 @@ async def test_apply_by_several_at_once(kafka: str, topic_prefix: str) -> None:
 
 
 @pytest.mark.broker
-async def test_apply_refuses_and_makes_nothing(kafka: str, topic_prefix: str) -> None:
-    """With one topic wrong no other is made, and the wrong one stays as it is."""
+async def test_apply_creates_nothing_if_a_topic_is_wrong(kafka: str, topic_prefix: str) -> None:
+    """No missing topic is created, and the wrong one is not altered."""
     client = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await client.start()
     try:
@@ -128,15 +128,15 @@ async def test_apply_refuses_and_makes_nothing(kafka: str, topic_prefix: str) ->
 
 
 @pytest.mark.broker
-async def test_more_copies_than_brokers(kafka: str, topic_prefix: str) -> None:
-    """The sentence names the setting."""
+async def test_a_replication_factor_above_the_number_of_brokers_is_an_error(kafka: str, topic_prefix: str) -> None:
+    """The error states the setting."""
     async with TopicAdmin(kafka, prefix=topic_prefix, partitions=1, replication=9) as admin:
         with pytest.raises(TopicError, match="KAFKA_REPLICATION_FACTOR"):
             await admin.apply(SPECS)
 
 
-async def test_no_kafka() -> None:
-    """An address where nobody listens is one sentence."""
+async def test_an_unreachable_cluster_is_an_error() -> None:
+    """The error has the address and the setting."""
     with pytest.raises(TopicError, match=r"Kafka does not answer on 127\.0\.0\.1:1 .*KAFKA_BOOTSTRAP_SERVERS"):
         async with TopicAdmin("127.0.0.1:1", prefix="", partitions=1):
             pass

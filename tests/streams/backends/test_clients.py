@@ -1,4 +1,4 @@
-"""What a Kafka client needs beside the servers, and what is wrong with it."""
+"""Tests of the security options of Kafka clients, and of their errors."""
 
 import os
 import ssl
@@ -16,11 +16,11 @@ ROOT = Path(__file__).resolve().parents[3]
 SASL = {"KAFKA_SASL_MECHANISM": "SCRAM-SHA-512", "KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD": "hunter2"}
 
 
-def test_plaintext_needs_nothing() -> None:
+def test_plaintext_has_no_options() -> None:
     assert client_options(KafkaSettings.read(SASL)) == {}
 
 
-def test_sasl_hands_over_name_and_password() -> None:
+def test_sasl_has_user_name_and_password() -> None:
     assert client_options(KafkaSettings.read(SASL | {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"})) == {
         "security_protocol": "SASL_PLAINTEXT",
         "sasl_mechanism": "SCRAM-SHA-512",
@@ -29,14 +29,14 @@ def test_sasl_hands_over_name_and_password() -> None:
     }
 
 
-def test_tls_checks_the_broker_against_the_authorities_of_the_system() -> None:
+def test_tls_verifies_the_broker_with_the_authorities_of_the_system() -> None:
     context = client_options(KafkaSettings.read({"KAFKA_SECURITY_PROTOCOL": "SSL"}))["ssl_context"]
 
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
-def test_settings_with_an_authority_that_is_not_there_can_be_read(tmp_path: Path) -> None:
-    """A settings value opens no file: that is for the place where clients are built."""
+def test_settings_with_a_missing_ca_file_can_be_read(tmp_path: Path) -> None:
+    """Reading settings opens no file; the file is opened when a client is created."""
     kafka = KafkaSettings.read({"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CAFILE": str(tmp_path / "none.pem")})
 
     assert kafka.ssl_cafile == tmp_path / "none.pem"
@@ -51,7 +51,7 @@ def test_settings_with_an_authority_that_is_not_there_can_be_read(tmp_path: Path
         ("empty.pem", "it holds no certificate"),
     ],
 )
-def test_an_authority_that_cannot_be_used_is_named(tmp_path: Path, name: str, words: str) -> None:
+def test_an_unusable_ca_file_is_reported(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "words.txt").write_text("words")
     (tmp_path / "empty.pem").touch()
@@ -73,7 +73,7 @@ def test_an_authority_that_cannot_be_used_is_named(tmp_path: Path, name: str, wo
     ]
     + [("topics", b"KAFKA_SASL_PASSWORD=canary-\xe9\n", ".env is not UTF-8 text")],
 )
-def test_a_role_that_cannot_use_its_settings_ends_with_2(tmp_path: Path, role: str, dot_env: bytes, words: str) -> None:
+def test_a_role_with_unusable_settings_exits_with_2(tmp_path: Path, role: str, dot_env: bytes, words: str) -> None:
     from streams.local.demo import demo_env
 
     (tmp_path / ".env").write_bytes(dot_env)

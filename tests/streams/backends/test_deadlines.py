@@ -1,4 +1,4 @@
-"""Deadlines with one timer for all, and the bounded wait for a client that stops."""
+"""Tests of deadlines with a shared timer, and of the limited wait for a client that stops."""
 
 import asyncio
 import time
@@ -8,8 +8,8 @@ import pytest
 from streams.backends.deadlines import Deadlines, stop_client
 
 
-async def test_what_takes_too_long_is_cut_off() -> None:
-    """Each of many is cut off at its own time, not before, and hardly later."""
+async def test_a_block_that_takes_too_long_is_cancelled() -> None:
+    """Each of many blocks is cancelled soon after its own deadline and not before."""
     deadlines = Deadlines(0.2)
 
     async def late(start: float) -> float:
@@ -24,8 +24,8 @@ async def test_what_takes_too_long_is_cut_off() -> None:
     assert all(0.19 < one < 0.6 for one in took)
 
 
-async def test_what_is_in_time_is_left_alone() -> None:
-    """Afterwards nothing is cancelled, and no timer is left."""
+async def test_a_block_that_ends_in_time_is_not_cancelled() -> None:
+    """No timer remains, and nothing is cancelled later."""
     deadlines = Deadlines(0.1)
     for _ in range(3):
         with deadlines.one():
@@ -39,8 +39,8 @@ async def test_what_is_in_time_is_left_alone() -> None:
     assert deadlines._under_way == {}
 
 
-async def test_who_is_cancelled_by_another_is_cancelled() -> None:
-    """Only its own deadline makes a `TimeoutError`."""
+async def test_a_cancellation_from_outside_is_not_a_timeout() -> None:
+    """Only the deadline of the block raises `TimeoutError`."""
     deadlines = Deadlines(10)
 
     async def work() -> None:
@@ -58,14 +58,14 @@ async def test_who_is_cancelled_by_another_is_cancelled() -> None:
     deadlines._timer.cancel()
 
 
-async def test_an_error_of_the_block_stays_itself() -> None:
-    """The deadline hides nothing."""
+async def test_an_error_of_the_block_is_raised() -> None:
+    """The deadline does not replace the error."""
     with pytest.raises(KeyError), Deadlines(10).one():
         raise KeyError
 
 
-async def test_a_client_that_does_not_stop_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    """The wait is bounded, and logged."""
+async def test_waiting_for_a_client_that_does_not_stop_is_limited(caplog: pytest.LogCaptureFixture) -> None:
+    """The wait is limited, and a timeout is logged."""
 
     class Stuck:
         async def stop(self) -> None:
@@ -75,10 +75,10 @@ async def test_a_client_that_does_not_stop_is_not_waited_for(caplog: pytest.LogC
     assert "did not stop within 0.01 s" in caplog.text
 
 
-async def test_a_client_that_is_interrupted_while_it_stops_does_not_cancel_the_caller(
+async def test_a_client_cancelled_while_it_stops_does_not_cancel_the_caller(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """aiokafka may let a cancellation of an inner task out of its stop."""
+    """The stop of aiokafka may raise the cancellation of an inner task."""
 
     class Interrupted:
         async def stop(self) -> None:
@@ -88,8 +88,8 @@ async def test_a_client_that_is_interrupted_while_it_stops_does_not_cancel_the_c
     assert "interrupted" in caplog.text
 
 
-async def test_an_error_of_a_client_that_stops_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """What is no longer needed cannot fail anything."""
+async def test_an_error_of_a_client_that_stops_is_logged_only(caplog: pytest.LogCaptureFixture) -> None:
+    """An error of a client that is no longer needed is not raised."""
 
     class Broken:
         async def stop(self) -> None:

@@ -1,11 +1,11 @@
-"""The backend on Kafka obeys the laws of every backend."""
+"""Tests of the backend on Kafka: the contract suite, and errors of the cluster."""
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams.backends.kafka import KafkaBackend, KafkaBackendSettings
 from streams.backends.ports import Backend, BackendError
-from tests.streams.backends.backend_suite import PARTITIONS, Ear, LogSuite, out
+from tests.streams.backends.backend_suite import PARTITIONS, BackendSuite, RecordingListener, out
 
 pytestmark = pytest.mark.broker
 
@@ -28,27 +28,27 @@ async def topics(kafka: str, topic_prefix: str) -> list[str]:
     return names
 
 
-class TestKafkaLog(LogSuite):
+class TestKafkaBackend(BackendSuite):
     @pytest.fixture
-    def log(self, kafka: str, topic_prefix: str) -> Backend:
+    def backend(self, kafka: str, topic_prefix: str) -> Backend:
         return KafkaBackend(KafkaBackendSettings(bootstrap_servers=kafka, prefix=topic_prefix))
 
 
-async def test_a_cluster_that_does_not_answer_is_an_error_of_one_sentence() -> None:
-    log = KafkaBackend(KafkaBackendSettings(bootstrap_servers="127.0.0.1:9"))
+async def test_an_unreachable_cluster_is_an_error() -> None:
+    backend = KafkaBackend(KafkaBackendSettings(bootstrap_servers="127.0.0.1:9"))
 
     with pytest.raises(BackendError, match="the producer cannot start"):
-        await log.producer().start()
+        await backend.producer().start()
     with pytest.raises(BackendError, match="group g cannot start"):
-        await log.consumer("g", ["t"], Ear()).start()
+        await backend.consumer("g", ["t"], RecordingListener()).start()
     with pytest.raises(BackendError, match="t cannot be read"):
-        await log.reader(["t"]).start()
+        await backend.reader(["t"]).start()
     with pytest.raises(BackendError, match="the end of t cannot be read"):
-        await log.last("t", [0])
+        await backend.last("t", [0])
 
 
-async def test_what_a_listener_raises_ends_the_fetching(kafka: str, topic_prefix: str, topics: list[str]) -> None:
-    class Broken(Ear):
+async def test_an_exception_of_a_listener_ends_the_fetch(kafka: str, topic_prefix: str, topics: list[str]) -> None:
+    class Broken(RecordingListener):
         async def assigned(self, partitions: object) -> None:
             raise RuntimeError("broken")
 
@@ -63,7 +63,7 @@ async def test_what_a_listener_raises_ends_the_fetching(kafka: str, topic_prefix
         await consumer.stop()
 
 
-async def test_a_topic_that_is_not_there_is_an_error(kafka: str, topic_prefix: str) -> None:
+async def test_consuming_a_missing_topic_is_an_error(kafka: str, topic_prefix: str) -> None:
     producer = KafkaBackend(
         KafkaBackendSettings(bootstrap_servers=kafka, prefix=topic_prefix, request_timeout=1)
     ).producer()
@@ -75,8 +75,8 @@ async def test_a_topic_that_is_not_there_is_an_error(kafka: str, topic_prefix: s
         await producer.stop()
 
 
-async def test_a_topic_that_is_not_there_cannot_be_read(kafka: str, topic_prefix: str) -> None:
-    log = KafkaBackend(KafkaBackendSettings(bootstrap_servers=kafka, prefix=topic_prefix, request_timeout=1))
+async def test_reading_a_missing_topic_is_an_error(kafka: str, topic_prefix: str) -> None:
+    backend = KafkaBackend(KafkaBackendSettings(bootstrap_servers=kafka, prefix=topic_prefix, request_timeout=1))
 
     with pytest.raises(BackendError, match="nowhere cannot be read"):
-        await log.reader(["nowhere"]).start()
+        await backend.reader(["nowhere"]).start()

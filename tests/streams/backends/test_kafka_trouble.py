@@ -1,4 +1,4 @@
-"""How the consumer on Kafka treats the errors that aiokafka raises; no broker needed."""
+"""Tests of the consumer and the reader on Kafka with errors of aiokafka, without a broker."""
 
 from typing import Any
 
@@ -13,73 +13,73 @@ from aiokafka.errors import (
 
 from streams.backends.kafka import KafkaBackend, KafkaBackendSettings, KafkaConsumer, KafkaReader
 from streams.backends.ports import BackendError, NotOwner, Partition
-from tests.streams.backends.backend_suite import Ear
+from tests.streams.backends.backend_suite import RecordingListener
 
 
-class Troubled:
-    """Raises the errors that it got, one after the other, then answers."""
+class FailingClient:
+    """Raises its errors one after the other, then returns its answer."""
 
-    def __init__(self, *troubles: Exception, answer: Any = None) -> None:
-        self.troubles = list(troubles)
+    def __init__(self, *errors: Exception, answer: Any = None) -> None:
+        self.errors = list(errors)
         self.answer = answer
         self.asked = 0
 
     async def _ask(self, *_args: Any, **_more: Any) -> Any:
         self.asked += 1
-        if self.troubles:
-            raise self.troubles.pop(0)
+        if self.errors:
+            raise self.errors.pop(0)
         return self.answer
 
     getmany = commit = _ask
 
 
-def consumer(troubled: Troubled, patience: float = 60) -> KafkaConsumer:
+def consumer(client: FailingClient, patience: float = 60) -> KafkaConsumer:
     settings = KafkaBackendSettings(bootstrap_servers="missing:1", prefix="p.", patience=patience)
-    made = KafkaConsumer(settings, "g", ["t"], Ear())
-    made._consumer = troubled
+    made = KafkaConsumer(settings, "g", ["t"], RecordingListener())
+    made._consumer = client
     return made
 
 
-async def test_fetching_goes_on_after_an_error_that_passes() -> None:
-    troubled = Troubled(NotLeaderForPartitionError(), answer={aiokafka.TopicPartition("p.t", 2): []})
+async def test_fetching_continues_after_a_transient_error() -> None:
+    client = FailingClient(NotLeaderForPartitionError(), answer={aiokafka.TopicPartition("p.t", 2): []})
 
-    assert await consumer(troubled).fetch(10) == {Partition("t", 2): []}
+    assert await consumer(client).fetch(10) == {Partition("t", 2): []}
 
 
-async def test_an_error_that_should_pass_and_does_not_is_fatal() -> None:
+async def test_a_transient_error_that_persists_is_fatal() -> None:
     with pytest.raises(BackendError, match=r"group p\.g cannot fetch"):
-        await consumer(Troubled(*[NotLeaderForPartitionError()] * 9), patience=0.1).fetch(10)
+        await consumer(FailingClient(*[NotLeaderForPartitionError()] * 9), patience=0.1).fetch(10)
 
 
 @pytest.mark.parametrize("error", [GroupAuthorizationFailedError("g"), KafkaError("Unexpected error")])
-async def test_any_other_error_of_fetching_is_fatal_at_once(error: KafkaError) -> None:
-    troubled = Troubled(error)
+async def test_a_permanent_error_of_a_fetch_is_fatal_at_once(error: KafkaError) -> None:
+    client = FailingClient(error)
 
     with pytest.raises(BackendError, match="cannot fetch"):
-        await consumer(troubled).fetch(10)
-    assert troubled.asked == 1
+        await consumer(client).fetch(10)
+    assert client.asked == 1
 
 
 @pytest.mark.parametrize(("error", "raises"), [(CommitFailedError(), NotOwner), (KafkaError("no"), BackendError)])
-async def test_a_commit_distinguishes_a_partition_that_was_revoked_from_a_broken_backend(
+async def test_a_commit_of_a_revoked_partition_is_not_a_backend_error(
     error: KafkaError, raises: type[BackendError]
 ) -> None:
     with pytest.raises(BackendError) as raised:
-        await consumer(Troubled(error)).commit({Partition("t", 0): 1})
+        await consumer(FailingClient(error)).commit({Partition("t", 0): 1})
 
     assert raised.type is raises
 
 
-async def test_what_was_never_started_can_be_stopped() -> None:
+async def test_a_consumer_that_was_never_started_can_be_stopped() -> None:
     backend = KafkaBackend(KafkaBackendSettings(bootstrap_servers="missing:1"))
     await backend.producer().stop()
-    await backend.consumer("g", ["t"], Ear()).stop()
+    await backend.consumer("g", ["t"], RecordingListener()).stop()
 
     assert await backend.last("t", []) == {}
 
 
-class Rewinding(Troubled):
-    """Begins again at the beginning, as aiokafka does when an offset is out of range, and is then further on."""
+class RewindingClient(FailingClient):
+    """Starts at the beginning again, like aiokafka after an offset that is out of range."""
 
     async def getmany(self, *_args: Any, **_more: Any) -> Any:
         self.asked += 1
@@ -92,16 +92,16 @@ class Rewinding(Troubled):
         return 9
 
 
-def reader(troubled: Troubled, at: int = 0) -> KafkaReader:
+def reader(client: FailingClient, at: int = 0) -> KafkaReader:
     made = KafkaReader(KafkaBackendSettings(bootstrap_servers="nowhere:1", prefix="p."), ["t"], {})
-    made._consumer = troubled
+    made._consumer = client
     made._partitions = {aiokafka.TopicPartition("p.t", 0): Partition("t", 0)}
     made._positions = {Partition("t", 0): at}
     return made
 
 
-async def test_a_reader_never_gives_a_record_twice_and_skips_what_compaction_left_empty() -> None:
-    made = reader(Rewinding(), at=2)
+async def test_a_reader_returns_no_record_twice_and_skips_compacted_offsets() -> None:
+    made = reader(RewindingClient(), at=2)
 
     assert [one.value for one in (await made.fetch(10))[Partition("t", 0)]] == [b"2", b"3"]
     assert made.positions == {Partition("t", 0): 4}
@@ -109,11 +109,11 @@ async def test_a_reader_never_gives_a_record_twice_and_skips_what_compaction_lef
     assert made.positions == {Partition("t", 0): 9}
 
 
-async def test_any_error_of_a_reader_is_one_of_the_log() -> None:
-    troubled = Troubled(KafkaError("no"), KafkaError("no"))
-    troubled.end_offsets = troubled._ask  # type: ignore[attr-defined]
+async def test_any_error_of_a_reader_is_a_backend_error() -> None:
+    client = FailingClient(KafkaError("no"), KafkaError("no"))
+    client.end_offsets = client._ask  # type: ignore[attr-defined]
 
     with pytest.raises(BackendError, match="t cannot be read"):
-        await reader(troubled).fetch(10)
+        await reader(client).fetch(10)
     with pytest.raises(BackendError, match="the ends of t cannot be read"):
-        await reader(troubled).ends()
+        await reader(client).ends()

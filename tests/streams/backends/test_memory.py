@@ -1,4 +1,4 @@
-"""The backend in memory obeys the laws of every backend, and its clock moves only when a test moves it."""
+"""Tests of the backend in memory: the contract suite, kills, outages and the clock."""
 
 import asyncio
 from datetime import timedelta
@@ -12,12 +12,12 @@ from schemas.partitions import murmur2
 from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock, settle
 from streams.backends.ports import Partition
 from streams.core.flows import ProducerRecord
-from tests.streams.backends.backend_suite import PARTITIONS, Ear, LogSuite, out, take, values
+from tests.streams.backends.backend_suite import PARTITIONS, BackendSuite, RecordingListener, out, take, values
 
 
-class TestMemoryLog(LogSuite):
+class TestMemoryBackend(BackendSuite):
     @pytest.fixture
-    def log(self) -> MemoryBackend:
+    def backend(self) -> MemoryBackend:
         return MemoryBackend(MemoryBroker(MovableClock(), PARTITIONS))
 
     @pytest.fixture
@@ -26,24 +26,27 @@ class TestMemoryLog(LogSuite):
 
 
 @given(st.binary(max_size=40))
-def test_keys_live_where_kafka_puts_them(key: bytes) -> None:
+def test_keys_have_the_partitions_of_kafka(key: bytes) -> None:
     assert murmur2(key) == kafkas_murmur2(key)
 
 
-async def test_what_a_killed_member_did_not_commit_comes_to_another() -> None:
+async def test_uncommitted_records_of_a_killed_member_are_consumed_by_another() -> None:
     broker = MemoryBroker(MovableClock(), 1)
-    first_log, second_log = MemoryBackend(broker), MemoryBackend(broker)
-    ear = Ear()
-    first, second = first_log.consumer("g", ["t"], ear), second_log.consumer("g", ["t"], Ear())
+    first_backend, second_backend = MemoryBackend(broker), MemoryBackend(broker)
+    listener = RecordingListener()
+    first, second = (
+        first_backend.consumer("g", ["t"], listener),
+        second_backend.consumer("g", ["t"], RecordingListener()),
+    )
     for record in out("t", b"0", b"1"):
         broker.append(record)
     await first.start()
     await take(first, 2)
     await first.commit({Partition("t", 0): 1})
     await second.start()
-    await first_log.kill()
+    await first_backend.kill()
     too_late = asyncio.create_task(first.commit({Partition("t", 0): 2}))
-    written = asyncio.create_task(first_log.producer().send(out("t", b"ghost")))
+    written = asyncio.create_task(first_backend.producer().send(out("t", b"ghost")))
 
     assert values(await take(second, 1)) == [b"1"]
     assert broker.committed("g", "t", 0) == 1
@@ -54,7 +57,7 @@ async def test_what_a_killed_member_did_not_commit_comes_to_another() -> None:
     written.cancel()
 
 
-async def test_a_broker_that_is_away_is_waited_for() -> None:
+async def test_clients_wait_for_an_unavailable_broker() -> None:
     broker = MemoryBroker(MovableClock(), 1)
     producer = MemoryBackend(broker).producer()
     broker.go_away()
@@ -68,7 +71,7 @@ async def test_a_broker_that_is_away_is_waited_for() -> None:
     assert values(broker.read("t")) == [b"v"]
 
 
-async def test_sleepers_wake_in_order_each_at_its_moment() -> None:
+async def test_sleepers_wake_in_order_at_their_times() -> None:
     clock = MovableClock()
     began = clock.now()
     woke: list[tuple[str, timedelta]] = []

@@ -1,4 +1,4 @@
-"""Records are packed, handed over, retried and acknowledged by one core; on Kafka, what the web role wrote is there."""
+"""Tests of producing: packing, retries, acknowledgement and reconnection, with fake clients and on Kafka."""
 
 import asyncio
 import time
@@ -41,7 +41,7 @@ from tests.streams.web.parts import Kept, Reader, Readers, Reply, Site, post, se
 
 
 class Cluster:
-    """Where fake clients write: counts records by topic and partition, and fails as it is asked to."""
+    """The cluster of fake clients: counts records by topic and partition, and fails as planned."""
 
     def __init__(self) -> None:
         self.written: list[tuple[str, int, int]] = []
@@ -116,7 +116,7 @@ def entries(*values: bytes) -> list[Entry]:
 
 
 async def test_a_producer_is_idempotent_and_waits_for_all_replicas() -> None:
-    """Options are in one place; a caller adds its own."""
+    """A caller may add its own options to the defaults."""
     cluster = Cluster()
     await writer(cluster)
 
@@ -134,8 +134,8 @@ async def test_records_are_packed_into_as_few_batches_as_possible() -> None:
     assert offset == 100 + cluster.written[1][2] - 1
 
 
-async def test_no_records_are_no_batch() -> None:
-    """Nothing is written, and there is no last offset."""
+async def test_no_records_are_packed_into_no_batch() -> None:
+    """Nothing is written, and no offset is returned."""
     cluster = Cluster()
 
     assert await (await writer(cluster)).append("t", 0, []) is None
@@ -143,7 +143,7 @@ async def test_no_records_are_no_batch() -> None:
 
 
 async def test_a_record_that_is_too_large_stops_the_whole_call() -> None:
-    """Those before it are not written either."""
+    """The records before it are not written either."""
     cluster = Cluster()
     made = await writer(cluster)
     with pytest.raises(TooLarge, match=f"a record of {MAX_RECORD_BYTES + 1} bytes for t is over {MAX_RECORD_BYTES}"):
@@ -154,8 +154,8 @@ async def test_a_record_that_is_too_large_stops_the_whole_call() -> None:
     assert cluster.records == 1
 
 
-async def test_a_broker_that_accepts_nothing_yet_is_asked_again() -> None:
-    """Nothing was taken over, so nothing is written twice."""
+async def test_a_broker_that_does_not_accept_a_batch_yet_is_retried() -> None:
+    """The batch was not accepted, so a retry cannot duplicate it."""
     cluster = Cluster()
     cluster.refused = [KafkaTimeoutError(), KafkaTimeoutError()]
     await (await writer(cluster)).append("t", 0, entries(b"1", b"2"))
@@ -168,7 +168,7 @@ async def test_a_broker_that_accepts_nothing_yet_is_asked_again() -> None:
     [(MessageSizeTooLargeError(), "max.message.bytes is too low"), (KafkaError("no"), "t could not be written")],
 )
 async def test_a_write_that_fails_is_an_error_of_the_backend(error: KafkaError, message: str) -> None:
-    """Whether a broker refuses the batch or reports it afterwards."""
+    """The broker may refuse the batch at once or report the error later."""
     cluster = Cluster()
     made = await writer(cluster)
     cluster.failed = [error]
@@ -183,7 +183,7 @@ async def test_a_write_that_fails_is_an_error_of_the_backend(error: KafkaError, 
 
 
 async def test_a_start_that_fails_leaves_nothing_open() -> None:
-    """The error is the backend's, or stays what it is; the client is stopped."""
+    """An error of Kafka becomes a `BackendError`, others are raised as they are; the client is stopped."""
     for error, raised in ((KafkaConnectionError("no broker"), BackendError), (OSError("no name"), OSError)):
         cluster = Cluster()
         cluster.refused_starts = [error]
@@ -194,7 +194,7 @@ async def test_a_start_that_fails_leaves_nothing_open() -> None:
 
 
 async def test_a_writer_that_is_not_started_or_is_stopped_refuses_to_write() -> None:
-    """No record disappears in a client that is gone."""
+    """A record cannot get lost in a stopped client."""
     cluster = Cluster()
     made = await writer(cluster)
     await made.stop()
@@ -206,7 +206,7 @@ async def test_a_writer_that_is_not_started_or_is_stopped_refuses_to_write() -> 
 
 
 async def test_the_check_runs_before_at_and_after_every_write() -> None:
-    """Before a batch is handed over, in the step in which bytes leave, and after the acknowledgement."""
+    """The check runs before a batch is passed to aiokafka, when bytes are sent, and after the acknowledgement."""
     cluster = Cluster()
     checks: list[tuple[int, int]] = []
     made = await writer(cluster, lambda: checks.append((cluster.sockets.sent, cluster.records)))
@@ -215,8 +215,8 @@ async def test_the_check_runs_before_at_and_after_every_write() -> None:
     assert checks == [(0, 0), (0, 0), (1, 1)]
 
 
-async def test_a_check_that_fails_at_the_socket_lets_nothing_out() -> None:
-    """What was handed over before the process was stopped does not go out afterwards."""
+async def test_a_check_that_fails_at_the_socket_prevents_sending() -> None:
+    """A batch that was passed to aiokafka before the process was suspended is not sent afterwards."""
     cluster = Cluster()
     results = [False, True]
 
@@ -232,7 +232,7 @@ async def test_a_check_that_fails_at_the_socket_lets_nothing_out() -> None:
 
 
 class Written:
-    """What a `GroupCommit` writes together; waits while it is held."""
+    """The writes of a `GroupCommit`; a write waits while it is held."""
 
     def __init__(self) -> None:
         self.together: list[tuple[str, int, list[bytes | None]]] = []
@@ -247,7 +247,7 @@ class Written:
 
 
 async def test_writers_of_one_partition_share_a_write() -> None:
-    """What comes while a write is on its way goes together after it, in order; another partition does not wait."""
+    """Records submitted during a write form the next one, in order; another partition does not wait."""
     written = Written()
     group = GroupCommit(written, "p.")
     first = group.submit("t", 0, entries(b"0"), 1)
@@ -265,7 +265,7 @@ async def test_writers_of_one_partition_share_a_write() -> None:
 
 
 async def test_a_write_is_bounded_in_bytes() -> None:
-    """So that a writer does not wait until all that others have submitted is acknowledged."""
+    """A writer does not have to wait for the acknowledgement of all records of others."""
     written = Written()
     group = GroupCommit(written)
     written.go.set()
@@ -274,8 +274,8 @@ async def test_a_write_is_bounded_in_bytes() -> None:
     assert [values for _, _, values in written.together] == [[b"0", b"1"], [b"2", b"3"]]
 
 
-async def test_a_writer_that_gave_up_in_time_writes_nothing() -> None:
-    """Its records are left out; those of others go."""
+async def test_a_writer_cancelled_before_its_write_writes_nothing() -> None:
+    """Its records are left out, and those of other writers are written."""
     written = Written()
     group = GroupCommit(written)
     group.connected.clear()
@@ -289,7 +289,7 @@ async def test_a_writer_that_gave_up_in_time_writes_nothing() -> None:
 
 
 async def test_an_error_reaches_every_writer_of_the_write_and_no_other() -> None:
-    """The next write is another attempt."""
+    """The next write is not affected."""
     written = Written()
     group = GroupCommit(written)
     written.error = BackendError("broken")
@@ -302,8 +302,8 @@ async def test_an_error_reaches_every_writer_of_the_write_and_no_other() -> None
     assert [values for _, _, values in written.together] == [[b"2"]]
 
 
-async def test_what_is_not_written_when_a_group_closes_fails() -> None:
-    """On its way or waiting: no writer waits for ever."""
+async def test_records_that_are_not_written_at_the_close_fail() -> None:
+    """No writer waits forever, whether its records wait or are being written."""
     group = GroupCommit(Written())
     in_flight = group.submit("t", 0, entries(b"1"), 1)
     await asyncio.sleep(0)
@@ -316,7 +316,7 @@ async def test_what_is_not_written_when_a_group_closes_fails() -> None:
 
 
 async def test_a_producer_that_failed_is_replaced() -> None:
-    """Its writer gets `NotDurable`; the next write goes through a new client."""
+    """The writer gets `NotDurable`, and the next write uses a new client."""
     cluster = Cluster()
     async with reconnecting(cluster) as producer:
         await producer.write("t", b"org/name", None, partition=2, headers=(("h", b"1"),))
@@ -333,7 +333,7 @@ async def test_a_producer_that_failed_is_replaced() -> None:
     assert unready[1]
 
 
-async def test_a_cluster_that_refuses_connections_is_tried_again() -> None:
+async def test_connecting_is_retried_after_refused_connections() -> None:
     """The start does not wait, and the probe shows why no record can be written yet."""
     cluster = Cluster()
     cluster.refused_starts = [KafkaConnectionError("away")]
@@ -347,7 +347,7 @@ async def test_a_cluster_that_refuses_connections_is_tried_again() -> None:
 
 
 async def test_a_record_that_is_not_acknowledged_in_time_is_not_durable() -> None:
-    """It may still be written; the probe turns to not ready until a broker acknowledges again."""
+    """The record may still be written; the probe is not ready until a broker acknowledges again."""
     cluster = Cluster()
     cluster.available.clear()
     async with reconnecting(cluster, patience=0.1) as producer:
@@ -362,8 +362,8 @@ async def test_a_record_that_is_not_acknowledged_in_time_is_not_durable() -> Non
     assert cluster.records == 2
 
 
-async def test_what_cannot_be_accepted_is_refused_at_once() -> None:
-    """Too large a record, too many bytes that wait already, and a producer that is stopped."""
+async def test_records_over_the_limit_of_bytes_are_refused_at_once() -> None:
+    """A too large record, too many waiting bytes, and a stopped producer are refused."""
     cluster = Cluster()
     cluster.available.clear()
     async with reconnecting(cluster) as producer:
@@ -406,7 +406,7 @@ async def make_topic(kafka: str, name: str) -> None:
 
 
 async def written(kafka: str, topic: str) -> list[Any]:
-    """Every record of a topic."""
+    """Return every record of a topic."""
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=None, enable_auto_commit=False)
     await consumer.start()
     try:
@@ -447,8 +447,8 @@ def event(org: int, number: int) -> bytes:
 
 
 @pytest.mark.broker
-async def test_what_was_answered_is_there(kafka: str, topic_prefix: str) -> None:
-    """Many at once share their writes; each is there once, under its org, in the order of its connection."""
+async def test_acknowledged_records_are_on_the_topic(kafka: str, topic_prefix: str) -> None:
+    """Concurrent writers share writes; each record is stored once, with its org, in the order of its connection."""
     await make_topic(kafka, topic_prefix + "pms.webhooks")
 
     async def client(org: int) -> list[Reply]:
@@ -469,8 +469,8 @@ async def test_what_was_answered_is_there(kafka: str, topic_prefix: str) -> None
 
 
 @pytest.mark.broker
-async def test_a_broker_that_is_away_is_503_and_then_found_again(own_kafka: EmbeddedKafka) -> None:
-    """While the broker is down the answer is in time, with Retry-After; when it is back, records are written again."""
+async def test_an_outage_is_answered_with_503_and_then_recovered_from(own_kafka: EmbeddedKafka) -> None:
+    """During an outage answers are in time and have Retry-After; afterwards records are written again."""
     kafka = own_kafka.bootstrap_servers
     await make_topic(kafka, "pms.webhooks")
     async with ingress(kafka) as here:
@@ -496,7 +496,7 @@ async def test_a_broker_that_is_away_is_503_and_then_found_again(own_kafka: Embe
 
 
 @pytest.mark.broker
-async def test_a_start_without_a_broker_is_a_start(own_kafka: EmbeddedKafka) -> None:
+async def test_it_starts_without_a_broker(own_kafka: EmbeddedKafka) -> None:
     """The web role starts, is not ready at first, and is ready once a broker answers."""
     kafka = own_kafka.bootstrap_servers
     await make_topic(kafka, "pms.webhooks")
@@ -519,7 +519,7 @@ async def test_a_start_without_a_broker_is_a_start(own_kafka: EmbeddedKafka) -> 
 
 @pytest.mark.broker
 async def test_a_topic_that_is_missing_is_not_durable(kafka: str, topic_prefix: str) -> None:
-    """No topic is made by accident: the writer gets an error, and a later write works once the topic is there."""
+    """The topic is not created implicitly: the writer gets an error, and can write after the topic exists."""
     async with producing(kafka, topic_prefix) as producer:
         with pytest.raises(NotDurable):
             await producer.write("pms.webhooks", b"org", b"x", partition=0)
@@ -536,8 +536,8 @@ async def test_a_topic_that_is_missing_is_not_durable(kafka: str, topic_prefix: 
 
 
 @pytest.mark.broker
-async def test_a_stop_writes_what_was_taken(kafka: str, topic_prefix: str) -> None:
-    """What was accepted before the stop is still written; what comes later is refused."""
+async def test_a_stop_writes_the_accepted_records(kafka: str, topic_prefix: str) -> None:
+    """Records accepted before the stop are written; later ones are refused."""
     await make_topic(kafka, topic_prefix + "pms.webhooks")
     producer = ReconnectingProducer({"bootstrap_servers": kafka}, topic_prefix)
     await producer.start()
@@ -556,8 +556,8 @@ async def test_a_stop_writes_what_was_taken(kafka: str, topic_prefix: str) -> No
 
 
 @pytest.mark.broker
-async def test_a_writer_that_gives_up_is_not_written_later(own_kafka: EmbeddedKafka) -> None:
-    """What was still waiting when its writer was cancelled is left out when the broker is back."""
+async def test_a_cancelled_write_is_not_written_later(own_kafka: EmbeddedKafka) -> None:
+    """A record that was waiting when its writer was cancelled is not written after the outage."""
     kafka = own_kafka.bootstrap_servers
     await make_topic(kafka, "pms.webhooks")
     await own_kafka.stop_async()

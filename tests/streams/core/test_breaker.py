@@ -1,4 +1,4 @@
-"""An integration that does not answer is called no more than it takes to see that it is back."""
+"""Tests of the circuit breaker of an integration."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -33,28 +33,28 @@ DOWN = Unavailable("down", 503)
 
 def opened() -> Breaker:
     breaker = CLOSED
-    for thing in range(FAILURES):
-        breaker = answered(breaker, thing, NOW, available=False)
+    for entity in range(FAILURES):
+        breaker = answered(breaker, entity, NOW, available=False)
     return breaker
 
 
 # ---------------------------------------------------------------------------------------------------- the state machine
 
 
-def test_every_event_that_can_come_has_its_transition() -> None:
-    """A closed breaker waits for nothing, and only a closed one trips."""
+def test_every_possible_event_has_a_transition() -> None:
+    """A closed breaker has no pause, and only a closed one trips."""
     never = {(State.CLOSED, Event.WAITED), (State.OPEN, Event.TRIPPED), (State.HALF_OPEN, Event.TRIPPED)}
     assert set(TRANSITIONS) == {(state, event) for state in State for event in Event} - never
     assert {TRANSITIONS[state, Event.ANSWERED] for state in State} == {State.CLOSED}
 
 
-def test_it_opens_when_different_things_failed_one_after_the_other() -> None:
+def test_it_opens_after_consecutive_failures_of_different_entities() -> None:
     assert opened() == Breaker(State.OPEN, pause=FIRST_PAUSE, until=NOW + FIRST_PAUSE)
     assert admit(opened(), NOW + FIRST_PAUSE - timedelta(microseconds=1)) == (opened(), False)
 
 
-def test_one_thing_that_fails_again_and_again_opens_nothing() -> None:
-    """So a record has all its attempts, and the next change of its property is tried at once."""
+def test_repeated_failures_of_one_entity_do_not_open_it() -> None:
+    """The record has all its attempts, and other records are not held."""
     breaker = CLOSED
     for _ in range(FAILURES * 2):
         breaker = answered(breaker, "unit", NOW, available=False)
@@ -63,27 +63,27 @@ def test_one_thing_that_fails_again_and_again_opens_nothing() -> None:
     assert breaker.state is State.CLOSED
 
 
-def test_an_answer_between_the_failures_begins_the_count_again() -> None:
+def test_an_answer_between_failures_resets_the_count() -> None:
     breaker = CLOSED
-    for thing in range(FAILURES * 2):
-        breaker = answered(breaker, thing, NOW, available=False)
-        if thing % (FAILURES - 1) == 0:
-            breaker = answered(breaker, thing, NOW, available=True)
+    for entity in range(FAILURES * 2):
+        breaker = answered(breaker, entity, NOW, available=False)
+        if entity % (FAILURES - 1) == 0:
+            breaker = answered(breaker, entity, NOW, available=True)
 
     assert breaker.state is State.CLOSED
 
 
-def test_after_the_pause_one_call_is_on_trial_and_its_answer_closes() -> None:
+def test_after_the_pause_the_answer_to_one_trial_call_closes_it() -> None:
     later = NOW + FIRST_PAUSE
-    trial, may = admit(opened(), later)
+    trial, allowed = admit(opened(), later)
     again, second = admit(trial, later)
 
-    assert (may, second) == (True, False)
+    assert (allowed, second) == (True, False)
     assert trial.state is again.state is State.HALF_OPEN
     assert answered(trial, "any", later, available=True) == CLOSED
 
 
-def test_a_trial_that_fails_doubles_the_pause_up_to_the_longest() -> None:
+def test_a_failed_trial_call_doubles_the_pause_up_to_the_longest() -> None:
     breaker, at, pauses = opened(), NOW, []
     for _ in range(7):
         at = breaker.until
@@ -94,15 +94,15 @@ def test_a_trial_that_fails_doubles_the_pause_up_to_the_longest() -> None:
     assert pauses[-1] == LONGEST_PAUSE
 
 
-def test_a_trial_without_an_answer_is_repeated() -> None:
-    """Its call was cancelled, or met a bug: its end is never reported."""
+def test_a_trial_call_without_an_answer_is_repeated() -> None:
+    """The end of a call that was cancelled or raised an exception is never reported."""
     trial, _ = admit(opened(), NOW + FIRST_PAUSE)
 
     assert admit(trial, NOW + FIRST_PAUSE + TRIAL_WITHIN - timedelta(seconds=1))[1] is False
     assert admit(trial, NOW + FIRST_PAUSE + TRIAL_WITHIN)[1] is True
 
 
-def test_what_began_before_it_opened_prolongs_nothing_and_may_close_it() -> None:
+def test_a_call_that_began_before_it_opened_may_close_it_only() -> None:
     late = NOW + timedelta(seconds=20)
 
     assert answered(opened(), "late", late, available=False) == opened()
@@ -112,18 +112,18 @@ def test_what_began_before_it_opened_prolongs_nothing_and_may_close_it() -> None
 @given(
     st.lists(st.tuples(st.sampled_from(["call", "answer", "fail", "refuse"]), st.integers(0, 9), st.integers(0, 400)))
 )
-def test_while_it_is_not_closed_calls_begin_no_faster_than_the_first_pause(steps: list[tuple[str, int, int]]) -> None:
+def test_trial_calls_are_at_least_the_first_pause_apart(steps: list[tuple[str, int, int]]) -> None:
     breaker, at, began = CLOSED, NOW, list[datetime]()
-    for step, thing, seconds in steps:
+    for step, entity, seconds in steps:
         at += timedelta(seconds=seconds)
         if step == "call":
             was_closed = breaker.state is State.CLOSED
-            breaker, may = admit(breaker, at)
-            assert may or not was_closed
-            if may and not was_closed:
+            breaker, allowed = admit(breaker, at)
+            assert allowed or not was_closed
+            if allowed and not was_closed:
                 began.append(at)
         else:
-            breaker = answered(breaker, thing, at, available=step == "answer", refused=step == "refuse")
+            breaker = answered(breaker, entity, at, available=step == "answer", refused=step == "refuse")
             if breaker == CLOSED:
                 began = []
         assert len(breaker.failed) < FAILURES
@@ -131,11 +131,11 @@ def test_while_it_is_not_closed_calls_begin_no_faster_than_the_first_pause(steps
     assert all(later - earlier >= FIRST_PAUSE for earlier, later in pairwise(began))
 
 
-# ------------------------------------------------------------------------------------------------- of all integrations
+# ------------------------------------------------------------------------------------------- breakers of integrations
 
 
 class Moves(NullObserver):
-    """An observer that remembers."""
+    """An observer that records the states of breakers."""
 
     def __init__(self) -> None:
         self.moves: list[tuple[str, str, str]] = []
@@ -147,9 +147,9 @@ class Moves(NullObserver):
 def test_each_integration_has_its_own_breaker_and_its_moves_are_reported() -> None:
     moves = Moves()
     breakers = Breakers(moves)
-    for thing in range(FAILURES):
+    for entity in range(FAILURES):
         assert breakers.hold(BUILDIUM, NOW) is None
-        breakers.ended(BUILDIUM, thing, DOWN, NOW)
+        breakers.ended(BUILDIUM, entity, DOWN, NOW)
     held = breakers.hold(BUILDIUM, NOW)
     trial = breakers.hold(BUILDIUM, NOW + FIRST_PAUSE)
     beside = breakers.hold(BUILDIUM, NOW + FIRST_PAUSE)
@@ -157,7 +157,7 @@ def test_each_integration_has_its_own_breaker_and_its_moves_are_reported() -> No
 
     assert held is not None
     assert (held.reason, held.until) == (Reason.CIRCUIT_OPEN, NOW + FIRST_PAUSE)
-    assert held.detail == "buildium does not answer: it is not called before 2026-03-01T12:00:30Z"
+    assert held.detail == "buildium is unavailable and is not called before 2026-03-01T12:00:30Z"
     assert trial is None
     assert beside is not None
     assert (beside.reason, beside.until) == (Reason.CIRCUIT_OPEN, NOW + FIRST_PAUSE)
@@ -165,10 +165,10 @@ def test_each_integration_has_its_own_breaker_and_its_moves_are_reported() -> No
     assert moves.moves == [("org", "buildium", state) for state in ("open", "half_open", "closed")]
 
 
-def test_a_trial_that_fails_is_a_hold_of_its_record_and_any_other_failure_is_not() -> None:
-    """So the record that happens to be on trial keeps its attempts."""
+def test_only_a_failed_trial_call_holds_its_record() -> None:
+    """The record of a trial call keeps its attempts."""
     breakers = Breakers(NullObserver())
-    ends = [breakers.ended(BUILDIUM, thing, DOWN, NOW) for thing in range(FAILURES)]
+    ends = [breakers.ended(BUILDIUM, entity, DOWN, NOW) for entity in range(FAILURES)]
     late = breakers.ended(BUILDIUM, "late", DOWN, NOW)
     at = NOW + FIRST_PAUSE
     assert breakers.hold(BUILDIUM, at) is None
@@ -181,11 +181,11 @@ def test_a_trial_that_fails_is_a_hold_of_its_record_and_any_other_failure_is_not
 
 
 @pytest.mark.parametrize("answer", [Rejected("no"), Unauthorized("key"), Missing("gone"), Throttled("slow"), None])
-def test_a_refusal_shows_that_somebody_answers(answer: object) -> None:
+def test_a_refusal_is_no_failure(answer: object) -> None:
     breakers = Breakers(NullObserver())
-    for thing in range(FAILURES * 2):
-        breakers.ended(BUILDIUM, thing, DOWN if thing % 2 else answer, NOW)
-        breakers.ended(BUILDIUM, -thing, answer, NOW)
+    for entity in range(FAILURES * 2):
+        breakers.ended(BUILDIUM, entity, DOWN if entity % 2 else answer, NOW)
+        breakers.ended(BUILDIUM, -entity, answer, NOW)
 
     assert breakers.hold(BUILDIUM, NOW) is None
 
@@ -211,10 +211,10 @@ def test_a_refused_configuration_opens_it_at_once_and_holds_its_record(
     assert refused.detail == f"buildium is on hold until its configuration is corrected: {answer.detail}"
     assert held is not None
     assert (held.reason, held.until) == (Reason.CIRCUIT_OPEN, NOW + FIRST_PAUSE)
-    assert held.detail == "buildium refuses its configuration: it is not called before 2026-03-01T12:00:30Z"
+    assert held.detail == "buildium refuses its configuration and is not called before 2026-03-01T12:00:30Z"
     assert trial is None
     assert beside is not None
-    assert beside.detail == "buildium refused its configuration, and one call is on trial"
+    assert beside.detail == "buildium refused its configuration, and a trial call is in flight"
     assert breakers.hold(BUILDIUM, at + FIRST_PAUSE) is not None
     assert breakers.hold(BUILDIUM._replace(version=1), at) is None
 

@@ -1,4 +1,4 @@
-"""What a worker reports, and an observer that ignores all of it."""
+"""Tests of the observer protocol and of the observer that ignores every event."""
 
 from streams.core.observer import NullObserver, Observer
 
@@ -7,7 +7,7 @@ def methods(of: type) -> dict[str, object]:
     return {name: value for name, value in vars(of).items() if not name.startswith("_")}
 
 
-def test_the_null_observer_takes_and_documents_everything_that_is_reported() -> None:
+def test_the_null_observer_documents_every_event() -> None:
     observer: Observer = NullObserver()
 
     assert methods(NullObserver).keys() == methods(Observer).keys()

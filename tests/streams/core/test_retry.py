@@ -1,4 +1,4 @@
-"""A failure leads to the rung that the tables say, and a parked or dead record tells its story."""
+"""Tests of the decision after a failure, and of the headers of parked records and dead letters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,8 +43,8 @@ RECORD = DeliveryDue(org="org", connection="c", property_id=1, reason=DueReason.
 
 
 @dataclass(frozen=True)
-class Found:
-    """A record as it comes off a topic."""
+class ConsumedRecord:
+    """A consumed record."""
 
     topic: str = "pms.webhooks"
     partition: int = 3
@@ -55,14 +55,14 @@ class Found:
     headers: Sequence[tuple[str, bytes]] = field(default_factory=tuple)
 
     @classmethod
-    def back(cls, sent: ProducerRecord, topic: str) -> "Found":
+    def of(cls, sent: ProducerRecord, topic: str) -> "ConsumedRecord":
         return cls(topic=topic, key=sent.key, value=sent.value, headers=sent.headers)
 
 
-# ------------------------------------------------------------------------------------------------------ the ladder
+# ---------------------------------------------------------------------------------------------------- retry ladder
 
 
-def test_the_ladder_is_read_from_its_delays() -> None:
+def test_a_ladder_is_parsed_from_its_delays() -> None:
     assert (
         Rung("1m", 60, "retry.1m"),
         Rung("2m", 120, "retry.2m"),
@@ -73,7 +73,7 @@ def test_the_ladder_is_read_from_its_delays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("", "'' is not a delay: a whole number with a unit"),
         ("1m,,2m", "'' is not a delay"),
@@ -81,17 +81,17 @@ def test_the_ladder_is_read_from_its_delays() -> None:
         ("1.5m", "'1.5m' is not a delay"),
         ("soon", "such as 5m"),
         ("0s", "0s is out of range"),
-        ("25h", "25h is out of range: a delay is longer than nothing and at most 24h"),
-        ("5m,2m", "2m is not longer than 5m: each delay is longer than the one before"),
+        ("25h", "25h is out of range: a delay must be greater than 0 and at most 24h"),
+        ("5m,2m", "2m is not longer than 5m: the delays must increase"),
         ("60s,1m", "1m is not longer than 60s"),
     ],
 )
-def test_a_bad_ladder_is_refused_in_a_sentence(text: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_an_invalid_ladder_raises_a_readable_error(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         ladder(text)
 
 
-# ---------------------------------------------------------------------------------------------------- the verdicts
+# -------------------------------------------------------------------------------------------------------- outcomes
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_bad_ladder_is_refused_in_a_sentence(text: str, says: str) -> None:
         (Throttled("slow", 86_400), 1, "10m"),
     ],
 )
-def test_what_may_pass_waits_on_its_rung(failure: Failure, attempt: int, rung: str) -> None:
+def test_a_transient_failure_is_parked_on_its_rung(failure: Failure, attempt: int, rung: str) -> None:
     found = outcome_of(failure, attempt, NOW, SEED)
 
     assert isinstance(found, Parked)
@@ -132,7 +132,7 @@ def test_what_may_pass_waits_on_its_rung(failure: Failure, attempt: int, rung: s
         (Throttled("slow"), 99, Reason.EXHAUSTED),
     ],
 )
-def test_what_does_not_pass_is_given_up(failure: Failure, attempt: int, reason: Reason) -> None:
+def test_a_permanent_failure_or_the_last_attempt_is_dead(failure: Failure, attempt: int, reason: Reason) -> None:
     found = outcome_of(failure, attempt, NOW, SEED)
 
     assert isinstance(found, Dead)
@@ -141,7 +141,7 @@ def test_what_does_not_pass_is_given_up(failure: Failure, attempt: int, reason: 
 
 
 @given(st.integers(1, 6), st.none() | st.floats(0, 10_000))
-def test_a_wait_is_as_long_as_the_outside_asked_where_the_ladder_reaches(attempt: int, asked: float | None) -> None:
+def test_retry_after_is_honoured_up_to_the_longest_rung(attempt: int, asked: float | None) -> None:
     for failure in (Throttled("slow", asked), Unavailable("down", 503, asked)):
         found = outcome_of(failure, attempt, NOW, SEED)
         if attempt > 4:
@@ -151,11 +151,11 @@ def test_a_wait_is_as_long_as_the_outside_asked_where_the_ladder_reaches(attempt
             assert found.rung.seconds >= min(asked or 0, 600)
 
 
-def test_a_record_that_never_succeeds_is_tried_five_times() -> None:
-    record, waited = Found(), []
+def test_a_record_that_never_succeeds_has_five_attempts() -> None:
+    record, waited = ConsumedRecord(), []
     while isinstance(found := outcome_of(Unavailable("down"), attempt_of(record), NOW, SEED), Parked):
         waited.append(found.rung.delay)
-        record = Found.back(park(record, found, "fetch_changes", NOW), "pms.webhooks")
+        record = ConsumedRecord.of(park(record, found, "fetch_changes", NOW), "pms.webhooks")
 
     assert waited == ["1m", "2m", "5m", "10m"]
     assert found.attempt == 5
@@ -181,63 +181,61 @@ HOUR_MS = 3_600_000
         (None, 7200, "10m"),
     ],
 )
-def test_what_is_held_waits_on_the_first_rung_that_is_long_enough(
+def test_a_held_record_waits_on_the_first_rung_that_is_long_enough(
     until: int | None, waited: int | None, rung: str
 ) -> None:
-    held = Held(Reason.CIRCUIT_OPEN, "it does not answer", None if until is None else NOW + timedelta(seconds=until))
+    held = Held(Reason.CIRCUIT_OPEN, "it is unavailable", None if until is None else NOW + timedelta(seconds=until))
     found = outcome_of_hold(held, 3, None if waited is None else NOW_MS - waited * 1000, NOW, SEED)
 
     assert isinstance(found, Parked)
     assert (found.rung.delay, found.attempt) == (rung, 2)
-    assert (found.reason, found.detail) == (Reason.CIRCUIT_OPEN, "it does not answer")
+    assert (found.reason, found.detail) == (Reason.CIRCUIT_OPEN, "it is unavailable")
     assert found.due_at == NOW_MS + found.rung.seconds * 1000
 
 
-def test_after_a_day_what_is_held_is_given_up_with_the_reason_of_the_hold() -> None:
-    held = Held(Reason.INTEGRATION_PROBLEM, "the encryption key k1 is not there")
+def test_a_record_that_was_held_for_a_day_is_dead() -> None:
+    held = Held(Reason.INTEGRATION_PROBLEM, "the encryption key k1 is missing")
     almost = outcome_of_hold(held, 1, NOW_MS - 24 * HOUR_MS + 1, NOW, SEED)
     found = outcome_of_hold(held, 1, NOW_MS - 24 * HOUR_MS, NOW, SEED)
 
     assert isinstance(almost, Parked)
-    assert found == Dead(
-        Reason.INTEGRATION_PROBLEM, "the encryption key k1 is not there; given up after 24 hours", attempt=0
-    )
+    assert found == Dead(Reason.INTEGRATION_PROBLEM, "the encryption key k1 is missing; held for 24 hours", attempt=0)
 
 
-def test_a_hold_uses_up_no_attempt_and_does_not_forget_when_it_began() -> None:
-    """Held on every other look for an hour, a record still has its five attempts."""
-    record, at, tries = Found(), NOW, 0
-    for look in range(40):
+def test_a_hold_uses_up_no_attempt_and_keeps_the_time_of_the_first_failure() -> None:
+    """A record that is held before each attempt has its five attempts."""
+    record, at, attempts = ConsumedRecord(), NOW, 0
+    for number in range(40):
         attempt = attempt_of(record)
-        held = Held(Reason.CIRCUIT_OPEN, "it does not answer", at)
+        held = Held(Reason.CIRCUIT_OPEN, "it is unavailable", at)
         found: Parked | Dead
-        if look % 2:
+        if number % 2:
             found = outcome_of(Unavailable("down"), attempt, at, SEED)
-            tries += 1
+            attempts += 1
         else:
             found = outcome_of_hold(held, attempt, first_failed_at(record), at, SEED)
         if isinstance(found, Dead):
             break
-        record = Found.back(park(record, found, "fetch_changes", at), "pms.webhooks")
+        record = ConsumedRecord.of(park(record, found, "fetch_changes", at), "pms.webhooks")
         at += timedelta(seconds=found.rung.seconds)
 
-    assert (tries, found.reason) == (5, Reason.EXHAUSTED)
+    assert (attempts, found.reason) == (5, Reason.EXHAUSTED)
     assert first_failed_at(record) == NOW_MS
     assert first_failure(record) == ((header.FIRST_FAILED_AT, b"%d" % NOW_MS),)
-    assert first_failure(Found()) == ()
+    assert first_failure(ConsumedRecord()) == ()
 
 
-# ------------------------------------------------------------------------------------------------ park and bury
+# ------------------------------------------------------------------------------------- parked records, dead letters
 
 
-def parked(record: Found, at: datetime = NOW) -> ProducerRecord:
+def parked(record: ConsumedRecord, at: datetime = NOW) -> ProducerRecord:
     found = outcome_of(Unavailable("down", 503), attempt_of(record), at, SEED)
     assert isinstance(found, Parked)
     return park(record, found, "fetch_changes", at)
 
 
-def test_a_parked_record_keeps_its_bytes_and_tells_its_story() -> None:
-    sent = parked(Found(headers=(("rent-seq", b"9"), ("trace", b"x"))))
+def test_a_parked_record_keeps_its_bytes_and_has_its_history_in_headers() -> None:
+    sent = parked(ConsumedRecord(headers=(("rent-seq", b"9"), ("trace", b"x"))))
 
     assert (sent.topic, sent.key, sent.value) == ("retry.1m", b"org", b"bytes")
     assert sent.headers == (
@@ -253,9 +251,9 @@ def test_a_parked_record_keeps_its_bytes_and_tells_its_story() -> None:
     )
 
 
-def test_parked_again_it_still_knows_when_it_first_failed() -> None:
-    again = parked(Found.back(parked(Found()), "pms.webhooks"), datetime(2027, 1, 1, tzinfo=UTC))
-    record = Found.back(again, "retry.2m")
+def test_a_record_parked_again_keeps_the_time_of_the_first_failure() -> None:
+    again = parked(ConsumedRecord.of(parked(ConsumedRecord()), "pms.webhooks"), datetime(2027, 1, 1, tzinfo=UTC))
+    record = ConsumedRecord.of(again, "retry.2m")
 
     assert again.topic == "retry.2m"
     assert len(again.headers) == len(dict(again.headers)) == 7
@@ -264,10 +262,10 @@ def test_parked_again_it_still_knows_when_it_first_failed() -> None:
     assert dict(again.headers)[header.FIRST_FAILED_AT] == b"%d" % NOW_MS
 
 
-def test_another_record_may_come_back_in_its_place() -> None:
+def test_another_record_may_return_in_its_place() -> None:
     due = Emit(topics.DUE, "org", RECORD, headers=(("trace", b"y"),))
-    given = Parked(SEED[1], 5, 2, Reason.THROTTLED, "slow", instead=due)
-    sent = park(Found(topic="deliveries.batches"), given, "deliver_batches", NOW)
+    outcome = Parked(SEED[1], 5, 2, Reason.THROTTLED, "slow", instead=due)
+    sent = park(ConsumedRecord(topic="deliveries.batches"), outcome, "deliver_batches", NOW)
 
     assert (sent.topic, sent.key, sent.value) == ("retry.2m", b"org", encode(RECORD))
     assert dict(sent.headers)[header.ORIGIN] == b"deliveries.due"
@@ -275,8 +273,8 @@ def test_another_record_may_come_back_in_its_place() -> None:
     assert dict(sent.headers)[header.ATTEMPT] == b"2"
 
 
-def test_a_dead_letter_keeps_its_bytes_and_says_why() -> None:
-    record = Found.back(parked(Found(key=None)), "pms.webhooks")
+def test_a_dead_letter_keeps_its_bytes_and_has_its_reason_in_headers() -> None:
+    record = ConsumedRecord.of(parked(ConsumedRecord(key=None)), "pms.webhooks")
     sent = to_dead_letter(record, Dead(Reason.REJECTED, "the name is missing"), "fetch_changes", NOW)
 
     assert (sent.topic, sent.key, sent.value) == ("dead-letters", b"", b"bytes")
@@ -291,38 +289,38 @@ def test_a_dead_letter_keeps_its_bytes_and_says_why() -> None:
     assert len(sent.headers) == 6
 
 
-def test_a_detail_is_never_too_long_for_a_header() -> None:
-    sent = to_dead_letter(Found(), Dead(Reason.BUG, "é" * 10_000 + "\ud800"), "f", NOW)
+def test_a_detail_is_truncated() -> None:
+    sent = to_dead_letter(ConsumedRecord(), Dead(Reason.BUG, "é" * 10_000 + "\ud800"), "f", NOW)
 
     assert len(dict(sent.headers)[header.DETAIL]) == 4000
 
 
 @pytest.mark.parametrize("junk", [b"", b"x", b"-1", b"1" * 30, "²".encode()])
-def test_headers_that_make_no_sense_are_as_good_as_none(junk: bytes) -> None:
-    record = Found(headers=((header.ATTEMPT, junk), (header.DUE_AT, junk)))
+def test_invalid_headers_are_ignored(junk: bytes) -> None:
+    record = ConsumedRecord(headers=((header.ATTEMPT, junk), (header.DUE_AT, junk)))
 
     assert attempt_of(record) == 1
     assert due_at(record) is None
-    assert origin_of(Found(headers=((header.ORIGIN, b"\xff"),))) is None
-    assert origin_of(Found()) is None
+    assert origin_of(ConsumedRecord(headers=((header.ORIGIN, b"\xff"),))) is None
+    assert origin_of(ConsumedRecord()) is None
 
 
-# ----------------------------------------------------------------------------------------------- when to stop at all
+# ------------------------------------------------------------------------------------------- consecutive dead letters
 
 
 BUG, MALFORMED, REJECTED = Dead(Reason.BUG, "b"), Dead(Reason.MALFORMED, "m"), Dead(Reason.REJECTED, "r")
 
 
-def test_a_run_of_records_that_speak_against_us_stops_the_flow() -> None:
+def test_consecutive_dead_letters_that_indicate_a_bug_stop_the_flow() -> None:
     limit = DeadLetterLimit(3)
     limit.ended([BUG, MALFORMED])
 
-    with pytest.raises(TooManyDead, match="3 records in a row were given up, the last: bug: b"):
+    with pytest.raises(TooManyDead, match="3 consecutive dead letters, the last: bug: b"):
         limit.ended([BUG])
 
 
 @pytest.mark.parametrize("other", [Done(), REJECTED, Parked(SEED[0], 0, 1, Reason.UNAVAILABLE, "")])
-def test_any_other_ending_begins_the_count_anew(other: Done | Dead | Parked) -> None:
+def test_any_other_outcome_resets_the_count(other: Done | Dead | Parked) -> None:
     limit = DeadLetterLimit(2)
     for _ in range(5):
         limit.ended([BUG, other])
@@ -330,7 +328,7 @@ def test_any_other_ending_begins_the_count_anew(other: Done | Dead | Parked) -> 
     assert limit.run == 0
 
 
-def test_a_limit_of_nothing_never_stops() -> None:
+def test_a_limit_of_zero_never_stops_the_flow() -> None:
     limit = DeadLetterLimit(0)
     limit.ended([BUG] * 1000)
 

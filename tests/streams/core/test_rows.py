@@ -1,4 +1,4 @@
-"""The working set of a batch: what it wrote is read back, and nothing of it counts before it is kept."""
+"""Tests of the rows of a batch: its writes can be read, kept and dropped."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def test_a_row_is_read_from_the_table_until_the_batch_writes_it() -> None:
     assert rows.find(SweptRow, A) == row(3)
 
 
-def test_what_a_poison_record_wrote_is_forgotten_and_its_neighbours_stay() -> None:
+def test_writes_of_a_failed_record_are_dropped_and_others_stay() -> None:
     rows = Rows(stored(a=1))
     rows.put(A, row(2))
     rows.keep()
@@ -48,7 +48,7 @@ def test_what_a_poison_record_wrote_is_forgotten_and_its_neighbours_stay() -> No
     assert rows.encoded() == {A: encode(row(2))}
 
 
-def test_nothing_counts_that_was_not_kept() -> None:
+def test_only_kept_rows_are_written() -> None:
     rows = Rows(stored(a=1))
     rows.find(SweptRow, A)
     rows.put(B, row(2))
@@ -58,8 +58,8 @@ def test_nothing_counts_that_was_not_kept() -> None:
     assert rows.encoded() == {B: encode(row(2))}
 
 
-def test_stored_bytes_are_given_only_of_a_row_that_the_batch_did_not_write() -> None:
-    """They are compared without decoding; of a written row they would be old."""
+def test_stored_bytes_are_returned_only_for_rows_that_the_batch_did_not_write() -> None:
+    """The bytes are compared without decoding; those of a written row would be stale."""
     rows = Rows(stored(a=1))
     assert rows.raw(A) == encode(row(1))
     assert rows.raw(B) is None
@@ -71,7 +71,7 @@ def test_stored_bytes_are_given_only_of_a_row_that_the_batch_did_not_write() -> 
     assert rows.raw(A) is None
 
 
-def test_a_prefix_is_scanned_with_what_the_batch_wrote_of_it() -> None:
+def test_a_scan_includes_the_rows_that_the_batch_wrote() -> None:
     rows = Rows(stored(a=1, b=2, c=3))
     rows.put(A, row(10))
     rows.keep()
@@ -86,7 +86,7 @@ def test_a_prefix_is_scanned_with_what_the_batch_wrote_of_it() -> None:
     assert {key: found() for key, found in rows.scan(SweptRow, b"")} == {A: row(10), B: row(2), C: row(3)}
 
 
-def test_a_row_of_another_class_is_never_given() -> None:
+def test_a_row_of_another_class_is_never_returned() -> None:
     view = stored(a=1)
     rows = Rows(view)
     with pytest.raises(DecodeError, match="a SweptRow where a ReceiverRow belongs"):
@@ -103,29 +103,29 @@ CALLS = st.lists(st.tuples(st.sampled_from(["put", "put", "keep", "drop"]), KEYS
 
 
 @given(st.dictionaries(KEYS, st.integers(0, 9)), CALLS)
-def test_a_working_set_is_a_table_with_a_step_back(
+def test_rows_read_like_a_dictionary_copied_at_each_keep(
     table: dict[bytes, int], calls: list[tuple[str, bytes, int]]
 ) -> None:
-    """After any puts, keeps and drops it reads like a dictionary that was copied at each keep."""
+    """The property holds for any sequence of puts, keeps and drops."""
     view = MemoryView({key: encode(row(seq)) for key, seq in table.items()})
     rows = Rows(view)
-    kept, tried = dict(table), dict(table)
+    kept, pending = dict(table), dict(table)
     written: set[bytes] = set()
     fresh: set[bytes] = set()
     for call, key, seq in calls:
         if call == "put":
             rows.put(key, row(seq))
-            tried[key] = seq
+            pending[key] = seq
             fresh.add(key)
         elif call == "keep":
             rows.keep()
-            kept, written = dict(tried), written | fresh
+            kept, written = dict(pending), written | fresh
             fresh = set()
         else:
             rows.drop()
-            tried, fresh = dict(kept), set()
+            pending, fresh = dict(kept), set()
         for one in (A, B, C):
             found: Any = rows.find(SweptRow, one)
-            assert (found.seq if found else None) == tried.get(one)
-        assert {one: found().seq for one, found in rows.scan(SweptRow, b"")} == tried
+            assert (found.seq if found else None) == pending.get(one)
+        assert {one: found().seq for one, found in rows.scan(SweptRow, b"")} == pending
     assert rows.encoded() == {one: encode(row(kept[one])) for one in written}

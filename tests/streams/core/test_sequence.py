@@ -1,4 +1,4 @@
-"""The order of fetches, over clocks and owners."""
+"""Tests of the fetch sequence, with clocks and owners that differ."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,26 +12,26 @@ MICRO = timedelta(microseconds=1)
 
 
 def test_a_sequence_is_the_time_in_microseconds() -> None:
-    """To the last of them: a float still holds it."""
+    """A float is exact to the microsecond."""
     sequence = FetchSequence()
     assert sequence.take(0, NOW) == 1_772_366_400_000_000
     assert sequence.take(0, NOW + 3 * MICRO) == 1_772_366_400_000_003
 
 
-def test_numbers_taken_in_a_row_are_not_given_again() -> None:
+def test_reserved_numbers_are_not_returned_again() -> None:
     sequence = FetchSequence()
     first = sequence.take(0, NOW, 10)
     assert sequence.take(0, NOW, 2) == first + 10
     assert sequence.take(0, NOW + 5 * MICRO) == first + 12
 
 
-def test_partitions_count_on_their_own() -> None:
+def test_partitions_have_separate_sequences() -> None:
     sequence = FetchSequence()
     assert sequence.take(0, NOW, 100) == sequence.take(1, NOW)
 
 
-def test_a_new_owner_goes_on_from_what_it_is_told() -> None:
-    """Even on a clock that is behind; what is older than it knows changes nothing."""
+def test_a_seeded_sequence_continues_after_the_seed() -> None:
+    """The clock may be behind the seed; a seed that is less than the last number has no effect."""
     sequence = FetchSequence()
     before = FetchSequence().take(0, NOW + timedelta(hours=1))
     sequence.seed(0, before)
@@ -46,8 +46,8 @@ def test_a_new_owner_goes_on_from_what_it_is_told() -> None:
         max_size=30,
     )
 )
-def test_a_sequence_only_grows(calls: list[tuple[str, int, int, int]]) -> None:
-    """Whatever the clock and the seeds: no number twice, none smaller than one before."""
+def test_a_sequence_only_increases(calls: list[tuple[str, int, int, int]]) -> None:
+    """For any clock and any seeds, no number is returned twice and each one is greater than the one before."""
     sequence = FetchSequence()
     highest = dict.fromkeys(range(3), 0)
     for call, partition, micros, count in calls:

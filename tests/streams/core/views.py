@@ -1,4 +1,4 @@
-"""A table in memory, as a step sees it."""
+"""A table in memory, for tests of pure steps."""
 
 from collections.abc import Iterator, Mapping
 

@@ -1,4 +1,4 @@
-"""A worker that does one thing wrong; a process of its own, since it has to end."""
+"""A worker process with one injected fault, which ends the process."""
 
 import argparse
 import asyncio
@@ -15,7 +15,7 @@ from streams.engine import Engine, EngineSettings, run_worker
 
 
 class Crashing(mode.Service):  # type: ignore[misc]
-    """Crashes soon after it started."""
+    """A service that crashes soon after its start."""
 
     @mode.Service.task  # type: ignore[untyped-decorator]
     async def _crash_soon(self) -> None:

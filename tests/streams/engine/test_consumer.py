@@ -1,4 +1,4 @@
-"""Where reading continues after partitions have moved."""
+"""Tests of the position at which consumption continues after a rebalance."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +11,7 @@ NEW, OLD, CHANGELOG = TP("outcomes", 0), TP("due", 0), TP("app-table-changelog",
 
 
 class Reader:
-    """aiokafka's consumer, as far as seeking goes."""
+    """The methods of aiokafka's consumer that seek."""
 
     def __init__(self) -> None:
         self.rewound: tuple[TP, ...] = ()
@@ -24,7 +24,7 @@ class Reader:
 
 
 async def test_a_partition_without_a_commit_is_read_from_its_beginning_again() -> None:
-    """What was read of it while partitions moved was dropped; a changelog is not read again for that."""
+    """Records read during a rebalance were dropped and have to be read again; changelogs are not affected."""
     reader: Any = Reader()
     thread: Any = ConsumerThread.__new__(ConsumerThread)
     thread._consumer = reader

@@ -18,7 +18,7 @@ def engine(tmp_path: Path) -> Engine:
     )
 
 
-def test_a_changelog_is_called_as_faust_calls_it(engine: Engine) -> None:
+def test_a_changelog_has_the_name_that_faust_expects(engine: Engine) -> None:
     assert engine.table("rows").changelog == "app.x-rows-changelog"
     assert engine.changelogs == ("app.x-rows-changelog",)
 
@@ -46,14 +46,14 @@ def test_nothing_is_declared_twice(engine: Engine) -> None:
         engine.fold("none", [], engine.table("more"), step)
 
 
-def test_before_it_runs_it_is_not_ready(engine: Engine) -> None:
+def test_an_engine_is_not_ready_before_it_runs(engine: Engine) -> None:
     assert not engine.ready
     assert not engine.status.started
     assert engine.status.partitions == frozenset()
     engine.stop()
 
 
-def test_settings_know_their_servers_and_their_folder(engine: Engine, tmp_path: Path) -> None:
+def test_settings_have_servers_and_folder(engine: Engine, tmp_path: Path) -> None:
     assert engine.settings.servers == ["a:1", "b:2"]
     assert engine.settings.state_dir == tmp_path / "app.x" / "w1"
     assert issubclass(NotHeld, LookupError)

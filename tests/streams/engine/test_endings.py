@@ -1,4 +1,4 @@
-"""How a worker ends: always with a reason in its log and its exit code, and without losing a record."""
+"""Tests of the end of a worker: reason in the log, exit code, and no lost record."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.broker
 
 
 class Subject:
-    """A worker process, its topic, and what its group has committed."""
+    """A worker process, its topic, and the commits of its group."""
 
     def __init__(self, bootstrap: str, folder: Path, how: str) -> None:
         self.bootstrap, self.folder, self.how = bootstrap, folder, how
@@ -81,9 +81,7 @@ async def is_committed(worker: Subject, offset: int) -> None:
         ("blocked", 74, "event loop has been blocked|nothing has moved there"),
     ],
 )
-async def test_a_batch_that_cannot_be_done_stays_uncommitted(
-    kafka: str, tmp_path: Path, how: str, code: int, reason: str
-) -> None:
+async def test_a_failed_batch_is_not_committed(kafka: str, tmp_path: Path, how: str, code: int, reason: str) -> None:
     async with subject(kafka, tmp_path, how) as worker:
         await worker.send(b"good")
         await is_committed(worker, 1)
@@ -103,7 +101,7 @@ async def test_a_crash_of_a_part_ends_the_worker(kafka: str, tmp_path: Path, how
         assert reason in worker.log
 
 
-async def test_a_worker_that_gets_a_signal_finishes_its_batch_and_commits(kafka: str, tmp_path: Path) -> None:
+async def test_a_worker_that_receives_a_signal_finishes_its_batch_and_commits(kafka: str, tmp_path: Path) -> None:
     async with subject(kafka, tmp_path, "slow") as worker:
         await worker.send(b"first")
         await is_committed(worker, 1)

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from streams.engine.offsets import OffsetTracker
 
 
-def test_nothing_is_done_before_a_fold_has_finished_it() -> None:
+def test_no_batch_is_finished_before_its_fold() -> None:
     tracker = OffsetTracker()
     tracker.deliver(9)
 
@@ -13,7 +13,7 @@ def test_nothing_is_done_before_a_fold_has_finished_it() -> None:
     assert tracker.waiting == 1
 
 
-def test_the_offset_is_the_one_after_the_last_batch_that_is_done() -> None:
+def test_the_offset_is_the_one_after_the_last_finished_batch() -> None:
     tracker = OffsetTracker()
     tracker.deliver(0)
     tracker.finish(0)
@@ -24,7 +24,7 @@ def test_the_offset_is_the_one_after_the_last_batch_that_is_done() -> None:
     assert tracker.waiting == 0
 
 
-def test_a_batch_of_two_folds_is_done_when_both_are() -> None:
+def test_a_batch_of_two_folds_is_finished_when_both_have_finished() -> None:
     tracker = OffsetTracker()
     tracker.deliver(4, readers=2)
     tracker.finish(4)
@@ -36,7 +36,7 @@ def test_a_batch_of_two_folds_is_done_when_both_are() -> None:
     assert tracker.done == 5
 
 
-def test_a_batch_of_before_a_rebalance_counts_for_nothing() -> None:
+def test_a_batch_from_before_a_rebalance_is_ignored() -> None:
     tracker = OffsetTracker()
     tracker.finish(4)
     tracker.deliver(9)

@@ -106,14 +106,14 @@ PROVED = {
 }
 
 
-def test_the_versions_are_those_that_were_proved() -> None:
+def test_the_versions_are_those_of_the_last_chaos_test() -> None:
     assert versions() == {"faust-streaming": "0.15.3", "mode-streaming": "0.7.1", "aiokafka": "0.14.0"}
 
 
-def test_everything_touched_is_written_down() -> None:
+def test_every_used_internal_is_listed() -> None:
     assert fingerprints().keys() == PROVED.keys()
 
 
 @pytest.mark.parametrize("name", PROVED)
-def test_what_is_touched_is_unchanged(name: str) -> None:
+def test_used_internals_are_unchanged(name: str) -> None:
     assert fingerprints()[name] == PROVED[name]

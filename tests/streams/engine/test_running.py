@@ -1,4 +1,4 @@
-"""One engine on a real broker, started several times: what it does, and what it finds again."""
+"""Tests of an engine on a real broker, which is started several times."""
 
 import asyncio
 import shutil
@@ -29,7 +29,7 @@ DELETED = b"k000"
 
 
 class Watcher(mode.Service):  # type: ignore[misc]
-    """A service that notes when it starts and stops."""
+    """A service that records its start and its stop."""
 
     def __init__(self, notes: list[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -43,8 +43,8 @@ class Watcher(mode.Service):  # type: ignore[misc]
 
 
 @dataclass
-class Life:
-    """What one run of the engine showed."""
+class WorkerRun:
+    """The observations of one run of the engine."""
 
     name: str
     worker: str = "w1"
@@ -108,9 +108,9 @@ class Life:
 
 @dataclass
 class Watch(NullObserver):
-    """Writes down in a life what the engine does."""
+    """Records the events of the engine in a `WorkerRun`."""
 
-    life: Life
+    life: WorkerRun
 
     def batch_folded(self, flow: str, topic: str, records: int, seconds: float) -> None:
         self.life.handled.append((flow, topic, records))
@@ -123,8 +123,8 @@ class Watch(NullObserver):
         self.life.scanned.append(partition)
 
 
-async def live(bootstrap: str, folder: Path, life: Life, until: Any = None) -> Life:
-    """Run until all is done, look at it, stop."""
+async def live(bootstrap: str, folder: Path, life: WorkerRun, until: Any = None) -> WorkerRun:
+    """Run until every record is processed, record the observations, and stop."""
     engine = life.engine(bootstrap, folder)
     running = asyncio.create_task(engine.run(signals=False))
     try:
@@ -166,33 +166,33 @@ async def fill(bootstrap: str, name: str) -> None:
 
 
 @dataclass
-class Story:
-    """Four lives of one worker: its first, one with its rows, one without, and one in memory."""
+class Runs:
+    """Four runs of one worker: the first one, with its rows, without its rows, and in memory."""
 
     bootstrap: str
     name: str
-    first: Life
-    again: Life
-    lost: Life
-    ahead: Life
-    memory: Life
+    first: WorkerRun
+    again: WorkerRun
+    lost: WorkerRun
+    ahead: WorkerRun
+    memory: WorkerRun
 
 
 @pytest.fixture(scope="module")
-def story(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Story:
+def runs(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     folder = tmp_path_factory.mktemp("state")
-    name = f"story-{time.time_ns()}"
+    name = f"runs-{time.time_ns()}"
 
-    async def play() -> Story:
+    async def play() -> Runs:
         await fill(kafka, name)
-        first = await live(kafka, folder, Life(name))
-        again = await live(kafka, folder, Life(name))
+        first = await live(kafka, folder, WorkerRun(name))
+        again = await live(kafka, folder, WorkerRun(name))
         shutil.rmtree(folder / name)
-        lost = await live(kafka, folder, Life(name))
+        lost = await live(kafka, folder, WorkerRun(name))
         _write_rows_ahead(folder, name)
-        ahead = await live(kafka, folder, Life(name))
-        memory = await live(kafka, folder, Life(name, store="memory"))
-        return Story(kafka, name, first, again, lost, ahead, memory)
+        ahead = await live(kafka, folder, WorkerRun(name))
+        memory = await live(kafka, folder, WorkerRun(name, store="memory"))
+        return Runs(kafka, name, first, again, lost, ahead, memory)
 
     return asyncio.run(play())
 
@@ -206,36 +206,36 @@ def _write_rows_ahead(folder: Path, name: str) -> None:
     store.close(1)
 
 
-def test_every_event_is_counted_once(story: Story) -> None:
-    counts = {key: COUNT.unpack(row)[0] for key, row in story.first.rows.items()}
+def test_every_event_is_counted_once(runs: Runs) -> None:
+    counts = {key: COUNT.unpack(row)[0] for key, row in runs.first.rows.items()}
 
     assert sum(counts.values()) == EVENTS - EVENTS // KEYS
     assert set(counts) == {b"k%03d" % n for n in range(1, KEYS)}
 
 
-async def test_the_changelog_is_what_the_rows_are(story: Story) -> None:
-    assert await last_values(story.bootstrap, f"{story.name}-counts-changelog", PARTITIONS) == story.first.rows
+async def test_the_changelog_equals_the_rows(runs: Runs) -> None:
+    assert await last_values(runs.bootstrap, f"{runs.name}-counts-changelog", PARTITIONS) == runs.first.rows
 
 
-def test_events_come_in_batches_of_one_topic(story: Story) -> None:
-    counted = [handled for handled in story.first.handled if handled[0] == "count"]
+def test_events_come_in_batches_of_one_topic(runs: Runs) -> None:
+    counted = [handled for handled in runs.first.handled if handled[0] == "count"]
 
-    assert {topic for _, topic, _ in counted} == {f"{story.name}-a", f"{story.name}-b"}
+    assert {topic for _, topic, _ in counted} == {f"{runs.name}-a", f"{runs.name}-b"}
     assert sum(records for _, _, records in counted) == EVENTS + 1
     assert max(records for _, _, records in counted) <= 200
     assert len(counted) < EVENTS / 10
 
 
-def test_effects_come_after_their_rows_with_their_headers(story: Story) -> None:
-    emitted = sum(records for flow, _, records in story.first.handled if flow == "total")
+def test_effects_come_after_their_rows_with_their_headers(runs: Runs) -> None:
+    emitted = sum(records for flow, _, records in runs.first.handled if flow == "total")
 
     assert emitted == EVENTS
-    assert story.first.strange == []
+    assert runs.first.strange == []
 
 
-async def test_effects_go_to_the_partition_that_they_came_from(story: Story) -> None:
+async def test_effects_are_written_to_the_partition_of_their_input(runs: Runs) -> None:
     consumer = aiokafka.AIOKafkaConsumer(
-        f"{story.name}-counted", bootstrap_servers=story.bootstrap, auto_offset_reset="earliest"
+        f"{runs.name}-counted", bootstrap_servers=runs.bootstrap, auto_offset_reset="earliest"
     )
     await consumer.start()
     found = [await consumer.getone() for _ in range(50)]
@@ -244,22 +244,22 @@ async def test_effects_go_to_the_partition_that_they_came_from(story: Story) -> 
     assert all(int(record.key[1:]) % PARTITIONS == record.partition for record in found)
 
 
-def test_a_scan_sees_every_owned_partition(story: Story) -> None:
-    assert set(story.first.scanned) == set(range(PARTITIONS))
+def test_a_scan_sees_every_owned_partition(runs: Runs) -> None:
+    assert set(runs.first.scanned) == set(range(PARTITIONS))
 
 
-async def test_what_a_scan_emits_is_written(story: Story) -> None:
-    due = await last_values(story.bootstrap, f"{story.name}-due", PARTITIONS)
+async def test_records_of_a_scan_are_written(runs: Runs) -> None:
+    due = await last_values(runs.bootstrap, f"{runs.name}-due", PARTITIONS)
 
-    assert set(due) - {DELETED} == set(story.first.rows)
-
-
-def test_services_live_between_recovery_and_the_end(story: Story) -> None:
-    assert story.first.notes == ["recovered", "service started", "service stopped"]
+    assert set(due) - {DELETED} == set(runs.first.rows)
 
 
-def test_a_running_worker_is_ready(story: Story) -> None:
-    status = story.first.status
+def test_services_run_between_recovery_and_shutdown(runs: Runs) -> None:
+    assert runs.first.notes == ["recovered", "service started", "service stopped"]
+
+
+def test_a_running_worker_is_ready(runs: Runs) -> None:
+    status = runs.first.status
     assert status is not None
 
     assert status.ready
@@ -267,21 +267,21 @@ def test_a_running_worker_is_ready(story: Story) -> None:
     assert status.heartbeat_age < 5
 
 
-def test_rows_on_disk_are_used_again(story: Story) -> None:
-    assert story.again.restored == 0
-    assert story.again.handled == []
-    assert story.again.rows == story.first.rows
+def test_rows_on_disk_are_used_again(runs: Runs) -> None:
+    assert runs.again.restored == 0
+    assert runs.again.handled == []
+    assert runs.again.rows == runs.first.rows
 
 
 @pytest.mark.parametrize("life", ["lost", "memory"])
-def test_rows_that_are_lost_come_back_from_the_changelog(story: Story, life: str) -> None:
-    found: Life = getattr(story, life)
+def test_lost_rows_are_restored_from_the_changelog(runs: Runs, life: str) -> None:
+    found: WorkerRun = getattr(runs, life)
 
     assert found.restored > 0
     assert found.handled == []
-    assert found.rows == story.first.rows
+    assert found.rows == runs.first.rows
 
 
-def test_rows_that_are_ahead_of_the_changelog_are_rebuilt(story: Story) -> None:
-    assert story.ahead.restored > 0
-    assert story.ahead.rows == story.first.rows
+def test_rows_that_are_ahead_of_the_changelog_are_rebuilt(runs: Runs) -> None:
+    assert runs.ahead.restored > 0
+    assert runs.ahead.rows == runs.first.rows

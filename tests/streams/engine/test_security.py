@@ -39,15 +39,15 @@ TLS = ssl.create_default_context()
     ],
     ids=lambda security: f"{security['security_protocol']}-{security.get('sasl_mechanism', '')}",
 )
-def test_faust_gives_aiokafka_back_what_it_was_given(security: Mapping[str, Any]) -> None:
+def test_faust_passes_the_same_options_to_aiokafka(security: Mapping[str, Any]) -> None:
     assert dict(security) == dict(credentials_to_aiokafka_auth(broker_credentials(security), None))
 
 
-def test_no_security_is_plaintext() -> None:
+def test_the_default_is_plaintext() -> None:
     assert broker_credentials({}) is None
 
 
 @pytest.mark.parametrize("security", [{"security_protocol": "SSL"}, {"security_protocol": "QUIC"}])
-def test_what_cannot_be_secured_is_refused(security: Mapping[str, Any]) -> None:
+def test_unsupported_security_options_are_refused(security: Mapping[str, Any]) -> None:
     with pytest.raises(ValueError, match="security_protocol"):
         broker_credentials(security)

@@ -38,7 +38,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PartitionS
 
 
 class TestEveryStore:
-    """What holds for rows on disk and in memory."""
+    """The contract of stores on disk and in memory."""
 
     def test_a_row_is_read_as_it_was_written(self, store: PartitionStore) -> None:
         store.write(0, [(b"a", b"1"), (b"b", b""), (b"c", b"3"), (b"c", None)], 7)
@@ -89,7 +89,7 @@ class TestEveryStore:
         assert store.view(1).get(b"a") == b"1"
         assert list(store.view(1).scan(b"")) == [(b"a", b"1")]
 
-    def test_a_partition_that_is_not_held_has_no_rows(self, store: PartitionStore) -> None:
+    def test_a_partition_that_is_not_open_has_no_rows(self, store: PartitionStore) -> None:
         store.open(1)
         store.close(1)
         store.close(1)
@@ -101,7 +101,7 @@ class TestEveryStore:
         assert store.offset(1) is None
         assert store.partitions() == frozenset({0})
 
-    def test_a_reset_forgets_rows_and_offset(self, store: PartitionStore) -> None:
+    def test_a_reset_removes_rows_and_offset(self, store: PartitionStore) -> None:
         store.write(0, [(b"a", b"1")], 7)
         store.reset(0)
 
@@ -128,9 +128,9 @@ class TestEveryStore:
 
 
 class TestRowsOnDisk:
-    """What only RocksDB does."""
+    """The behaviour of RocksDB only."""
 
-    def test_rows_and_offset_outlive_the_process(self, tmp_path: Path) -> None:
+    def test_rows_and_offset_are_persistent(self, tmp_path: Path) -> None:
         first = rocks(tmp_path)
         first.open(3)
         first.write(3, [(b"a", b"1")], 41)
@@ -142,7 +142,7 @@ class TestRowsOnDisk:
         assert second.view(3).get(b"a") == b"1"
         second.close(3)
 
-    def test_rows_that_are_too_old_are_thrown_away(self, tmp_path: Path) -> None:
+    def test_rows_that_are_too_old_are_dropped(self, tmp_path: Path) -> None:
         first = rocks(tmp_path)
         first.open(3)
         first.write(3, [(b"a", b"1")], 41)
@@ -168,7 +168,7 @@ class TestRowsOnDisk:
         assert second.offset(3) is None
         second.close(3)
 
-    def test_files_of_another_are_not_taken(self, tmp_path: Path) -> None:
+    def test_files_of_another_process_are_not_opened(self, tmp_path: Path) -> None:
         first, second = rocks(tmp_path), rocks(tmp_path)
         first.open(3)
 

@@ -19,11 +19,11 @@ def codes(looking: Watchdog, *looks: tuple[float, Vitals]) -> list[Exit | None]:
     return [verdict[0] if verdict else None for verdict in verdicts]
 
 
-def test_all_is_well() -> None:
+def test_a_healthy_worker_has_no_problem() -> None:
     assert codes(watchdog(), (0, Vitals()), (1000, Vitals())) == [None, None]
 
 
-def test_an_error_of_the_group_that_stays_is_fatal() -> None:
+def test_a_persistent_error_of_the_group_is_fatal() -> None:
     failed = Vitals(group_error="UnknownError")
 
     assert codes(watchdog(), (0, failed), (2, failed), (3, failed)) == [None, None, Exit.GROUP_FAILED]
@@ -80,11 +80,11 @@ def test_a_blocked_loop_and_a_silent_consumer_are_fatal() -> None:
     assert codes(watchdog(), (0, Vitals(answer_age=51, moving=True))) == [None]
 
 
-def test_a_blocked_loop_is_not_blamed_on_the_consumer() -> None:
+def test_a_blocked_loop_is_reported_as_the_cause_of_a_silent_consumer() -> None:
     assert codes(watchdog(), (0, Vitals(answer_age=51, beat_age=40))) == [None]
 
 
-def test_unknown_ends_are_no_reason() -> None:
+def test_unknown_end_offsets_are_ignored() -> None:
     unknown = Vitals(
         partitions={TP: partition(position=None, waiting=0), ("events", 4): partition(end=None, waiting=0)}
     )

@@ -235,6 +235,6 @@ async def test_the_backlog_of_an_org_whose_pms_does_not_answer_holds_up_the_othe
         # What begins between the first failure and the opening of the breaker is in flight until its end.
         assert away.calls == 12 + FAILURES - 1
         await world.clock.advance(1)
-        assert len(world.said("retry.1m")) == HOLDS * 10
-        assert world.said("dead-letters") == []
+        assert len(world.texts("retry.1m")) == HOLDS * 10
+        assert world.texts("dead-letters") == []
         assert world.broker.lag("g") == 0

@@ -1,4 +1,4 @@
-"""A small world in memory for the shells: a broker, processes that can be killed, and an outside that a test plays."""
+"""The environment of runner tests: a broker in memory, processes that can be killed, and a fake port."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,7 +16,7 @@ from streams.core.flows import Emit, Headers, ProducerRecord, Record
 from streams.core.retry import Done, Held, Outcome
 
 
-class Shell(Protocol):
+class Runner(Protocol):
     """A call or a redeliver."""
 
     async def run(self) -> None: ...
@@ -24,17 +24,17 @@ class Shell(Protocol):
     async def stop(self) -> None: ...
 
 
-OUT = TopicSpec("out", "what the flows of these tests emit")
+OUT = TopicSpec("out", "output of the tested flows")
 
 
 def text(record: Record) -> str:
-    """Return the text of a record: its bytes, or what `emit_of` wrapped."""
+    """Return the text of a record: its value, or the content that `emit_of` encoded."""
     value = record.value or b""
     return decode_as(FetchRequest, value).event if value.startswith(MAGIC) else value.decode()
 
 
 def emit_of(content: str, topic: TopicSpec = OUT, headers: Headers = (), body: bytes = b"") -> Emit:
-    """Return an emit of the org that stands before the first ``:``."""
+    """Return an emit; the part of ``content`` before the first ``:`` is the org."""
     org = content.partition(":")[0]
     at = datetime(2026, 3, 1, tzinfo=UTC)
     record = FetchRequest(org=org, connection="c", origin=FetchOrigin.WEBHOOK, event=content, received_at=at, body=body)
@@ -43,15 +43,15 @@ def emit_of(content: str, topic: TopicSpec = OUT, headers: Headers = (), body: b
 
 @dataclass
 class Process:
-    """One process that runs one shell."""
+    """A process with one runner."""
 
-    log: MemoryBackend
-    shell: Shell
+    backend: MemoryBackend
+    runner: Runner
     task: "asyncio.Task[None]"
 
     async def kill(self) -> None:
-        """End it as ``kill -9`` does."""
-        killing = asyncio.create_task(self.log.kill())
+        """End the process like ``kill -9``."""
+        killing = asyncio.create_task(self.backend.kill())
         await settle()
         self.task.cancel()
         with suppress(asyncio.CancelledError):
@@ -74,20 +74,20 @@ class Stage:
     def __post_init__(self) -> None:
         self.broker = MemoryBroker(self.clock, self.partitions)
 
-    def say(
+    def produce(
         self, topic: str, *payloads: str, partition: int | None = 0, headers: tuple[tuple[str, bytes], ...] = ()
     ) -> None:
-        """Write records whose key is what stands before the first ``:``."""
+        """Produce records; the part of a payload before the first ``:`` is the key."""
         for one in payloads:
             self.broker.append(ProducerRecord(topic, one.partition(":")[0].encode(), one.encode(), headers), partition)
 
-    def said(self, topic: str, partition: int | None = None) -> list[str]:
+    def texts(self, topic: str, partition: int | None = None) -> list[str]:
         return [text(record) for record in self.broker.read(topic, partition)]
 
-    async def start(self, make: Callable[[MemoryBackend], Shell]) -> Process:
-        log = MemoryBackend(self.broker)
-        shell = make(log)
-        one = Process(log, shell, asyncio.create_task(shell.run()))
+    async def start(self, create: Callable[[MemoryBackend], Runner]) -> Process:
+        backend = MemoryBackend(self.broker)
+        runner = create(backend)
+        one = Process(backend, runner, asyncio.create_task(runner.run()))
         self.processes.append(one)
         await settle()
         return one
@@ -95,11 +95,11 @@ class Stage:
 
 @asynccontextmanager
 async def stage(partitions: int = 1) -> AsyncIterator[Stage]:
-    made = Stage(partitions)
-    yield made
-    for one in made.processes:
+    created = Stage(partitions)
+    yield created
+    for one in created.processes:
         one.task.cancel()
-    for one in made.processes:
+    for one in created.processes:
         with suppress(asyncio.CancelledError, Exception):
             await one.task
 
@@ -116,11 +116,11 @@ Answer = Outcome | Failure | Held | BaseException | None
 
 
 @dataclass
-class Outside:
-    """Performs nothing until the test says how it ends."""
+class FakePort:
+    """A `perform` that waits until the test ends it."""
 
     began: list[list[str]] = field(default_factory=list)
-    """Every perform, with what it was given, in the order in which they began."""
+    """The records of each call, in the order of their begin."""
     cancelled: list[list[str]] = field(default_factory=list)
     _open: dict[str, "asyncio.Future[Answer]"] = field(default_factory=dict)
 
@@ -144,10 +144,10 @@ class Outside:
 
     @property
     def open(self) -> list[str]:
-        """The first record of each perform in flight."""
+        """Return the first record of each call in flight."""
         return list(self._open)
 
     async def end(self, name: str, answer: Answer = None) -> None:
-        """Let a perform end: done, with its records echoed to ``out``, or as said."""
+        """End a call with an answer; by default it is done, and its records are copied to ``out``."""
         self._open[name].set_result(answer)
         await settle()

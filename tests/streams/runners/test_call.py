@@ -1,4 +1,4 @@
-"""Call: order, priorities, acknowledgement and what becomes of failures, in a world in memory."""
+"""Tests of the runner of a call in memory: order, priorities, commits and failures."""
 
 import asyncio
 import random
@@ -21,228 +21,226 @@ from streams.core.observer import NullObserver
 from streams.core.retry import Dead, DeadLetterLimit, Done, Held, Outcome, Parked, Reason, TooManyDead, ladder
 from streams.runners.call import Call, CallFlow
 from streams.runners.intake import Bounds
-from tests.streams.runners.stage import OUT, Outside, Shell, Stage, echo, emit_of, key, stage, text
+from tests.streams.runners.stage import OUT, FakePort, Runner, Stage, echo, emit_of, key, stage, text
 
 LADDER = ladder("1m,2m")
 
 
 def calling(
-    flow: CallFlow | Outside | Sequence[CallFlow], world: Stage, **more: Any
-) -> Callable[[MemoryBackend], Shell]:
-    """Make a call of this flow; an outside stands for the usual one."""
+    flow: CallFlow | FakePort | Sequence[CallFlow], world: Stage, **more: Any
+) -> Callable[[MemoryBackend], Runner]:
+    """Return a function that creates the call of one or several flows; a `FakePort` stands for the default flow."""
     most = more.pop("max_in_flight", 10)
-    flows = [CallFlow("f", ("in",), key, flow.perform, max_in_flight=most)] if isinstance(flow, Outside) else flow
-    return lambda log: Call("g", [flows] if isinstance(flows, CallFlow) else flows, log, world.clock, LADDER, **more)
+    flows = [CallFlow("f", ("in",), key, flow.perform, max_in_flight=most)] if isinstance(flow, FakePort) else flow
+    return lambda backend: Call(
+        "g", [flows] if isinstance(flows, CallFlow) else flows, backend, world.clock, LADDER, **more
+    )
 
 
 async def done(records: Sequence[Record]) -> Outcome:
     return echo(records)
 
 
-# ----------------------------------------------------------------------------------------- order and acknowledgement
+# ----------------------------------------------------------------------------------------- --------- order and commits
 
 
-async def test_what_follows_is_durable_in_the_same_partition_before_the_record_is_acknowledged() -> None:
+async def test_effects_are_durable_in_the_same_partition_before_the_commit() -> None:
     async with stage(3) as world:
-        world.say("in", "org:1", partition=2)
+        world.produce("in", "org:1", partition=2)
         world.broker.refuses = lambda _: BackendError("full") if world.broker.committed("g", "in", 2) else None
         await world.start(calling(CallFlow("f", ("in",), key, done), world))
 
-        assert world.said("out", 2) == ["org:1"]
+        assert world.texts("out", 2) == ["org:1"]
         assert world.broker.committed("g", "in", 2) == 1
         assert world.broker.lag("g") == 0
 
 
-async def test_one_key_goes_in_order_and_different_keys_at_the_same_time() -> None:
-    outside = Outside()
+async def test_records_of_a_key_are_performed_in_order_and_different_keys_concurrently() -> None:
+    port = FakePort()
     async with stage() as world:
-        world.say("in", "a:1", "a:2", "b:1", "a:3")
-        await world.start(calling(outside, world))
-        assert outside.open == ["a:1", "b:1"]
-        await outside.end("a:1")
-        await outside.end("a:2")
+        world.produce("in", "a:1", "a:2", "b:1", "a:3")
+        await world.start(calling(port, world))
+        assert port.open == ["a:1", "b:1"]
+        await port.end("a:1")
+        await port.end("a:2")
 
-        assert outside.began == [["a:1"], ["b:1"], ["a:2"], ["a:3"]]
+        assert port.began == [["a:1"], ["b:1"], ["a:2"], ["a:3"]]
 
 
-async def test_no_more_are_in_flight_than_the_bound() -> None:
-    outside = Outside()
+async def test_calls_in_flight_are_limited() -> None:
+    port = FakePort()
     async with stage() as world:
-        world.say("in", *(f"{number}:" for number in range(9)))
-        await world.start(calling(outside, world, max_in_flight=3))
-        assert len(outside.open) == 3
-        await outside.end("1:")
+        world.produce("in", *(f"{number}:" for number in range(9)))
+        await world.start(calling(port, world, max_in_flight=3))
+        assert len(port.open) == 3
+        await port.end("1:")
 
-        assert outside.open == ["0:", "2:", "3:"]
+        assert port.open == ["0:", "2:", "3:"]
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from("abcdef"), max_size=14), st.randoms(use_true_random=False), st.integers(1, 6))
-def test_only_the_contiguous_finished_prefix_is_ever_committed(
-    keys: list[str], chance: random.Random, most: int
-) -> None:
-    async def play() -> None:
-        outside = Outside()
+def test_only_the_contiguous_finished_prefix_is_committed(keys: list[str], random_: random.Random, most: int) -> None:
+    async def scenario() -> None:
+        port = FakePort()
         names = [f"{one}:{number}" for number, one in enumerate(keys)]
         finished: set[str] = set()
         async with stage() as world:
-            world.say("in", *names)
-            await world.start(
-                calling(outside, world, max_in_flight=most, bounds=Bounds(hold_records=4, fetch_records=3))
-            )
-            while outside.open:
-                assert len(outside.open) <= most
-                name = chance.choice(outside.open)
-                await outside.end(name)
+            world.produce("in", *names)
+            await world.start(calling(port, world, max_in_flight=most, bounds=Bounds(hold_records=4, fetch_records=3)))
+            while port.open:
+                assert len(port.open) <= most
+                name = random_.choice(port.open)
+                await port.end(name)
                 finished.add(name)
                 prefix = next((at for at, one in enumerate(names) if one not in finished), len(names))
                 assert world.broker.committed("g", "in", 0) == (prefix or None)
             assert finished == set(names)
             for one in set(keys):
                 of_key = [name for name in names if name.startswith(one)]
-                assert [name for name in world.said("out") if name.startswith(one)] == of_key
+                assert [name for name in world.texts("out") if name.startswith(one)] == of_key
 
-    asyncio.run(play())
+    asyncio.run(scenario())
 
 
-async def test_a_backlog_does_not_fill_the_memory() -> None:
-    outside = Outside()
+async def test_a_backlog_is_held_with_bounded_memory() -> None:
+    port = FakePort()
     async with stage() as world:
-        world.say("in", *("a:" for _ in range(100)))
-        process = await world.start(calling(outside, world, bounds=Bounds(hold_records=10, fetch_records=10)))
-        call = process.shell
+        world.produce("in", *("a:" for _ in range(100)))
+        process = await world.start(calling(port, world, bounds=Bounds(hold_records=10, fetch_records=10)))
+        call = process.runner
         assert isinstance(call, Call)
         assert call._lanes.waiting < 10
         for _ in range(100):
-            await outside.end("a:")
+            await port.end("a:")
             assert call._lanes.waiting < 20
 
         assert world.broker.lag("g") == 0
         assert call.settled
 
 
-async def test_bytes_are_bounded_as_well_as_records() -> None:
-    outside = Outside()
+async def test_bytes_in_memory_are_limited() -> None:
+    port = FakePort()
     async with stage() as world:
-        world.say("in", *("a:" + "x" * 100 for _ in range(50)))
-        process = await world.start(calling(outside, world, bounds=Bounds(hold_bytes=300, fetch_records=2)))
-        assert isinstance(process.shell, Call)
+        world.produce("in", *("a:" + "x" * 100 for _ in range(50)))
+        process = await world.start(calling(port, world, bounds=Bounds(hold_bytes=300, fetch_records=2)))
+        assert isinstance(process.runner, Call)
 
-        assert process.shell._lanes.waiting + 1 == 4
+        assert process.runner._lanes.waiting + 1 == 4
 
 
 # ------------------------------------------------------------------------------------------------------- coalescing
 
 
-async def test_what_waits_together_is_done_together_and_what_comes_later_waits_for_the_next() -> None:
-    outside = Outside()
-    flow = CallFlow("f", ("in",), key, outside.perform, joins=key)
+async def test_waiting_records_are_performed_together_and_later_ones_wait() -> None:
+    port = FakePort()
+    flow = CallFlow("f", ("in",), key, port.perform, joins=key)
     async with stage() as world:
-        world.say("in", "a:1")
+        world.produce("in", "a:1")
         await world.start(calling(flow, world))
-        world.say("in", "a:2", "b:1", "a:3")
+        world.produce("in", "a:2", "b:1", "a:3")
         await settle()
-        await outside.end("a:1")
-        world.say("in", "a:4")
+        await port.end("a:1")
+        world.produce("in", "a:4")
         await settle()
-        await outside.end("a:2")
-        await outside.end("a:4")
+        await port.end("a:2")
+        await port.end("a:4")
         assert world.broker.committed("g", "in", 0) == 2
-        await outside.end("b:1")
+        await port.end("b:1")
 
-        assert outside.began == [["a:1"], ["b:1"], ["a:2", "a:3"], ["a:4"]]
+        assert port.began == [["a:1"], ["b:1"], ["a:2", "a:3"], ["a:4"]]
         assert world.broker.lag("g") == 0
 
 
-async def test_of_those_done_together_each_is_parked_by_its_own_attempts() -> None:
+async def test_records_performed_together_are_parked_by_their_own_attempts() -> None:
     async def fails(_records: Sequence[Record]) -> Unavailable:
         return Unavailable("down", 503)
 
     async with stage() as world:
-        world.say("in", "a:old", headers=((header.ATTEMPT, b"2"),))
-        world.say("in", "a:older", headers=((header.ATTEMPT, b"1"),))
-        world.say("in", "a:new")
+        world.produce("in", "a:old", headers=((header.ATTEMPT, b"2"),))
+        world.produce("in", "a:older", headers=((header.ATTEMPT, b"1"),))
+        world.produce("in", "a:new")
         await world.start(calling(CallFlow("f", ("in",), key, fails, joins=key), world))
 
-        assert world.said("dead-letters") == ["a:old"]
-        assert world.said("retry.2m") == ["a:older"]
-        assert world.said("retry.1m") == ["a:new"]
+        assert world.texts("dead-letters") == ["a:old"]
+        assert world.texts("retry.2m") == ["a:older"]
+        assert world.texts("retry.1m") == ["a:new"]
         assert world.broker.lag("g") == 0
 
 
-async def test_one_record_that_meets_a_bug_does_not_take_the_others_along() -> None:
+async def test_an_exception_for_one_record_does_not_affect_the_others() -> None:
     async def picky(records: Sequence[Record]) -> Outcome:
         if any("bad" in text(one) for one in records):
             raise KeyError("bad")
         return echo(records)
 
     async with stage() as world:
-        world.say("in", "a:1", "a:bad", "a:2")
+        world.produce("in", "a:1", "a:bad", "a:2")
         await world.start(calling(CallFlow("f", ("in",), key, picky, joins=key), world))
 
-        assert world.said("out") == ["a:1", "a:2"]
-        assert world.said("dead-letters") == ["a:bad"]
+        assert world.texts("out") == ["a:1", "a:2"]
+        assert world.texts("dead-letters") == ["a:bad"]
         assert world.broker.lag("g") == 0
 
 
 # ------------------------------------------------------------------------------------------------------- priorities
 
 
-def ranked(outside: Outside, most: int = 10) -> CallFlow:
-    return CallFlow("f", ("commands", "notices", "sweeps"), key, outside.perform, max_in_flight=most)
+def ranked(port: FakePort, most: int = 10) -> CallFlow:
+    return CallFlow("f", ("commands", "webhooks", "sweeps"), key, port.perform, max_in_flight=most)
 
 
-async def test_the_first_topic_goes_first_whatever_came_before() -> None:
-    outside = Outside()
+async def test_records_of_a_higher_priority_topic_go_first() -> None:
+    port = FakePort()
     async with stage() as world:
-        world.say("sweeps", "a:s1", "b:s2", "c:s3")
-        await world.start(calling(ranked(outside, 1), world))
-        world.say("notices", "d:n1")
-        world.say("commands", "e:c1")
-        world.say("notices", "b:n2")
+        world.produce("sweeps", "a:s1", "b:s2", "c:s3")
+        await world.start(calling(ranked(port, 1), world))
+        world.produce("webhooks", "d:n1")
+        world.produce("commands", "e:c1")
+        world.produce("webhooks", "b:n2")
         await settle()
-        while outside.open:
-            await outside.end(outside.open[0])
+        while port.open:
+            await port.end(port.open[0])
 
-        assert [name for (name,) in outside.began] == ["a:s1", "e:c1", "d:n1", "b:n2", "c:s3", "b:s2"]
+        assert [name for (name,) in port.began] == ["a:s1", "e:c1", "d:n1", "b:n2", "c:s3", "b:s2"]
 
 
-async def test_lower_topics_leave_a_slot_to_those_above_them() -> None:
-    outside = Outside()
+async def test_lower_priority_topics_leave_slots_to_higher_ones() -> None:
+    port = FakePort()
     async with stage() as world:
-        world.say("sweeps", *(f"{number}:s" for number in range(5)))
-        await world.start(calling(ranked(outside, 4), world))
-        assert len(outside.open) == 2
-        world.say("notices", "x:n", "y:n")
-        world.say("commands", "z:c", "w:c")
-        await settle()
-
-        assert outside.open == ["0:s", "1:s", "z:c", "w:c"]
-
-
-async def test_a_backlog_below_holds_up_nothing_above() -> None:
-    outside = Outside()
-    async with stage() as world:
-        world.say("sweeps", *("a:s" for number in range(100)))
-        await world.start(calling(ranked(outside), world, bounds=Bounds(hold_records=5, fetch_records=5)))
-        world.say("commands", "b:c")
+        world.produce("sweeps", *(f"{number}:s" for number in range(5)))
+        await world.start(calling(ranked(port, 4), world))
+        assert len(port.open) == 2
+        world.produce("webhooks", "x:n", "y:n")
+        world.produce("commands", "z:c", "w:c")
         await settle()
 
-        assert outside.open == ["a:s", "b:c"]
+        assert port.open == ["0:s", "1:s", "z:c", "w:c"]
 
 
-def test_a_topic_has_one_reader() -> None:
+async def test_a_backlog_of_a_lower_priority_does_not_block_a_higher_one() -> None:
+    port = FakePort()
+    async with stage() as world:
+        world.produce("sweeps", *("a:s" for number in range(100)))
+        await world.start(calling(ranked(port), world, bounds=Bounds(hold_records=5, fetch_records=5)))
+        world.produce("commands", "b:c")
+        await settle()
+
+        assert port.open == ["a:s", "b:c"]
+
+
+def test_a_topic_belongs_to_one_flow() -> None:
     flow = CallFlow("f", ("in",), key, done)
 
-    with pytest.raises(ValueError, match="one reader"):
+    with pytest.raises(ValueError, match="two flows read the same topic"):
         Call("g", [flow, flow], MemoryBackend(Stage().broker), Stage().clock, LADDER)
 
 
-# ----------------------------------------------------------------------------------------------------- fair shares
+# --------------------------------------------------------------------------------------------------------- fairness
 
 
 async def latencies(orgs: int, silent: int, seconds: int = 60) -> dict[str, list[int]]:
-    """Return by org the milliseconds from a record to what follows from it; some orgs are never answered.
+    """Return by org the milliseconds from a record to its effect; calls of the first ``silent`` orgs never end.
 
     All orgs are on one partition, and each gets a record a second.
     """
@@ -264,7 +262,7 @@ async def latencies(orgs: int, silent: int, seconds: int = 60) -> dict[str, list
         )
         await world.start(calling(flow, world))
         for second in range(seconds):
-            world.say("in", *(f"{org}:{second}" for org in range(orgs)))
+            world.produce("in", *(f"{org}:{second}" for org in range(orgs)))
             await world.clock.advance(1)
 
         sent = {text(record): record.timestamp for record in world.broker.read("in")}
@@ -274,8 +272,8 @@ async def latencies(orgs: int, silent: int, seconds: int = 60) -> dict[str, list
         return found
 
 
-async def test_integrations_that_never_answer_cost_the_others_nothing() -> None:
-    """Three of fifty; what the others finish behind the silent ones' first records is more than is held unfinished."""
+async def test_integrations_that_never_answer_do_not_delay_the_others() -> None:
+    """Three of fifty never answer; the others finish more records behind theirs than may be unfinished."""
     found = await latencies(50, silent=3)
 
     assert sorted(found) == sorted(str(org) for org in range(3, 50))
@@ -283,64 +281,64 @@ async def test_integrations_that_never_answer_cost_the_others_nothing() -> None:
     assert found == {org: times for org, times in (await latencies(50, silent=0)).items() if int(org) >= 3}
 
 
-# --------------------------------------------------------------------------------------------- what becomes of failures
+# --------------------------------------------------------------------------------------------------------- failures
 
 
-class Counts(NullObserver):
-    """An observer that remembers."""
+class RecordingObserver(NullObserver):
+    """An observer that records the ends of records."""
 
     def __init__(self) -> None:
-        self.said: list[tuple[object, ...]] = []
+        self.events: list[tuple[object, ...]] = []
 
     def record_ended(self, flow: str, verdict: str, seconds: float) -> None:
-        self.said.append((flow, verdict, seconds))
+        self.events.append((flow, verdict, seconds))
 
     def dead_letter(self, origin: str, reason: str) -> None:
-        self.said.append(("dead", origin, reason))
+        self.events.append(("dead", origin, reason))
 
     def record_parked(self, flow: str, delay: str, reason: str) -> None:
-        self.said.append((flow, delay, reason))
+        self.events.append((flow, delay, reason))
 
 
-async def test_a_failure_that_may_pass_is_parked_with_its_history() -> None:
-    outside, counts = Outside(), Counts()
+async def test_a_transient_failure_is_parked_with_its_history() -> None:
+    port, observer = FakePort(), RecordingObserver()
     async with stage(2) as world:
-        world.say("in", "a:1", partition=1)
-        await world.start(calling(outside, world, observer=counts))
+        world.produce("in", "a:1", partition=1)
+        await world.start(calling(port, world, observer=observer))
         await world.clock.advance(2)
-        await outside.end("a:1", Throttled("slow down", 100))
+        await port.end("a:1", Throttled("slow down", 100))
         (parked,) = world.broker.read("retry.2m", 1)
 
         assert (parked.key, parked.value) == (b"a", b"a:1")
         assert dict(parked.headers)[header.ORIGIN] == b"in"
         assert int(dict(parked.headers)[header.DUE_AT]) == parked.timestamp + 120_000
-        assert counts.said == [("f", "parked", 2), ("f", "2m", "throttled")]
+        assert observer.events == [("f", "parked", 2), ("f", "2m", "throttled")]
         assert world.broker.lag("g") == 0
 
 
-async def test_what_is_held_is_parked_with_the_attempts_that_it_had() -> None:
-    outside, counts = Outside(), Counts()
+async def test_a_held_record_is_parked_without_using_up_an_attempt() -> None:
+    port, observer = FakePort(), RecordingObserver()
     async with stage() as world:
-        world.say("in", "a:new")
-        world.say("in", "b:old", headers=((header.ATTEMPT, b"2"), (header.FIRST_FAILED_AT, b"5")))
-        world.say("in", "c:tried", headers=((header.ATTEMPT, b"2"),))
-        await world.start(calling(outside, world, observer=counts))
+        world.produce("in", "a:new")
+        world.produce("in", "b:old", headers=((header.ATTEMPT, b"2"), (header.FIRST_FAILED_AT, b"5")))
+        world.produce("in", "c:tried", headers=((header.ATTEMPT, b"2"),))
+        await world.start(calling(port, world, observer=observer))
         for name in ("a:new", "b:old", "c:tried"):
-            await outside.end(name, Held(Reason.CIRCUIT_OPEN, "it does not answer", world.clock.now()))
+            await port.end(name, Held(Reason.CIRCUIT_OPEN, "it is unavailable", world.clock.now()))
         parked = {text(one): dict(one.headers)[header.ATTEMPT] for one in world.broker.read("retry.1m")}
         (dead,) = world.broker.read("dead-letters")
 
         assert parked == {"a:new": b"0", "c:tried": b"2"}
         assert (dead.value, dict(dead.headers)[header.REASON]) == (b"b:old", b"circuit_open")
         assert dict(dead.headers)[header.ATTEMPT] == b"2"
-        assert ("f", "1m", "circuit_open") in counts.said
-        assert ("dead", "in", "circuit_open") in counts.said
+        assert ("f", "1m", "circuit_open") in observer.events
+        assert ("dead", "in", "circuit_open") in observer.events
         assert world.broker.lag("g") == 0
 
 
-async def test_effects_come_along_with_any_verdict_and_once_for_all_records() -> None:
+async def test_effects_of_any_outcome_are_produced_once_for_all_records() -> None:
     failed = emit_of("a:failed", TopicSpec("outcomes", ""))
-    again = emit_of("a:look again", TopicSpec("due", ""))
+    again = emit_of("a:retry", TopicSpec("due", ""))
 
     async def fails(records: Sequence[Record]) -> Outcome:
         if text(records[0]) == "a:dead":
@@ -348,33 +346,33 @@ async def test_effects_come_along_with_any_verdict_and_once_for_all_records() ->
         return Parked(LADDER[0], 1, 1, Reason.THROTTLED, "", (failed,), instead=again)
 
     async with stage() as world:
-        world.say("in", "a:dead")
-        world.say("in", "b:1", "b:2")
+        world.produce("in", "a:dead")
+        world.produce("in", "b:1", "b:2")
         await world.start(calling(CallFlow("f", ("in",), key, fails, joins=key), world))
 
-        assert world.said("outcomes") == ["a:failed", "a:failed"]
-        assert world.said("retry.1m") == ["a:look again"]
-        assert world.said("dead-letters") == ["a:dead"]
+        assert world.texts("outcomes") == ["a:failed", "a:failed"]
+        assert world.texts("retry.1m") == ["a:retry"]
+        assert world.texts("dead-letters") == ["a:dead"]
 
 
 @pytest.mark.parametrize(
     ("ends", "reason", "detail"),
     [
         (Rejected("no such field", 422), "rejected", "no such field"),
-        (Dead(Reason.MALFORMED, "not ours"), "malformed", "not ours"),
+        (Dead(Reason.MALFORMED, "not a record"), "malformed", "not a record"),
         (DecodeError("not a record of ours"), "malformed", "not a record of ours"),
         (ValueError("canary-secret"), "bug", "ValueError at streams/runners/stage.py:"),
         (asyncio.CancelledError(), "bug", "CancelledError at"),
     ],
 )
-async def test_what_cannot_be_mended_by_waiting_is_given_up_with_its_reason(
+async def test_permanent_failures_are_dead_letters_with_their_reason(
     ends: Rejected | Dead | BaseException, reason: str, detail: str
 ) -> None:
-    outside, counts = Outside(), Counts()
+    port, observer = FakePort(), RecordingObserver()
     async with stage() as world:
-        world.say("in", "a:1")
-        await world.start(calling(outside, world, observer=counts))
-        await outside.end("a:1", ends)
+        world.produce("in", "a:1")
+        await world.start(calling(port, world, observer=observer))
+        await port.end("a:1", ends)
         (dead,) = world.broker.read("dead-letters")
         headers = {name: value.decode() for name, value in dead.headers}
 
@@ -382,39 +380,39 @@ async def test_what_cannot_be_mended_by_waiting_is_given_up_with_its_reason(
         assert headers[header.REASON] == reason
         assert headers[header.DETAIL].startswith(detail)
         assert "canary-secret" not in headers[header.DETAIL]
-        assert counts.said == [("f", "dead", 0), ("dead", "in", reason)]
+        assert observer.events == [("f", "dead", 0), ("dead", "in", reason)]
         assert world.broker.lag("g") == 0
 
 
-async def test_a_record_whose_key_cannot_be_told_is_judged_by_perform() -> None:
+async def test_a_record_without_a_readable_key_is_passed_to_perform() -> None:
     def broken(_record: Record) -> str:
-        raise DecodeError("not ours")
+        raise DecodeError("not a record")
 
     async def decodes(records: Sequence[Record]) -> Outcome:
         broken(records[0])
         return Done()
 
     async with stage() as world:
-        world.say("in", "a:1")
+        world.produce("in", "a:1")
         await world.start(calling(CallFlow("f", ("in",), broken, decodes), world))
 
-        assert world.said("dead-letters") == ["a:1"]
+        assert world.texts("dead-letters") == ["a:1"]
 
 
-async def test_what_follows_but_does_not_fit_is_given_up() -> None:
-    outside = Outside()
+async def test_a_record_with_a_too_large_effect_is_a_dead_letter() -> None:
+    port = FakePort()
     async with stage() as world:
-        world.say("in", "a:1", "a:2")
-        await world.start(calling(outside, world))
-        await outside.end("a:1", Done((emit_of("a:", body=bytes(9 << 20)),)))
-        await outside.end("a:2")
+        world.produce("in", "a:1", "a:2")
+        await world.start(calling(port, world))
+        await port.end("a:1", Done((emit_of("a:", body=bytes(9 << 20)),)))
+        await port.end("a:2")
 
-        assert world.said("dead-letters") == ["a:1"]
-        assert world.said("out") == ["a:2"]
+        assert world.texts("dead-letters") == ["a:1"]
+        assert world.texts("out") == ["a:2"]
         assert world.broker.lag("g") == 0
 
 
-async def test_what_follows_but_cannot_be_encoded_is_a_bug_and_takes_no_other_record_along() -> None:
+async def test_an_effect_that_cannot_be_encoded_is_a_bug_of_its_record_only() -> None:
     damaged: dict[str, Any] = {"org": "b", "connection": "c", "event": None}
     broken = Emit(OUT, "b", FetchRequest.model_construct(**damaged))
 
@@ -422,37 +420,37 @@ async def test_what_follows_but_cannot_be_encoded_is_a_bug_and_takes_no_other_re
         return Done((broken,)) if any("bad" in text(one) for one in records) else echo(records)
 
     async with stage() as world:
-        world.say("in", "b:1", "b:bad", "b:2")
+        world.produce("in", "b:1", "b:bad", "b:2")
         await world.start(calling(CallFlow("f", ("in",), key, odd, joins=key), world))
 
-        assert world.said("out") == ["b:1", "b:2"]
-        assert world.said("dead-letters") == ["b:bad"]
+        assert world.texts("out") == ["b:1", "b:2"]
+        assert world.texts("dead-letters") == ["b:bad"]
 
 
-async def test_a_run_of_bugs_stops_the_flow_instead_of_draining_the_topic() -> None:
+async def test_consecutive_bugs_stop_the_flow() -> None:
     async def broken(_records: Sequence[Record]) -> Outcome:
         raise ValueError
 
     async with stage() as world:
-        world.say("in", *(f"a:{number}" for number in range(10)))
+        world.produce("in", *(f"a:{number}" for number in range(10)))
         process = await world.start(calling(CallFlow("f", ("in",), key, broken), world, limit=DeadLetterLimit(3)))
 
         assert isinstance(await process.ended(), TooManyDead)
-        assert world.said("dead-letters") == ["a:0", "a:1"]
+        assert world.texts("dead-letters") == ["a:0", "a:1"]
         assert (world.broker.committed("g", "in", 0) or 0) <= 2
 
 
-async def test_what_cannot_even_be_parked_stops_the_process_and_is_not_acknowledged() -> None:
-    outside = Outside()
+async def test_a_record_that_cannot_be_parked_stops_the_process_without_a_commit() -> None:
+    port = FakePort()
     async with stage() as world:
-        world.say("in", "a:1", "b:1")
+        world.produce("in", "a:1", "b:1")
         world.broker.refuses = lambda record: BackendError("full") if record.topic.startswith("retry") else None
-        process = await world.start(calling(outside, world))
-        await outside.end("a:1", Unavailable("down"))
+        process = await world.start(calling(port, world))
+        await port.end("a:1", Unavailable("down"))
 
         with pytest.raises(BackendError, match="full"):
             raise await process.ended() or AssertionError("it still runs")
-        assert outside.cancelled == [["b:1"]]
+        assert port.cancelled == [["b:1"]]
         assert world.broker.committed("g", "in", 0) is None
 
 
@@ -461,36 +459,36 @@ async def test_what_cannot_even_be_parked_stops_the_process_and_is_not_acknowled
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=10), st.lists(st.integers(0, 3), max_size=12))
-def test_a_kill_at_any_moment_loses_nothing(keys: list[str], steps: list[int]) -> None:
-    async def play() -> None:
+def test_a_kill_at_any_time_loses_nothing(keys: list[str], steps: list[int]) -> None:
+    async def scenario() -> None:
         names = [f"{one}:{number}" for number, one in enumerate(keys)]
         async with stage() as world:
-            world.say("in", *names)
-            outside = Outside()
-            process = await world.start(calling(outside, world, max_in_flight=2))
+            world.produce("in", *names)
+            port = FakePort()
+            process = await world.start(calling(port, world, max_in_flight=2))
             for step in steps:
                 if step == 0:
                     await process.kill()
-                    outside = Outside()
-                    process = await world.start(calling(outside, world, max_in_flight=2))
-                elif outside.open:
-                    await outside.end(outside.open[step % len(outside.open)])
+                    port = FakePort()
+                    process = await world.start(calling(port, world, max_in_flight=2))
+                elif port.open:
+                    await port.end(port.open[step % len(port.open)])
                 acknowledged = names[: world.broker.committed("g", "in", 0) or 0]
-                assert set(acknowledged) <= set(world.said("out"))
-            while outside.open:
-                await outside.end(outside.open[0])
+                assert set(acknowledged) <= set(world.texts("out"))
+            while port.open:
+                await port.end(port.open[0])
 
-            assert set(world.said("out")) == set(names)
+            assert set(world.texts("out")) == set(names)
             assert world.broker.lag("g") == 0
 
-    asyncio.run(play())
+    asyncio.run(scenario())
 
 
-async def test_a_new_member_takes_over_after_what_is_in_flight_has_ended() -> None:
-    first, second = Outside(), Outside()
+async def test_a_new_member_takes_over_after_calls_in_flight_have_ended() -> None:
+    first, second = FakePort(), FakePort()
     async with stage(2) as world:
         for number in (0, 1):
-            world.say("in", f"{number}:1", f"{number}:2", partition=number)
+            world.produce("in", f"{number}:1", f"{number}:2", partition=number)
         await world.start(calling(first, world))
         assert first.open == ["0:1", "1:1"]
         await world.start(calling(second, world))
@@ -503,11 +501,11 @@ async def test_a_new_member_takes_over_after_what_is_in_flight_has_ended() -> No
         assert world.broker.committed("g", "in", 1) == 1
 
 
-async def test_what_does_not_end_in_time_is_cancelled_and_done_again_by_the_new_owner() -> None:
-    first, second = Outside(), Outside()
+async def test_calls_that_do_not_end_in_time_are_cancelled_and_repeated_by_the_new_owner() -> None:
+    first, second = FakePort(), FakePort()
     async with stage(2) as world:
-        world.say("in", "0:1", partition=0)
-        world.say("in", "1:1", partition=1)
+        world.produce("in", "0:1", partition=0)
+        world.produce("in", "1:1", partition=1)
         await world.start(calling(first, world, bounds=Bounds(revoke_within=5)))
         await world.start(calling(second, world))
         await world.clock.advance(4.9)
@@ -522,25 +520,25 @@ async def test_what_does_not_end_in_time_is_cancelled_and_done_again_by_the_new_
         assert world.broker.committed("g", "in", 0) is None
 
 
-async def test_a_graceful_stop_begins_nothing_more_and_commits_what_ends() -> None:
-    outside = Outside()
+async def test_a_graceful_stop_commits_the_calls_that_end() -> None:
+    port = FakePort()
     async with stage() as world:
-        world.say("in", "a:1", "a:2", "b:1")
-        process = await world.start(calling(outside, world, bounds=Bounds(stop_within=20)))
-        stopping = asyncio.create_task(process.shell.stop())
+        world.produce("in", "a:1", "a:2", "b:1")
+        process = await world.start(calling(port, world, bounds=Bounds(stop_within=20)))
+        stopping = asyncio.create_task(process.runner.stop())
         await settle()
-        await outside.end("a:1")
+        await port.end("a:1")
         assert not stopping.done()
         await world.clock.advance(20)
         await stopping
 
         assert await process.ended() is None
-        assert outside.began == [["a:1"], ["b:1"]]
-        assert outside.cancelled == [["b:1"]]
+        assert port.began == [["a:1"], ["b:1"]]
+        assert port.cancelled == [["b:1"]]
         assert world.broker.committed("g", "in", 0) == 1
 
 
-async def test_stopped_before_it_ran_it_does_not_begin() -> None:
+async def test_a_runner_that_was_stopped_before_its_run_does_not_start() -> None:
     async with stage() as world:
         call = Call("g", [CallFlow("f", ("in",), key, done)], MemoryBackend(world.broker), world.clock, LADDER)
         await call.stop()
@@ -549,22 +547,22 @@ async def test_stopped_before_it_ran_it_does_not_begin() -> None:
         assert call.in_flight == 0
 
 
-async def test_nothing_is_performed_before_the_seed_is_there() -> None:
-    outside, told = Outside(), list[frozenset[int]]()
+async def test_no_record_is_performed_before_the_seed_has_ended() -> None:
+    port, seeded_partitions = FakePort(), list[frozenset[int]]()
     seeded = asyncio.Event()
 
     async def seed(partitions: frozenset[int]) -> None:
-        told.append(partitions)
+        seeded_partitions.append(partitions)
         await seeded.wait()
 
     async with stage(2) as world:
-        world.say("in", "a:1", partition=1)
-        await world.start(calling(outside, world, on_assigned=seed))
-        assert (told, outside.began) == ([frozenset({0, 1})], [])
+        world.produce("in", "a:1", partition=1)
+        await world.start(calling(port, world, on_assigned=seed))
+        assert (seeded_partitions, port.began) == ([frozenset({0, 1})], [])
         seeded.set()
         await settle()
 
-        assert outside.open == ["a:1"]
+        assert port.open == ["a:1"]
 
 
 async def test_a_seed_that_fails_stops_the_process() -> None:
@@ -572,35 +570,35 @@ async def test_a_seed_that_fails_stops_the_process() -> None:
         raise BackendError("no sequence")
 
     async with stage() as world:
-        world.say("in", "a:1")
-        process = await world.start(calling(Outside(), world, on_assigned=seed))
+        world.produce("in", "a:1")
+        process = await world.start(calling(FakePort(), world, on_assigned=seed))
 
         assert isinstance(await process.ended(), BackendError)
 
 
-async def test_a_broker_that_is_away_for_a_while_is_survived() -> None:
-    outside = Outside()
+async def test_an_outage_of_the_broker_loses_nothing() -> None:
+    port = FakePort()
     async with stage() as world:
-        world.say("in", "a:1", "a:2")
-        await world.start(calling(outside, world))
+        world.produce("in", "a:1", "a:2")
+        await world.start(calling(port, world))
         world.broker.go_away()
-        await outside.end("a:1")
+        await port.end("a:1")
         await world.clock.advance(90)
-        assert world.said("out") == []
+        assert world.texts("out") == []
         world.broker.come_back()
         await settle()
-        await outside.end("a:2")
+        await port.end("a:2")
 
-        assert world.said("out") == ["a:1", "a:2"]
+        assert world.texts("out") == ["a:1", "a:2"]
         assert world.broker.lag("g") == 0
 
 
-async def test_a_producer_may_be_shared_and_is_then_left_alone() -> None:
+async def test_a_shared_producer_is_neither_started_nor_stopped() -> None:
     class Strict:
-        """Takes records, and nobody may start or stop it."""
+        """A producer that must not be started or stopped."""
 
-        def __init__(self, log: Backend) -> None:
-            self.send = log.producer().send
+        def __init__(self, backend: Backend) -> None:
+            self.send = backend.producer().send
 
         async def start(self) -> None:
             raise AssertionError
@@ -609,10 +607,12 @@ async def test_a_producer_may_be_shared_and_is_then_left_alone() -> None:
             raise AssertionError
 
     async with stage() as world:
-        world.say("in", "a:1")
+        world.produce("in", "a:1")
         flow = CallFlow("f", ("in",), key, done)
-        process = await world.start(lambda log: Call("g", [flow], log, world.clock, LADDER, producer=Strict(log)))
-        await process.shell.stop()
+        process = await world.start(
+            lambda backend: Call("g", [flow], backend, world.clock, LADDER, producer=Strict(backend))
+        )
+        await process.runner.stop()
 
         assert await process.ended() is None
-        assert world.said("out") == ["a:1"]
+        assert world.texts("out") == ["a:1"]

@@ -1,4 +1,4 @@
-"""The shell of a fold: neighbours of a poison record go on, and a run of them stops the flow."""
+"""Tests of the runner of a fold: rows, effects and dead letters of a batch."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,22 +16,22 @@ from streams.core.flows import Disposition, Emit, FoldResult, Record, RecordBatc
 from streams.core.observer import NullObserver
 from streams.core.retry import DeadLetterLimit, TooManyDead
 from streams.core.rows import Rows
-from streams.runners.fold import Fold, Named
+from streams.runners.fold import Fold, PlainRecord
 from tests.streams.core.views import MemoryView
 
 KEY = b"default"
 
 
-def keep_the_largest(rows: Rows, views: Mapping[str, View], said: Model, record: Record, now: datetime) -> FoldResult:
-    """Raises at 13, after it wrote."""
-    assert isinstance(said, SweptRow)
+def keep_the_largest(rows: Rows, views: Mapping[str, View], value: Model, record: Record, now: datetime) -> FoldResult:
+    """Keep the row with the largest number; raise for 13 after the write."""
+    assert isinstance(value, SweptRow)
     del views, now
     last = rows.find(SweptRow, KEY) or SweptRow(seq=0)
-    if said.seq > last.seq:
-        rows.put(KEY, said)
-    if said.seq == 13:
-        raise RuntimeError("a secret of somebody")
-    due = due_of((record.key or b"").decode(), said.seq)
+    if value.seq > last.seq:
+        rows.put(KEY, value)
+    if value.seq == 13:
+        raise RuntimeError("a secret of an org")
+    due = due_of((record.key or b"").decode(), value.seq)
     emits = [Emit(topics.DUE, due.org, due, once="one"), Emit(topics.DUE, due.org, due)]
     return FoldResult(Disposition.APPLIED, emits, {"seen": 1})
 
@@ -41,8 +41,8 @@ def due_of(org: str, number: int) -> DeliveryDue:
     return DeliveryDue(org=org, connection="c", property_id=number, reason=DueReason.CHANGED, seen_at=at)
 
 
-class Heard(NullObserver):
-    """An observer that remembers."""
+class RecordingObserver(NullObserver):
+    """An observer that records the events of a fold."""
 
     def __init__(self) -> None:
         self.records: list[tuple[str, str]] = []
@@ -61,47 +61,49 @@ class Heard(NullObserver):
 
 
 def batch(*values: bytes) -> RecordBatch:
-    records = [Named("p.rent-roll.changes", 3, at, 0, b"default", value, ()) for at, value in enumerate(values)]
+    records = [PlainRecord("p.rent-roll.changes", 3, at, 0, b"default", value, ()) for at, value in enumerate(values)]
     return RecordBatch("p.rent-roll.changes", 3, records)
 
 
-def fold(heard: Heard, limit: int = 20) -> Fold:
+def fold(observer: RecordingObserver, limit: int = 20) -> Fold:
     clock = MovableClock(datetime(2026, 3, 1, tzinfo=UTC))
-    return Fold("f", "t", keep_the_largest, clock, prefix="p.", observer=heard, limit=DeadLetterLimit(limit))
+    return Fold("f", "t", keep_the_largest, clock, prefix="p.", observer=observer, limit=DeadLetterLimit(limit))
 
 
 def seq(number: int) -> bytes:
     return encode(SweptRow(seq=number))
 
 
-def test_rows_and_effects_of_a_batch_come_together() -> None:
-    """One row however often it was written; what is said once is said by the first."""
-    heard = Heard()
+def test_a_batch_returns_its_rows_and_effects() -> None:
+    """A row is written once, and a record with ``once`` is emitted once."""
+    observer = RecordingObserver()
 
-    step = fold(heard)(batch(seq(1), seq(2)), {"t": MemoryView()})
+    step = fold(observer)(batch(seq(1), seq(2)), {"t": MemoryView()})
 
     assert step.rows == {KEY: seq(2)}
     assert [(out.topic, out.key, out.value) for out in step.effects] == [
         ("p.deliveries.due", b"default", encode(due_of("default", number))) for number in (1, 1, 2)
     ]
-    assert heard.records == [("f", "applied")] * 2
-    assert heard.facts == [("f", SweptRow(seq=number), {"seen": 1}) for number in (1, 2)]
+    assert observer.records == [("f", "applied")] * 2
+    assert observer.facts == [("f", SweptRow(seq=number), {"seen": 1}) for number in (1, 2)]
 
 
-def test_what_is_emitted_once_is_emitted_once_for_each_org() -> None:
-    """Two orgs of one batch may have equal names and ids."""
-    records = [Named("p.rent-roll.changes", 3, at, 0, org, seq(1), ()) for at, org in enumerate((b"a", b"b", b"a"))]
+def test_a_record_with_once_is_emitted_once_for_each_org() -> None:
+    """Two orgs of one batch may have the same names and ids."""
+    records = [
+        PlainRecord("p.rent-roll.changes", 3, at, 0, org, seq(1), ()) for at, org in enumerate((b"a", b"b", b"a"))
+    ]
 
-    step = fold(Heard())(RecordBatch("p.rent-roll.changes", 3, records), {"t": MemoryView()})
+    step = fold(RecordingObserver())(RecordBatch("p.rent-roll.changes", 3, records), {"t": MemoryView()})
 
     assert [out.key for out in step.effects] == [b"a", b"a", b"b", b"b", b"a"]
 
 
-def test_a_poison_record_is_buried_with_its_bytes_and_its_neighbours_go_on() -> None:
-    """Neither what cannot be decoded nor what the step stumbles over leaves a row behind, or a secret."""
-    heard = Heard()
+def test_a_failed_record_becomes_a_dead_letter_and_the_others_are_applied() -> None:
+    """Neither a malformed record nor an exception of the step leaves a row, and no dead letter contains a secret."""
+    observer = RecordingObserver()
 
-    step = fold(heard)(batch(seq(1), b"\x00rubbish", seq(13), seq(2)), {"t": MemoryView()})
+    step = fold(observer)(batch(seq(1), b"\x00rubbish", seq(13), seq(2)), {"t": MemoryView()})
 
     assert step.rows == {KEY: seq(2)}
     letters = [out for out in step.effects if out.topic == "p.dead-letters"]
@@ -109,15 +111,15 @@ def test_a_poison_record_is_buried_with_its_bytes_and_its_neighbours_go_on() -> 
     assert [dict(letter.headers)[header.REASON] for letter in letters] == [b"malformed", b"bug"]
     assert {dict(letter.headers)[header.ORIGIN] for letter in letters} == {b"rent-roll.changes"}
     assert not any(b"secret" in value for letter in letters for _, value in letter.headers)
-    assert heard.letters == [("rent-roll.changes", "malformed"), ("rent-roll.changes", "bug")]
+    assert observer.letters == [("rent-roll.changes", "malformed"), ("rent-roll.changes", "bug")]
 
 
-def test_a_run_of_dead_records_stops_the_flow() -> None:
-    """A broken deploy must not drain a topic into the dead letters."""
+def test_consecutive_dead_letters_stop_the_flow() -> None:
+    """A broken deployment must not turn a whole topic into dead letters."""
     with pytest.raises(TooManyDead):
-        fold(Heard(), limit=3)(batch(*[b"rubbish"] * 3), {"t": MemoryView()})
+        fold(RecordingObserver(), limit=3)(batch(*[b"rubbish"] * 3), {"t": MemoryView()})
 
 
-def test_a_good_record_between_them_begins_the_count_anew() -> None:
-    step = fold(Heard(), limit=3)(batch(b"x", b"x", seq(1), b"x", b"x"), {"t": MemoryView()})
+def test_an_applied_record_resets_the_count() -> None:
+    step = fold(RecordingObserver(), limit=3)(batch(b"x", b"x", seq(1), b"x", b"x"), {"t": MemoryView()})
     assert sum(out.topic == "p.dead-letters" for out in step.effects) == 4

@@ -1,4 +1,4 @@
-"""Lanes: one thing at a time per key, in order; the first rank first; the longest waiting first within a rank."""
+"""Tests of the scheduler of a call: order within a key, priorities, quotas and fairness."""
 
 from collections import defaultdict
 from collections.abc import Hashable
@@ -11,8 +11,8 @@ from streams.runners.lanes import Lanes, Quota
 
 
 @dataclass(frozen=True)
-class Thing:
-    """Something that waits."""
+class Entry:
+    """An item of a lane."""
 
     number: int
     rank: int = 0
@@ -20,76 +20,76 @@ class Thing:
     group: Hashable = None
 
 
-def lanes_of(ranks: int, most_together: int) -> Lanes[Thing]:
-    """Return lanes with one quota for all ranks, and more than enough slots."""
-    return Lanes([Quota(100)] * ranks, most_together)
+def lanes_of(ranks: int, max_batch: int) -> Lanes[Entry]:
+    """Return lanes with one quota for all ranks, which is never reached."""
+    return Lanes([Quota(100)] * ranks, max_batch)
 
 
-def test_a_busy_lane_makes_its_own_wait_and_nobody_else() -> None:
+def test_a_busy_lane_blocks_only_its_own_items() -> None:
     lanes = lanes_of(1, 10)
     for number, key in enumerate("aab"):
-        lanes.put(key, Thing(number))
+        lanes.put(key, Entry(number))
 
-    assert lanes.next() == ("a", [Thing(0)])
-    assert lanes.next() == ("b", [Thing(2)])
+    assert lanes.next() == ("a", [Entry(0)])
+    assert lanes.next() == ("b", [Entry(2)])
     assert lanes.next() is None
     lanes.done("a")
-    assert lanes.next() == ("a", [Thing(1)])
+    assert lanes.next() == ("a", [Entry(1)])
 
 
-def test_the_first_rank_goes_first_between_lanes_and_within_them() -> None:
+def test_higher_ranks_go_first_between_lanes_and_within_them() -> None:
     lanes = lanes_of(3, 10)
-    lanes.put("a", Thing(0, 2))
-    lanes.put("b", Thing(1, 1))
-    lanes.put("a", Thing(2, 0))
+    lanes.put("a", Entry(0, 2))
+    lanes.put("b", Entry(1, 1))
+    lanes.put("a", Entry(2, 0))
     taken = []
     while found := lanes.next():
         taken += found[1]
         lanes.done(found[0])
 
-    assert taken == [Thing(2, 0), Thing(1, 1), Thing(0, 2)]
+    assert taken == [Entry(2, 0), Entry(1, 1), Entry(0, 2)]
 
 
-def test_each_rank_of_a_quota_leaves_a_slot_to_those_before_it() -> None:
-    lanes: Lanes[Thing] = Lanes([Quota(2)] * 2, 10)
+def test_each_rank_of_a_quota_leaves_a_slot_to_higher_ranks() -> None:
+    lanes: Lanes[Entry] = Lanes([Quota(2)] * 2, 10)
     for number, (key, rank) in enumerate((("a", 1), ("b", 1), ("c", 0), ("d", 0))):
-        lanes.put(key, Thing(number, rank))
+        lanes.put(key, Entry(number, rank))
 
     assert [found[0] for found in iter(lanes.next, None)] == ["c", "d"]
     lanes.done("c")
     assert lanes.next() is None
     lanes.done("d")
-    assert lanes.next() == ("a", [Thing(0, 1)])
+    assert lanes.next() == ("a", [Entry(0, 1)])
     assert lanes.next() is None
 
 
-def test_a_flow_takes_no_slot_of_another() -> None:
-    lanes: Lanes[Thing] = Lanes([Quota(1), Quota(1)], 10)
+def test_flows_have_separate_slots() -> None:
+    lanes: Lanes[Entry] = Lanes([Quota(1), Quota(1)], 10)
     for number, (key, rank) in enumerate((("a", 0), ("b", 0), ("c", 1), ("d", 1))):
-        lanes.put(key, Thing(number, rank))
+        lanes.put(key, Entry(number, rank))
 
     assert [found[0] for found in iter(lanes.next, None)] == ["a", "c"]
 
 
-def test_groups_take_turns_however_much_one_of_them_has() -> None:
+def test_groups_are_served_in_turn() -> None:
     lanes = lanes_of(1, 10)
     for number in range(4):
-        lanes.put(f"a{number}", Thing(number, group="a"))
+        lanes.put(f"a{number}", Entry(number, group="a"))
     for number in range(2):
-        lanes.put(f"b{number}", Thing(number, group="b"))
-    lanes.put("c0", Thing(0, group="c"))
+        lanes.put(f"b{number}", Entry(number, group="b"))
+    lanes.put("c0", Entry(0, group="c"))
 
     assert [found[0] for found in iter(lanes.next, None)] == ["a0", "b0", "c0", "a1", "b1", "a2", "a3"]
 
 
-def test_a_group_has_no_more_in_flight_than_its_share_and_then_waits_its_turn() -> None:
-    lanes: Lanes[Thing] = Lanes([Quota(10, 2)], 10)
+def test_a_group_at_its_limit_waits_and_is_then_served_in_turn() -> None:
+    lanes: Lanes[Entry] = Lanes([Quota(10, 2)], 10)
     for group in "ab":
         for number in range(4):
-            lanes.put(f"{group}{number}", Thing(number, group=group))
+            lanes.put(f"{group}{number}", Entry(number, group=group))
 
     assert [found[0] for found in iter(lanes.next, None)] == ["a0", "b0", "a1", "b1"]
-    lanes.put("a9", Thing(9, group="a"))
+    lanes.put("a9", Entry(9, group="a"))
     assert lanes.next() is None
     lanes.done("a1")
     assert [found[0] for found in iter(lanes.next, None)] == ["a2"]
@@ -100,10 +100,10 @@ def test_a_group_has_no_more_in_flight_than_its_share_and_then_waits_its_turn() 
     assert [found[0] for found in iter(lanes.next, None)] == ["b2"]
 
 
-def test_what_waits_behind_each_other_and_joins_is_done_together() -> None:
+def test_consecutive_items_that_join_are_taken_together() -> None:
     lanes = lanes_of(2, 3)
-    things = [Thing(0, joins="x"), Thing(1, joins="x"), Thing(2, joins="y"), Thing(3, joins="x"), Thing(4), Thing(5)]
-    for one in things:
+    entries = [Entry(0, joins="x"), Entry(1, joins="x"), Entry(2, joins="y"), Entry(3, joins="x"), Entry(4), Entry(5)]
+    for one in entries:
         lanes.put("a", one)
     taken = []
     while found := lanes.next():
@@ -113,18 +113,18 @@ def test_what_waits_behind_each_other_and_joins_is_done_together() -> None:
     assert taken == [[0, 1], [2], [3], [4], [5]]
 
 
-def test_joining_goes_on_into_the_next_rank_but_not_past_what_waits_before_it() -> None:
+def test_items_join_across_ranks_but_not_past_another_item() -> None:
     lanes = lanes_of(3, 10)
-    for one in (Thing(0, 0, "x"), Thing(1, 1, "x"), Thing(2, 1, "y"), Thing(3, 2, "x")):
+    for one in (Entry(0, 0, "x"), Entry(1, 1, "x"), Entry(2, 1, "y"), Entry(3, 2, "x")):
         lanes.put("a", one)
 
-    assert lanes.next() == ("a", [Thing(0, 0, "x"), Thing(1, 1, "x")])
+    assert lanes.next() == ("a", [Entry(0, 0, "x"), Entry(1, 1, "x")])
 
 
-def test_no_more_are_done_together_than_the_bound() -> None:
+def test_the_items_taken_together_are_limited() -> None:
     lanes = lanes_of(1, 3)
     for number in range(5):
-        lanes.put("a", Thing(number, joins="x"))
+        lanes.put("a", Entry(number, joins="x"))
     found = lanes.next()
 
     assert found
@@ -132,19 +132,19 @@ def test_no_more_are_done_together_than_the_bound() -> None:
     assert lanes.waiting == 2
 
 
-def test_what_is_dropped_is_forgotten_and_the_lane_with_it() -> None:
+def test_a_lane_without_items_is_removed() -> None:
     lanes = lanes_of(2, 3)
-    for one in (Thing(0), Thing(1, 1)):
+    for one in (Entry(0), Entry(1, 1)):
         lanes.put("a", one)
-    lanes.put("b", Thing(2))
-    lanes.put("c", Thing(3))
-    lanes.put("c", Thing(4))
-    assert lanes.next() == ("a", [Thing(0)])
+    lanes.put("b", Entry(2))
+    lanes.put("c", Entry(3))
+    lanes.put("c", Entry(4))
+    assert lanes.next() == ("a", [Entry(0)])
     lanes.drop(lambda one: one.number in {1, 2, 3})
     lanes.done("a")
 
     assert lanes.waiting == 1
-    assert lanes.next() == ("c", [Thing(4)])
+    assert lanes.next() == ("c", [Entry(4)])
     assert lanes.next() is None
 
 
@@ -156,26 +156,26 @@ def test_what_is_dropped_is_forgotten_and_the_lane_with_it() -> None:
     st.integers(1, 4),
     st.sampled_from([None, 1, 2]),
 )
-def test_everything_is_taken_once_in_order_per_key_and_rank_and_within_the_quotas(
+def test_every_item_is_taken_once_in_order_and_within_the_quotas(
     steps: list[tuple[str, int, str | None, bool]], total: int, each: int | None
 ) -> None:
-    """Two ranks of one flow and one of another; keys a to c are of one group, the others of another."""
+    """There are two ranks of one flow and one of another; keys a to c belong to one group, the others to another."""
     shared, own = Quota(total, each), Quota(total, each)
     quotas = [shared, shared, own]
-    lanes: Lanes[Thing] = Lanes(quotas, 4)
+    lanes: Lanes[Entry] = Lanes(quotas, 4)
     put, taken = defaultdict(list), defaultdict(list)
     busy: dict[Hashable, tuple[Quota, Hashable]] = {}
 
     def begin() -> bool:
         found = lanes.next()
         if found:
-            key, things = found
+            key, entries = found
             assert key not in busy
-            assert len({one.joins for one in things}) == 1
-            busy[key] = quotas[things[0].rank], things[0].group
+            assert len({one.joins for one in entries}) == 1
+            busy[key] = quotas[entries[0].rank], entries[0].group
             assert sum(quota is busy[key][0] for quota, _ in busy.values()) <= total
             assert each is None or list(busy.values()).count(busy[key]) <= each
-            for one in things:
+            for one in entries:
                 taken[key, one.rank].append(one.number)
         return bool(found)
 
@@ -185,7 +185,7 @@ def test_everything_is_taken_once_in_order_per_key_and_rank_and_within_the_quota
         lanes.done(key)
 
     for number, (key, rank, joins, go) in enumerate(steps):
-        lanes.put(key, Thing(number, rank, joins, "low" if key <= "c" else "high"))
+        lanes.put(key, Entry(number, rank, joins, "low" if key <= "c" else "high"))
         put[key, rank].append(number)
         if go:
             begin()

@@ -1,4 +1,4 @@
-"""The shells on a real Kafka: what a kill -9 does to them, and how punctual they are."""
+"""Tests of the runners on a real Kafka: kill -9, delays and outages."""
 
 import asyncio
 import sys
@@ -14,10 +14,10 @@ from streams.backends.kafka import KafkaBackend
 from streams.backends.ports import Backend, Producer
 from streams.core.flows import ProducerRecord, Record
 from streams.local.embedded_kafka import EmbeddedKafka
-from tests.streams.backends.backend_suite import PARTITIONS, Ear
+from tests.streams.backends.backend_suite import PARTITIONS, RecordingListener
 from tests.streams.backends.test_kafka import make_topics
 from tests.streams.runners.stage import text
-from tests.streams.runners.victim import call, pump, settings
+from tests.streams.runners.victim import call, linger, settings
 
 pytestmark = pytest.mark.broker
 
@@ -25,17 +25,17 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-async def log(kafka: str, topic_prefix: str) -> Backend:
+async def backend(kafka: str, topic_prefix: str) -> Backend:
     await make_topics(kafka, [topic_prefix + name for name in ("in", "out", "lingering", "due")])
     return KafkaBackend(settings(kafka, topic_prefix))
 
 
 @pytest.fixture
-async def producer(log: Backend) -> AsyncIterator[Producer]:
-    made = log.producer()
-    await made.start()
-    yield made
-    await made.stop()
+async def producer(backend: Backend) -> AsyncIterator[Producer]:
+    created = backend.producer()
+    await created.start()
+    yield created
+    await created.stop()
 
 
 async def victim(kafka: str, prefix: str) -> Process:
@@ -46,11 +46,11 @@ async def victim(kafka: str, prefix: str) -> Process:
 
 @asynccontextmanager
 async def watching(
-    log: Backend, *topics: str
+    backend: Backend, *topics: str
 ) -> AsyncIterator[Callable[[Callable[[list[Record]], bool]], Awaitable[list[Record]]]]:
-    """Collect what is written, and wait until it is what is wanted."""
+    """Consume topics, and yield a function that waits for a condition on the records."""
     found: list[Record] = []
-    consumer = log.consumer("watch", topics, Ear())
+    consumer = backend.consumer("watch", topics, RecordingListener())
     await consumer.start()
 
     async def until(enough: Callable[[list[Record]], bool]) -> list[Record]:
@@ -64,13 +64,13 @@ async def watching(
     await consumer.stop()
 
 
-async def test_killed_again_and_again_they_lose_nothing_and_keep_the_order(
-    kafka: str, topic_prefix: str, log: Backend, producer: Producer
+async def test_repeated_kills_lose_nothing_and_keep_the_order(
+    kafka: str, topic_prefix: str, backend: Backend, producer: Producer
 ) -> None:
     count = 400
     process = await victim(kafka, topic_prefix)
     try:
-        async with watching(log, "out", "due", "lingering") as until:
+        async with watching(backend, "out", "due", "lingering") as until:
             for number in range(count):
                 payload = b"%d" % number
                 await producer.send(
@@ -107,15 +107,15 @@ async def test_killed_again_and_again_they_lose_nothing_and_keep_the_order(
             ]
 
 
-async def test_a_short_wait_is_served_punctually(log: Backend, producer: Producer) -> None:
-    shell = pump(log)
-    running = asyncio.create_task(shell.run())
-    async with watching(log, "due", "lingering") as until:
+async def test_a_short_delay_is_observed_precisely(backend: Backend, producer: Producer) -> None:
+    runner = linger(backend)
+    running = asyncio.create_task(runner.run())
+    async with watching(backend, "due", "lingering") as until:
         for number in range(150):
             await producer.send([ProducerRecord("lingering", b"org", b"%d" % number)], number % PARTITIONS)
             await asyncio.sleep(0.01)
         found = await until(lambda found: len(found) == 300)
-    await shell.stop()
+    await runner.stop()
     await running
     parked = {one.value: one.timestamp for one in found if one.topic == "lingering"}
     late = sorted(one.timestamp - parked[one.value] - 500 for one in found if one.topic == "due")
@@ -126,19 +126,17 @@ async def test_a_short_wait_is_served_punctually(log: Backend, producer: Produce
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("away", [15])
-async def test_a_broker_that_is_killed_for_a_while_is_survived_by_the_same_process(
-    own_kafka: EmbeddedKafka, away: float
-) -> None:
+async def test_the_runners_survive_an_outage_of_the_broker(own_kafka: EmbeddedKafka, away: float) -> None:
     await make_topics(own_kafka.bootstrap_servers, ["in", "out", "lingering", "due"])
-    log = KafkaBackend(settings(own_kafka.bootstrap_servers, ""))
-    shells = pump(log), call(log)
-    running = [asyncio.create_task(shell.run()) for shell in shells]
-    producer = log.producer()
+    backend = KafkaBackend(settings(own_kafka.bootstrap_servers, ""))
+    runners = linger(backend), call(backend)
+    running = [asyncio.create_task(runner.run()) for runner in runners]
+    producer = backend.producer()
     await producer.start()
     sent: list[bytes] = []
     over = asyncio.Event()
 
-    async def talk() -> None:
+    async def produce() -> None:
         while not over.is_set():
             payload = b"%d" % len(sent)
             await producer.send(
@@ -151,18 +149,18 @@ async def test_a_broker_that_is_killed_for_a_while_is_survived_by_the_same_proce
             sent.append(payload)
             await asyncio.sleep(0.01)
 
-    talking = asyncio.create_task(talk())
+    producing = asyncio.create_task(produce())
     await asyncio.sleep(2)
     await asyncio.to_thread(own_kafka.kill)
     await asyncio.sleep(away)
     await asyncio.to_thread(own_kafka.start)
     await asyncio.sleep(2)
     over.set()
-    await talking
-    async with watching(log, "out", "due") as until:
+    await producing
+    async with watching(backend, "out", "due") as until:
         wanted = {(topic, payload.decode()) for payload in sent for topic in ("out", "due")}
         found = await until(lambda found: wanted <= {(one.topic, text(one)) for one in found})
-    await asyncio.gather(*(shell.stop() for shell in shells))
+    await asyncio.gather(*(runner.stop() for runner in runners))
     await asyncio.gather(*running)
     await producer.stop()
 

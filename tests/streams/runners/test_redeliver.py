@@ -1,4 +1,4 @@
-"""Redeliver: never early, never lost, in order, in a world in memory."""
+"""Tests of the runner of a redeliver in memory: due times, order, kills and rebalances."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -16,37 +16,37 @@ from streams.core.flows import ProducerRecord
 from streams.core.retry import Parked, Reason, ladder, milliseconds, park
 from streams.runners.intake import Bounds
 from streams.runners.redeliver import Redeliver, Wait
-from tests.streams.runners.stage import Shell, Stage, stage
+from tests.streams.runners.stage import Runner, Stage, stage
 
 (RUNG,) = ladder("1m")
 LINGER = Wait("lingering", 0.5, "due")
-ORIGINS = ("notices", "due")
+ORIGINS = ("webhooks", "due")
 
 
 def redelivering(
     world: Stage, waits: Sequence[Wait] = (Wait.on(RUNG),), **more: Any
-) -> Callable[[MemoryBackend], Shell]:
-    return lambda log: Redeliver("redeliver", "g", waits, ORIGINS, log, world.clock, **more)
+) -> Callable[[MemoryBackend], Runner]:
+    return lambda backend: Redeliver("redeliver", "g", waits, ORIGINS, backend, world.clock, **more)
 
 
-def wait_for(world: Stage, *payloads: str, origin: str = "notices", partition: int = 0) -> None:
-    """Park records, as a call does it."""
+def wait_for(world: Stage, *payloads: str, origin: str = "webhooks", partition: int = 0) -> None:
+    """Park records like a call."""
     for one in payloads:
-        came = world.broker.append(ProducerRecord(origin, b"org", one.encode(), (("trace", b"x"),)), partition)
+        original = world.broker.append(ProducerRecord(origin, b"org", one.encode(), (("trace", b"x"),)), partition)
         due = milliseconds(world.clock.now() + timedelta(seconds=RUNG.seconds))
         parked = Parked(RUNG, due, 1, Reason.UNAVAILABLE, "down")
-        world.broker.append(park(came, parked, "f", world.clock.now()), partition)
+        world.broker.append(park(original, parked, "f", world.clock.now()), partition)
 
 
-async def test_a_record_goes_back_when_it_is_due_and_not_before() -> None:
+async def test_a_record_returns_when_it_is_due_and_not_earlier() -> None:
     async with stage(3) as world:
         wait_for(world, "1", partition=2)
         await world.start(redelivering(world))
         await world.clock.advance(59.999)
-        assert world.said("notices") == ["1"]
+        assert world.texts("webhooks") == ["1"]
         assert world.broker.committed("g", "retry.1m", 2) is None
         await world.clock.advance(0.001)
-        back = world.broker.read("notices", 2)[1]
+        back = world.broker.read("webhooks", 2)[1]
 
         assert (back.key, back.value) == (b"org", b"1")
         assert dict(back.headers)["trace"] == b"x"
@@ -55,17 +55,17 @@ async def test_a_record_goes_back_when_it_is_due_and_not_before() -> None:
         assert world.broker.lag("g") == 0
 
 
-async def test_a_topic_with_a_constant_wait_has_one_target() -> None:
+async def test_a_topic_with_a_target_forwards_every_record_to_it() -> None:
     async with stage() as world:
         await world.start(redelivering(world, [LINGER]))
-        world.say("lingering", "a")
+        world.produce("lingering", "a")
         await world.clock.advance(0.3)
-        world.say("lingering", "b")
+        world.produce("lingering", "b")
         await world.clock.advance(0.2)
-        assert world.said("due") == ["a"]
+        assert world.texts("due") == ["a"]
         await world.clock.advance(0.3)
 
-        assert world.said("due") == ["a", "b"]
+        assert world.texts("due") == ["a", "b"]
         assert [record.timestamp for record in world.broker.read("due")] == [
             record.timestamp + 500 for record in world.broker.read("lingering")
         ]
@@ -73,10 +73,10 @@ async def test_a_topic_with_a_constant_wait_has_one_target() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 40), st.booleans()), max_size=12), st.integers(1, 4))
-def test_every_record_goes_on_exactly_when_it_is_due_and_in_order_whoever_dies(
+def test_every_record_is_forwarded_when_due_and_in_order_despite_kills(
     steps: list[tuple[int, float, bool]], held: int
 ) -> None:
-    async def play() -> None:
+    async def scenario() -> None:
         bounds = Bounds(hold_records=held, fetch_records=2)
         async with stage(2) as world:
             process = await world.start(redelivering(world, bounds=bounds))
@@ -90,16 +90,16 @@ def test_every_record_goes_on_exactly_when_it_is_due_and_in_order_whoever_dies(
 
             for partition in (0, 1):
                 parked = world.broker.read("retry.1m", partition)
-                back = [one for one in world.broker.read("notices", partition) if len(one.headers) > 1]
+                back = [one for one in world.broker.read("webhooks", partition) if len(one.headers) > 1]
                 assert [(one.value, one.timestamp) for one in back] == [
                     (one.value, one.timestamp + 60_000) for one in parked
                 ]
             assert world.broker.lag("g") == 0
 
-    asyncio.run(play())
+    asyncio.run(scenario())
 
 
-async def test_a_kill_between_arrival_and_acknowledgement_brings_it_twice_and_never_loses_it() -> None:
+async def test_a_kill_before_the_commit_duplicates_a_record_and_loses_none() -> None:
     async with stage() as world:
         wait_for(world, "1")
         process = await world.start(redelivering(world))
@@ -109,65 +109,65 @@ async def test_a_kill_between_arrival_and_acknowledgement_brings_it_twice_and_ne
         await process.kill()
         await world.start(redelivering(world))
 
-        assert world.said("notices") == ["1", "1", "1"]
+        assert world.texts("webhooks") == ["1", "1", "1"]
         assert world.broker.lag("g") == 0
 
 
-@pytest.mark.parametrize("origin", [None, b"\xff", b"elsewhere"])
-async def test_a_record_that_does_not_say_where_it_belongs_is_given_up_with_its_bytes(origin: bytes | None) -> None:
+@pytest.mark.parametrize("origin", [None, b"\xff", b"another"])
+async def test_a_record_without_a_valid_origin_is_a_dead_letter(origin: bytes | None) -> None:
     async with stage() as world:
         await world.start(redelivering(world))
         headers = ((header.ATTEMPT, b"3"), *(((header.ORIGIN, origin),) if origin else ()))
-        world.say("retry.1m", "lost", headers=headers)
+        world.produce("retry.1m", "lost", headers=headers)
         await world.clock.advance(60)
         (dead,) = world.broker.read("dead-letters")
 
         assert dead.value == b"lost"
-        assert dict(dead.headers)[header.REASON] == b"homeless"
+        assert dict(dead.headers)[header.REASON] == b"no_origin"
         assert dict(dead.headers)[header.ORIGIN] == b"retry.1m"
         assert dict(dead.headers)[header.ATTEMPT] == b"3"
         assert world.broker.lag("g") == 0
 
 
-async def test_a_due_date_far_beyond_the_wait_holds_up_nobody() -> None:
+async def test_a_due_time_far_beyond_the_delay_is_ignored() -> None:
     async with stage() as world:
         await world.start(redelivering(world))
         far = milliseconds(world.clock.now() + timedelta(days=900))
-        world.say("retry.1m", "odd", headers=((header.ORIGIN, b"due"), (header.DUE_AT, b"%d" % far)))
+        world.produce("retry.1m", "odd", headers=((header.ORIGIN, b"due"), (header.DUE_AT, b"%d" % far)))
         wait_for(world, "1")
         await world.clock.advance(60)
 
-        assert world.said("due") == ["odd"]
-        assert world.said("notices") == ["1", "1"]
+        assert world.texts("due") == ["odd"]
+        assert world.texts("webhooks") == ["1", "1"]
 
 
-async def test_what_waits_in_one_partition_or_topic_holds_up_no_other() -> None:
+async def test_partitions_and_topics_do_not_block_each_other() -> None:
     async with stage(2) as world:
         await world.start(redelivering(world, [Wait.on(RUNG), LINGER]))
         wait_for(world, "1", partition=0)
-        world.say("lingering", "a", partition=0)
+        world.produce("lingering", "a", partition=0)
         await world.clock.advance(30)
         wait_for(world, "2", partition=1)
         await world.clock.advance(30)
 
-        assert world.said("due") == ["a"]
-        assert world.said("notices") == ["1", "1", "2"]
+        assert world.texts("due") == ["a"]
+        assert world.texts("webhooks") == ["1", "1", "2"]
 
 
-async def test_a_large_backlog_is_moved_with_a_bounded_memory() -> None:
+async def test_a_large_backlog_is_forwarded_with_bounded_memory() -> None:
     async with stage() as world:
         wait_for(world, *(str(number) for number in range(300)))
         process = await world.start(redelivering(world, bounds=Bounds(hold_records=10, fetch_records=10)))
-        assert isinstance(process.shell, Redeliver)
-        assert [len(pump.queue) for pump in process.shell._pumps.values()] == [10]
-        assert not process.shell.settled
+        assert isinstance(process.runner, Redeliver)
+        assert [len(queue.records) for queue in process.runner._queues.values()] == [10]
+        assert not process.runner.settled
         await world.clock.advance(61)
 
-        assert world.said("notices")[300:] == [str(number) for number in range(300)]
-        assert process.shell.settled
+        assert world.texts("webhooks")[300:] == [str(number) for number in range(300)]
+        assert process.runner.settled
 
 
-async def test_what_cannot_be_written_stops_the_process_and_is_not_acknowledged() -> None:
+async def test_a_record_that_cannot_be_written_stops_the_process_without_a_commit() -> None:
     async with stage() as world:
         wait_for(world, "1")
         world.broker.refuses = lambda _: BackendError("full")
@@ -178,7 +178,7 @@ async def test_what_cannot_be_written_stops_the_process_and_is_not_acknowledged(
         assert world.broker.committed("g", "retry.1m", 0) is None
 
 
-async def test_a_stop_waits_for_what_moves_and_for_nothing_that_waits() -> None:
+async def test_a_stop_waits_for_records_being_forwarded_only() -> None:
     async with stage() as world:
         wait_for(world, "1")
         process = await world.start(redelivering(world))
@@ -186,18 +186,18 @@ async def test_a_stop_waits_for_what_moves_and_for_nothing_that_waits() -> None:
         wait_for(world, "2")
         world.broker.go_away()
         await world.clock.advance(30)
-        stopping = asyncio.create_task(process.shell.stop())
+        stopping = asyncio.create_task(process.runner.stop())
         await settle()
         world.broker.come_back()
         await settle()
 
         assert stopping.done()
         assert await process.ended() is None
-        assert world.said("notices") == ["1", "2", "1"]
+        assert world.texts("webhooks") == ["1", "2", "1"]
         assert world.broker.committed("g", "retry.1m", 0) == 1
 
 
-async def test_partitions_that_move_are_served_by_their_new_owner() -> None:
+async def test_reassigned_partitions_are_served_by_their_new_owner() -> None:
     async with stage(2) as world:
         await world.start(redelivering(world))
         wait_for(world, "0", partition=0)
@@ -207,5 +207,5 @@ async def test_partitions_that_move_are_served_by_their_new_owner() -> None:
         await world.clock.advance(30)
         await other.kill()
 
-        assert world.said("notices") == ["0", "0", "1", "1"]
+        assert world.texts("webhooks") == ["0", "0", "1", "1"]
         assert world.broker.lag("g") == 0

@@ -1,4 +1,4 @@
-"""A process that runs the shells on Kafka until it is killed; its arguments are the servers and the prefix."""
+"""A process that runs the runners on Kafka until it is killed; its arguments are the servers and the prefix."""
 
 import asyncio
 import random
@@ -21,22 +21,22 @@ def settings(servers: str, prefix: str) -> KafkaBackendSettings:
     return KafkaBackendSettings(bootstrap_servers=servers, prefix=prefix, session_timeout=6, heartbeat_interval=0.5)
 
 
-def pump(log: Backend) -> Redeliver:
-    return Redeliver("linger", "linger", [LINGER], (), log, SystemClock())
+def linger(backend: Backend) -> Redeliver:
+    return Redeliver("linger", "linger", [LINGER], (), backend, SystemClock())
 
 
-def call(log: Backend) -> Call:
+def call(backend: Backend) -> Call:
     async def perform(records: Sequence[Record]) -> Outcome:
         await asyncio.sleep(random.uniform(0.001, 0.02))
         return echo(records)
 
     flow = CallFlow("copy", ("in",), lambda record: record.key, perform, max_in_flight=8)
-    return Call("copy", [flow], log, SystemClock(), ladder("1m"))
+    return Call("copy", [flow], backend, SystemClock(), ladder("1m"))
 
 
 async def main(servers: str, prefix: str) -> None:
-    log = KafkaBackend(settings(servers, prefix))
-    await asyncio.gather(pump(log).run(), call(log).run())
+    backend = KafkaBackend(settings(servers, prefix))
+    await asyncio.gather(linger(backend).run(), call(backend).run())
 
 
 if __name__ == "__main__":
