@@ -56,7 +56,7 @@ class TopicSpec:
         return self.key(record).encode()
 
 
-WEBHOOKS = TopicSpec("pms.webhooks", "notices: something changed in the PMS")
+WEBHOOKS = TopicSpec("pms.webhooks", "requests to fetch what changed in the PMS")
 SWEEPS = TopicSpec("pms.sweeps", "steps of full reads of an account", retention_ms=3 * DAY_MS)
 CHANGES = TopicSpec("rent-roll.changes", "pages of entities as fetched, and ends of sweeps", retention_ms=3 * DAY_MS)
 LINGERING = TopicSpec(
