@@ -1,5 +1,6 @@
 """Of fifty orgs three are broken: the others get their changes as fast as without them, and keep their records."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from connectors.buildium.standin import Portfolio, bulk_portfolio, seed_portfolio
@@ -14,7 +15,9 @@ ORGS = tuple(f"org-{number:02}" for number in range(50))
 HEALTHY = tuple(org for org in ORGS if org not in BROKEN)
 GIVE_UP = 30.0
 """Seconds after which a client does not wait any more."""
-PAUSES = (GIVE_UP + 5, 1.0)
+HEAD_START = 15.0
+"""Seconds in which the calls of the broken ones gather, before the others change."""
+PAUSES = (GIVE_UP, 1.0)
 """Seconds after each round of changes. Before the second one the first calls of the broken ones were given up."""
 LATENCY = 0.1
 """Seconds that each call takes."""
@@ -50,12 +53,11 @@ async def break_them(world: MemoryWorld) -> None:
     world.sites[SLOW].to_rentsync.silent_for = GIVE_UP
 
 
-async def change_all(world: MemoryWorld, rent: int) -> None:
-    """Change every unit of the broken orgs, and then two units of each other one."""
-    for org in (*BROKEN, *HEALTHY):
+async def change(world: MemoryWorld, orgs: Sequence[str], rent: int, most: int) -> None:
+    """Change so many units of each org."""
+    for org in orgs:
         site = world.sites[org]
-        units = sorted(site.portfolio.units)
-        for unit in units if org in BROKEN else units[:2]:
+        for unit in sorted(site.portfolio.units)[:most]:
             await world.send_webhooks(site.portfolio.set_rent(unit, rent), org=org)
 
 
@@ -72,7 +74,9 @@ async def run(*, broken: bool) -> Run:
         if broken:
             await break_them(world)
         for turn, pause in enumerate(PAUSES):
-            await change_all(world, 3000 + turn)
+            await change(world, BROKEN, 3000 + turn, 600)
+            await world.pass_time(HEAD_START)
+            await change(world, HEALTHY, 3000 + turn, 2)
             began, waiting = world.clock.monotonic(), {org: world.sites[org] for org in HEALTHY}
             while waiting:
                 await world.pass_time(0.1)
