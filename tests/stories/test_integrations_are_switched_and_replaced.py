@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from pydantic import SecretStr
 
 from schemas import topics
 from schemas.codec import decode_as
@@ -213,11 +214,11 @@ async def test_a_property_that_is_switched_off_is_unavailable_once_and_comes_bac
     site = world.sites[ORG]
     units = set(site.portfolio.units_of[1001])
     before = {unit: site.rentsync.state[unit].status_name for unit in units}
-    for name, body in (("rentsync", world.rentsync_of(site)), ("buildium", world.buildium_of(site))):
+    for rent, name, body in ((2301, "rentsync", world.rentsync_of(site)), (2302, "buildium", world.buildium_of(site))):
         first = len(site.rentsync.accepted)
         await world.store(ORG, name, replace(body, properties_off=(1001,)))
         await world.until(lambda: {site.rentsync.state[unit].status_name for unit in units} == {"Unavailable"}, 5)
-        await world.send_webhooks(site.portfolio.set_rent(UNIT, 2300 + len(name)), org=ORG)
+        await world.send_webhooks(site.portfolio.set_rent(UNIT, rent), org=ORG)
         await world.pass_time(960)  # a sweep
         await world.rest()
         off = batches(site, first)
