@@ -302,6 +302,11 @@ class Directory:
         found = self._checks.get((org, name))
         return found if found and found.at >= self._created(org, name) else None
 
+    def sync_failed_at(self, org: str, name: str) -> datetime | None:
+        """Return when the last full sync of a source ended without a result; null if it did not."""
+        progress = self._progress.get((org, name))
+        return progress.at if progress and progress.failed is not None else None
+
     def status_keys(self, org: str, name: str) -> tuple[bytes, ...]:
         """Return the keys of the records of status that there are."""
         kinds: tuple[tuple[str, Mapping[Key, Model]], ...] = (

@@ -20,7 +20,8 @@ from streams.topology import RENT_ROLL
 class ScheduleSweeps:
     """Starts a sweep in every slot of time, and when a connection is enabled, unless the rent roll shows that it began.
 
-    A connection that was enabled is swept at once: what happened while it was disabled was not followed.
+    A connection that was enabled is swept at once: what happened while it was disabled was not followed. The same if it
+    was changed after a sweep had failed: the change may have corrected what was wrong.
     """
 
     def __init__(self, directory: Directory, every: float, partitions: int, clock: Clock) -> None:
@@ -39,7 +40,7 @@ class ScheduleSweeps:
             if not one.enabled or partition_for(one.org, self._partitions) != partition:
                 continue
             key = (one.org, one.name)
-            due = max(slot, self._enabled(one, now))
+            due = max(slot, self._called_for(one, now))
             if self._begun.get(key, "") >= due:
                 continue
             self._begun[key] = due
@@ -48,11 +49,15 @@ class ScheduleSweeps:
             step = SweepStep(org=one.org, connection=one.name, sweep=due, started_at=now, stage=EntityKind.PROPERTY)
             yield Emit(topics.SWEEPS, one.org, step)
 
-    def _enabled(self, connection: Connection, now: datetime) -> str:
-        """Return the id of the sweep that its enabling calls for."""
+    def _called_for(self, connection: Connection, now: datetime) -> str:
+        """Return the id of the sweep that its enabling or its correction calls for."""
         entry = self._directory.get(connection.org, connection.name)
-        enabled_at = entry.record.enabled_at if entry and entry.record else None
-        return stamp(min(enabled_at, now)) if enabled_at else ""
+        record = entry.record if entry else None
+        if record is None or record.enabled_at is None:
+            return ""
+        failed_at = self._directory.sync_failed_at(connection.org, connection.name)
+        corrected = failed_at is not None and failed_at < record.changed_at
+        return stamp(min(record.changed_at if corrected else record.enabled_at, now))
 
 
 def _last(roll: View, connection: Connection) -> str:

@@ -50,10 +50,10 @@ async def test_a_request_for_an_integration_that_comes_later_is_held_until_then(
     site = world.site("late", seed(world.clock), "the-secret-of-late")
     await world.add_org("late")
 
-    def fetched() -> bool:
-        return [one.status for one in site.buildium.calls if one.path.endswith(f"/units/{UNIT}")] == [200]
+    def fetched() -> list[int]:
+        return [one.status for one in site.buildium.calls if one.path.endswith(f"/units/{UNIT}")]
 
-    await world.until(fetched, within=600)
+    await world.until(lambda: fetched() == [200], within=600)
     await world.rest()
     assert world.read(topics.DEAD_LETTERS.name) == []
 

@@ -4,6 +4,7 @@ Waits have long timeouts and poll for their condition, because the machine may b
 """
 
 import asyncio
+import base64
 import contextlib
 import os
 import random
@@ -15,6 +16,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,12 +25,13 @@ import httpx
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
+from pydantic import SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connectors.buildium.standin import BuildiumStandIn, Events, Portfolio, Webhooks, seed_portfolio
 from connectors.clock import SystemClock
 from connectors.ports import Clock
-from connectors.rentsync.standin import RentSyncStandIn
+from connectors.rentsync.standin import PATH, RentSyncStandIn
 from connectors.serving import running
 from schemas.partitions import partition_of
 from streams import topology
@@ -37,6 +40,7 @@ from streams.backends.ports import ConsumedRecord
 from streams.core.flows import Record
 from streams.local.demo import ZONE, demo_env
 from streams.local.processes import SUPERVISED
+from streams.web.api.tokens import issue
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
@@ -47,14 +51,17 @@ TIMEOUT = 120.0
 """Minimum timeout of every wait, in seconds."""
 POLL_SECONDS = 0.05
 
+ENCRYPTION_KEY = base64.b64encode(b"canary-encryption-key-of-32bytes").decode()
+
 SECRETS = {
     "BUILDIUM_CLIENT_ID": "canary-buildium-client-id-5f1c",
     "BUILDIUM_CLIENT_SECRET": "canary-buildium-client-secret-92ab",
     "BUILDIUM_WEBHOOK_SECRET": "canary-webhook-secret-77d0",
     "RENTSYNC_API_KEY": "canary-rentsync-key-c3e4",
     "RENTSTREAM_JWT_SECRET": "canary-jwt-secret-1b9e-0123456789abcdef",
+    "RENTSTREAM_ENCRYPTION_KEYS": f"key-1:{ENCRYPTION_KEY}",
 }
-"""Canary secrets: none may appear in a topic, log, metric or file."""
+"""Canary secrets of the environment: none may appear in a topic, log, metric or file."""
 
 _PORTS = range(20_000, 32_000)
 
@@ -205,6 +212,61 @@ class TopicReader:
         """Return whether every record that was on the topics at the time of the call has been read."""
         ends = await self.end_offsets()
         return all([await self._consumer.position(partition) >= end for partition, end in ends.items()])
+
+
+class Org:
+    """An org whose integrations are managed over the API: its account, its receiver, and its own secrets."""
+
+    def __init__(self, world: "ClusterWorld", name: str, portfolio: Portfolio) -> None:
+        self.name = name
+        self.portfolio = portfolio
+        self.secrets = {
+            what: f"canary-{what}-of-{name}-3e8d"
+            for what in ("clientId", "clientSecret", "webhookSecret", "apiKey", "newClientSecret")
+        }
+        """Canary secrets, by their names in the API; ``newClientSecret`` is for a rotation."""
+        self.buildium = BuildiumStandIn(
+            portfolio, client_id=self.secrets["clientId"], client_secret=self.secrets["clientSecret"]
+        )
+        self.rentsync = RentSyncStandIn(self.secrets["apiKey"], world.clock)
+        self.buildium_url = self.rentsync_url = ""
+        self.answers: list[bytes] = []
+        """The body of every answer of the API."""
+        self._world = world
+
+    def body(self, name: str, **secrets: str) -> dict[str, Any]:
+        """Return the body of the PUT of an integration, with other secrets than its own if wanted."""
+        settings: Mapping[str, object] = {"url": f"{self.rentsync_url}{PATH}"}
+        names = ["apiKey"]
+        if name == "buildium":
+            settings = {"baseUrl": f"{self.buildium_url}/v1", "timezone": ZONE, "retryDelay": 100}
+            names = ["clientId", "clientSecret", "webhookSecret"]
+        return {"system": name, "settings": settings, "secrets": {one: self.secrets[one] for one in names} | secrets}
+
+    async def call(
+        self, method: str, path: str = "", body: object = None, *, token: str | None = None
+    ) -> httpx.Response:
+        """Call ``/api/integrations{path}`` of the first web role with a token of this org."""
+        response = await self._world.call_api(method, f"/api/integrations{path}", self.name, body, token)
+        self.answers += [response.content, *(value for _, value in response.headers.raw)]
+        return response
+
+    async def enable(self) -> Webhooks:
+        """Store, test and enable both integrations; return the sender of the account's webhooks."""
+        for name in ("buildium", "rentsync"):
+            created = await self.call("PUT", f"/{name}", self.body(name))
+            assert (created.status_code, created.json()["enabled"]) == (201, False), created.text
+            checked = await self.call("POST", f"/{name}/check")
+            assert checked.json()["ok"], checked.text
+            assert (await self.call("POST", f"/{name}/enable")).status_code == 200
+        url = (await self.call("GET", "/buildium")).json()["webhookUrl"]
+        return Webhooks(url, self.secrets["webhookSecret"], self._world.clock, account=self.portfolio.account)
+
+    async def delete(self) -> None:
+        """Delete what is stored."""
+        for one in (await self.call("GET")).json():
+            if one["origin"] == "stored":
+                assert (await self.call("DELETE", f"/{one['name']}")).status_code == 204
 
 
 class ClusterWorld:
@@ -435,6 +497,32 @@ class ClusterWorld:
             for process in (*self.ended, *self.workers, *self.webs)
             if process.log.exists()
         ]
+
+    # ------------------------------------------------------------------------------------------------------------- orgs
+
+    @contextlib.asynccontextmanager
+    async def org(self, name: str) -> AsyncIterator[Org]:
+        """Serve an account and a receiver for another org; delete its integrations afterwards."""
+        org = Org(self, name, seed_portfolio(self.clock, timezone=ZONE))
+        async with running(org.buildium.app) as buildium, running(org.rentsync.app) as rentsync:
+            org.buildium_url, org.rentsync_url = buildium, rentsync
+            try:
+                yield org
+            finally:
+                await org.delete()
+                await self.rest()
+
+    async def call_api(
+        self, method: str, path: str, org: str, body: object = None, token: str | None = None
+    ) -> httpx.Response:
+        """Call the API of the first web role, with a token of an org that may do everything, or with another one."""
+        if token is None:
+            secret = SecretStr(SECRETS["RENTSTREAM_JWT_SECRET"])
+            token = issue(secret, "a story", org, None, timedelta(hours=1), self.clock.now())
+        headers = {"authorization": f"Bearer {token}"}
+        return await self._client.request(
+            method, f"http://{self.webs[0].http}{path}", json=body, headers=headers, timeout=30
+        )
 
     # ---------------------------------------------------------------------------------------------- the World protocol
 

@@ -389,6 +389,9 @@ class MemoryWorld:
         self.workers += [Worker(self) for _ in range(count)]
 
     async def stop(self) -> None:
+        """Kill all processes at once: none waits for what another one has in progress."""
+        for process in self.processes:
+            process.backend.dead = True
         for process in self.processes:
             await process.kill()
 
@@ -409,13 +412,18 @@ class MemoryWorld:
     async def send_webhooks(
         self, events: Events, copies: int = 1, *, shuffled: bool = False, org: str = "default"
     ) -> None:
-        """Send webhooks as Buildium does, perhaps more than once and in any order."""
-        site = self.sites[org]
+        """Send webhooks as Buildium does, perhaps more than once and in any order, to the address of the account."""
+        site, token = self.sites[org], self._token(org)
         bodies = [event.body(site.portfolio.account) for event in events for _ in range(copies)]
         if shuffled:
             self._random.shuffle(bodies)
         for body in bodies:
-            self.receive_webhook(body, site.webhook_secret)
+            self.receive_webhook(body, site.webhook_secret, token)
+
+    def _token(self, org: str) -> str | None:
+        assert self.web is not None
+        entry = self.web.known.directory.get(org, "buildium")
+        return entry.webhook_token if entry else None
 
     def receive_webhook(self, body: bytes, secret: str, token: str | None = None) -> FetchRequest:
         """Verify a webhook as the ingress does, and write it."""
