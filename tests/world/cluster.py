@@ -6,6 +6,7 @@ Waits have long timeouts and poll for their condition, because the machine may b
 import asyncio
 import base64
 import contextlib
+import json
 import os
 import random
 import re
@@ -124,6 +125,11 @@ class Process:
             )
 
     @property
+    def arguments(self) -> bytes:
+        """Its arguments as every user of the machine can read them."""
+        return Path(f"/proc/{self._popen.pid}/cmdline").read_bytes()
+
+    @property
     def code(self) -> int | None:
         """The exit code, or None while it runs."""
         return self._popen.poll()
@@ -222,9 +228,9 @@ class Org:
         self.portfolio = portfolio
         self.secrets = {
             what: f"canary-{what}-of-{name}-3e8d"
-            for what in ("clientId", "clientSecret", "webhookSecret", "apiKey", "newClientSecret")
+            for what in ("clientId", "clientSecret", "webhookSecret", "apiKey", "newClientSecret", "newApiKey")
         }
-        """Canary secrets, by their names in the API; ``newClientSecret`` is for a rotation."""
+        """Canary secrets, by their names in the API; the new ones are for a rotation."""
         self.buildium = BuildiumStandIn(
             portfolio, client_id=self.secrets["clientId"], client_secret=self.secrets["clientSecret"]
         )
@@ -519,9 +525,12 @@ class ClusterWorld:
         if token is None:
             secret = SecretStr(SECRETS["RENTSTREAM_JWT_SECRET"])
             token = issue(secret, "a story", org, None, timedelta(hours=1), self.clock.now())
-        headers = {"authorization": f"Bearer {token}"}
         return await self._client.request(
-            method, f"http://{self.webs[0].http}{path}", json=body, headers=headers, timeout=30
+            method,
+            f"http://{self.webs[0].http}{path}",
+            content=body if isinstance(body, bytes) else None if body is None else json.dumps(body),
+            headers={"authorization": f"Bearer {token}", "content-type": "application/json"},
+            timeout=30,
         )
 
     # ---------------------------------------------------------------------------------------------- the World protocol
