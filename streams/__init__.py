@@ -1,4 +1,4 @@
-"""What follows: the dataflow, the shells that run it, and the pure decisions at its core."""
+"""RentStream: the dataflow, the runners and roles that run it, and the pure decisions at its core."""
 
 from importlib.metadata import PackageNotFoundError, version
 

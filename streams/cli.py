@@ -1,4 +1,4 @@
-"""``rentstream``: every command, its words and its exit codes (0 done, 1 failed, 2 wrong use)."""
+"""The command ``rentstream`` with its subcommands; exit codes: 0 done, 1 failed, 2 wrong use."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Failed(click.ClickException):
-    """Something outside failed; the sentence says what and what to do."""
+    """A command failed; the text states the reason and what to do."""
 
     exit_code = 1
 
@@ -34,21 +34,21 @@ class Failed(click.ClickException):
 
 
 class WrongUse(Failed):
-    """A setting or an argument is wrong."""
+    """A setting or an argument is not valid."""
 
     exit_code = 2
 
 
-def settled(read: Callable[[], Any]) -> Any:
-    """Read settings, or end with one line for each that is wrong."""
+def read_settings(read: Callable[[], Any]) -> Any:
+    """Return the result of ``read``. Raise `WrongUse` with one line for each invalid setting."""
     try:
         return read()
     except SettingsError as error:
         raise WrongUse("these settings cannot be used:\n  " + "\n  ".join(error.lines)) from None
 
 
-def logs(verbose: bool) -> None:
-    """Log to standard error, one line each; others' chatter only when it warns."""
+def configure_logging(verbose: bool) -> None:
+    """Log to standard error, one line for each record; of libraries only warnings and errors."""
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -56,39 +56,39 @@ def logs(verbose: bool) -> None:
     )
     for name in ("httpx", "httpcore", "faust", "mode"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # aiokafka calls an error what it mends by itself a moment later; what lasts is said by the shells and the engine.
+    # aiokafka logs transient conditions as errors; persistent ones are reported by the runners and the engine.
     logging.getLogger("aiokafka").setLevel(logging.WARNING if verbose else logging.CRITICAL)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="rentstream")
-@click.option("-v", "--verbose", is_flag=True, help="Log what happens, not only what is wrong.")
+@click.option("-v", "--verbose", is_flag=True, help="Log information too, not only warnings.")
 @click.pass_context
 def cli(context: click.Context, verbose: bool) -> None:
-    """Keep listing receivers equal to what a property management system says."""
-    logs(verbose)
-    context.obj = settled(environment)
+    """Keep listing receivers equal to the rent roll of a property management system."""
+    configure_logging(verbose)
+    context.obj = read_settings(environment)
 
 
-def need_kafka(env: Mapping[str, str]) -> KafkaSettings:
-    """Read the Kafka settings of a role that does not start one itself."""
-    kafka: KafkaSettings = settled(lambda: KafkaSettings.read(env))
+def require_kafka(env: Mapping[str, str]) -> KafkaSettings:
+    """Return the Kafka settings of a role. Raise `WrongUse` if no cluster is configured."""
+    kafka: KafkaSettings = read_settings(lambda: KafkaSettings.read(env))
     if kafka.bootstrap_servers is None:
         raise WrongUse(NO_KAFKA)
     return kafka
 
 
 NO_KAFKA = (
-    "KAFKA_BOOTSTRAP_SERVERS is not set: name a cluster (host:port), "
-    "or use `rentstream up`, which starts a Kafka of its own"
+    "KAFKA_BOOTSTRAP_SERVERS is not set: set it to the brokers of a cluster (host:port), "
+    "or use `rentstream up`, which starts an embedded Kafka"
 )
 
 
 def find_kafka(env: Mapping[str, str], settings: RentStreamSettings) -> KafkaSettings:
-    """Read the Kafka settings of a command; without any, those of a `rentstream up` that runs on this machine."""
+    """Return the Kafka settings of a command, by default those of a `rentstream up` on this machine."""
     from streams.local.discovery import embedded_servers  # noqa: PLC0415
 
-    kafka: KafkaSettings = settled(lambda: KafkaSettings.read(env))
+    kafka: KafkaSettings = read_settings(lambda: KafkaSettings.read(env))
     if kafka.bootstrap_servers is not None:
         return kafka
     servers = embedded_servers(settings.data)
@@ -98,16 +98,16 @@ def find_kafka(env: Mapping[str, str], settings: RentStreamSettings) -> KafkaSet
 
 
 @cli.command()
-@click.option("--demo", is_flag=True, help="With stand-ins of Buildium and RentSync and a portfolio to look at.")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Stream workers to start.")
+@click.option("--demo", is_flag=True, help="Use stand-ins of Buildium and RentSync with a sample portfolio.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Number of workers.")
 @click.option("--for", "lasts", type=float, default=None, hidden=True, help="Stop after so many seconds.")
 @click.pass_obj
 def up(env: Mapping[str, str], demo: bool, workers: int, lasts: float | None) -> None:
-    """Start everything on this machine and keep it alive until Ctrl-C."""
-    from streams.roles.up import UpFailed, run_up  # noqa: PLC0415 -- a role loads only what it runs
+    """Start every role on this machine and run until Ctrl-C."""
+    from streams.roles.up import UpFailed, run_up  # noqa: PLC0415 -- a command imports only its own role
 
-    settings = settled(lambda: RentStreamSettings.read(env))
-    kafka = settled(lambda: KafkaSettings.read(env))
+    settings = read_settings(lambda: RentStreamSettings.read(env))
+    kafka = read_settings(lambda: KafkaSettings.read(env))
     try:
         run_up(env, settings, kafka, demo=demo, workers=workers, lasts=lasts)
     except SettingsError as error:
@@ -117,15 +117,15 @@ def up(env: Mapping[str, str], demo: bool, workers: int, lasts: float | None) ->
 
 
 @cli.command()
-@click.option("--only", type=click.Choice(["ingress"]), default=None, help="One part of the web role alone.")
+@click.option("--only", type=click.Choice(["ingress"]), default=None, help="Run only one part of the web role.")
 @click.pass_obj
 def http(env: Mapping[str, str], only: str | None) -> None:
-    """Run the web role: webhooks come in, lag and metrics go out."""
+    """Run the web role: webhooks, the API, and metrics with consumer lag."""
     from streams.local.processes import end_with_parent  # noqa: PLC0415
     from streams.roles.web import WebFailed, run_web  # noqa: PLC0415
 
-    del only  # the ingress is all that the web role has so far
-    settings, kafka = settled(lambda: RentStreamSettings.read(env)), need_kafka(env)
+    del only  # the web role has no console yet
+    settings, kafka = read_settings(lambda: RentStreamSettings.read(env)), require_kafka(env)
     end_with_parent(env)
     try:
         run_web(env, settings, kafka)
@@ -136,14 +136,14 @@ def http(env: Mapping[str, str], only: str | None) -> None:
 
 
 @cli.command()
-@click.option("--name", default=None, help="Name of this worker, unique in its group; its state is kept under it.")
+@click.option("--name", default=None, help="Name of the worker, unique in its group; its state on disk has that name.")
 @click.pass_obj
 def worker(env: Mapping[str, str], name: str | None) -> None:
-    """Run one stream worker; start as many as there are partitions."""
+    """Run one worker; there can be as many as partitions."""
     from streams.local.processes import end_with_parent  # noqa: PLC0415
     from streams.roles.worker import WorkerFailed, run_worker_role  # noqa: PLC0415
 
-    settings, kafka = settled(lambda: RentStreamSettings.read(env)), need_kafka(env)
+    settings, kafka = read_settings(lambda: RentStreamSettings.read(env)), require_kafka(env)
     end_with_parent(env)
     try:
         code = run_worker_role(env, settings, kafka, name)
@@ -155,16 +155,16 @@ def worker(env: Mapping[str, str], name: str | None) -> None:
 
 
 @cli.command()
-@click.option("--apply", "make", is_flag=True, help="Make the topics that are missing.")
-@click.option("--json", "as_json", is_flag=True, help="Print data.")
+@click.option("--apply", "create", is_flag=True, help="Create missing topics.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def topics(env: Mapping[str, str], make: bool, as_json: bool) -> None:
-    """Show the topics and their settings, or make them; refuse to go on with wrong ones."""
-    from streams.roles.topics import TopicsFailed, see_topics  # noqa: PLC0415
+def topics(env: Mapping[str, str], create: bool, as_json: bool) -> None:
+    """Show the topics and their settings; fail if one has wrong settings."""
+    from streams.roles.topics import TopicsFailed, compare_topics  # noqa: PLC0415
 
-    settings, kafka = settled(lambda: RentStreamSettings.read(env)), need_kafka(env)
+    settings, kafka = read_settings(lambda: RentStreamSettings.read(env)), require_kafka(env)
     try:
-        report = asyncio.run(see_topics(settings, kafka, make=make))
+        report = asyncio.run(compare_topics(settings, kafka, create=create))
     except SettingsError as error:
         raise WrongUse("these settings cannot be used:\n  " + "\n  ".join(error.lines)) from None
     except TopicsFailed as error:
@@ -174,52 +174,56 @@ def topics(env: Mapping[str, str], make: bool, as_json: bool) -> None:
     else:
         click.echo("\n".join(report.lines))
     if report.problems:
-        raise Failed("the topics are not as they have to be:\n  " + "\n  ".join(report.problems))
+        raise Failed("the topics have wrong settings:\n  " + "\n  ".join(report.problems))
 
 
 @cli.command()
-@click.option("--org", default="default", show_default=True, help="The org that the token is for.")
-@click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="What it may do; may be repeated. None: all.")
-@click.option("--expires", default="1h", show_default=True, help="How long it is valid: a number with s, m, h or d.")
-@click.option("--subject", default="rentstream-cli", show_default=True, help="Who uses it; named in the audit trail.")
+@click.option("--org", default="default", show_default=True, help="The org of the token.")
+@click.option(
+    "--scope", "scopes", multiple=True, metavar="SCOPE", help="A scope; may be repeated. Default: all scopes."
+)
+@click.option("--expires", default="1h", show_default=True, help="Validity: a number with s, m, h or d.")
+@click.option(
+    "--subject", default="rentstream-cli", show_default=True, help="The user of the token, for the history of changes."
+)
 @click.pass_obj
 def token(env: Mapping[str, str], org: str, scopes: tuple[str, ...], expires: str, subject: str) -> None:
     """Print a bearer token (JWT) for local use, signed with RENTSTREAM_JWT_SECRET."""
     from streams.local.kept_secrets import jwt_secret  # noqa: PLC0415
     from streams.web.api.tokens import InvalidToken, issue  # noqa: PLC0415
 
-    secret = settled(lambda: jwt_secret(RentStreamSettings.read(env)))
+    secret = read_settings(lambda: jwt_secret(RentStreamSettings.read(env)))
     try:
         lasts = timedelta(seconds=seconds(expires))
     except (ValueError, OverflowError):
-        raise WrongUse("--expires takes a number with a unit: s, m, h or d, such as 1h") from None
+        raise WrongUse("--expires needs a number with a unit: s, m, h or d, such as 1h") from None
     try:
-        text = settled(lambda: issue(secret, subject, org, scopes or None, lasts, SystemClock().now()))
+        text = read_settings(lambda: issue(secret, subject, org, scopes or None, lasts, SystemClock().now()))
     except InvalidToken as error:
-        raise WrongUse(f"such a token would be refused: {error}") from None
+        raise WrongUse(f"the API would refuse this token: {error}") from None
     click.echo(text)
 
 
 @cli.group()
-@click.option("--org", default="default", show_default=True, help="The org whose integrations are meant.")
+@click.option("--org", default="default", show_default=True, help="The org of the integrations.")
 @click.pass_context
 def integrations(context: click.Context, org: str) -> None:
-    """List, change and test the stored integrations. Secrets go in, never out."""
+    """List, change and test stored integrations. Stored secrets are never printed."""
     context.obj = ManagedOrg(context.obj, org)
 
 
 @dataclass(frozen=True)
 class ManagedOrg:
-    """What the commands of `integrations` work on."""
+    """The org of the commands of `integrations`, and the environment."""
 
     env: Mapping[str, str]
     org: str
 
     def run(self, action: Callable[["Integrations"], Awaitable[T]]) -> T:
-        """Run an action on the service and return its result, or end with a sentence."""
+        """Run an action on the service and return its result. Raise `WrongUse` or `Failed`."""
         from streams.roles import manage  # noqa: PLC0415
 
-        settings = settled(lambda: RentStreamSettings.read(self.env))
+        settings = read_settings(lambda: RentStreamSettings.read(self.env))
         kafka = find_kafka(self.env, settings)
         try:
             return manage.run(self.env, settings, kafka, action)
@@ -234,7 +238,7 @@ class ManagedOrg:
         """Print an integration."""
         from streams.roles import manage  # noqa: PLC0415
 
-        url = manage.base_url(self.env, settled(lambda: RentStreamSettings.read(self.env)))
+        url = manage.base_url(self.env, read_settings(lambda: RentStreamSettings.read(self.env)))
         if as_json:
             click.echo(json.dumps(manage.as_json(state, url), indent=2))
         else:
@@ -242,15 +246,15 @@ class ManagedOrg:
 
 
 def choose_org(context: click.Context, _: click.Parameter, org: str | None) -> None:
-    """Let ``--org`` stand after the command as well as before it."""
+    """Accept ``--org`` after the command as well as before it."""
     if org is not None:
         context.obj = replace(context.obj, org=org)
 
 
 org_option = click.option(
-    "--org", expose_value=False, callback=choose_org, help="The org whose integrations are meant.  [default: default]"
+    "--org", expose_value=False, callback=choose_org, help="The org of the integrations.  [default: default]"
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print data, as the API returns it.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON in the form of the API.")
 
 
 @integrations.command("list")
@@ -263,7 +267,7 @@ def list_integrations(managed: ManagedOrg, as_json: bool) -> None:
 
     states = managed.run(lambda service: service.list(managed.org))
     if as_json:
-        url = manage.base_url(managed.env, settled(lambda: RentStreamSettings.read(managed.env)))
+        url = manage.base_url(managed.env, read_settings(lambda: RentStreamSettings.read(managed.env)))
         click.echo(json.dumps([manage.as_json(one, url) for one in states], indent=2))
     else:
         click.echo("\n".join(manage.table(states)) if states else f"{managed.org} has no integrations")
@@ -292,26 +296,28 @@ def property_ids(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) 
 @integrations.command()
 @click.argument("name")
 @org_option
-@click.option("--system", default=None, help="Kind of system (buildium, rentsync); needed for a new integration.")
-@click.option("--mode", type=click.Choice(["sandbox", "production"]), default=None, help="Kind of the credentials.")
+@click.option("--system", default=None, help="The system (buildium, rentsync); required for a new integration.")
+@click.option("--mode", type=click.Choice(["sandbox", "production"]), default=None, help="Mode of the credentials.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting in camelCase; may be repeated.")
-@click.option("--unset", multiple=True, metavar="NAME", help="A setting that gets its default again; may be repeated.")
+@click.option("--unset", multiple=True, metavar="NAME", help="A setting to reset to its default; may be repeated.")
 @click.option(
     "--secret",
     "secrets",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A secret; the value - is read from a line of stdin.",
+    help="A secret; for the value - a line of standard input is read. May be repeated.",
 )
 @click.option("--remove-secret", "removed", multiple=True, metavar="NAME", help="A secret to remove; may be repeated.")
-@click.option("--properties", type=click.Choice(["on", "off"]), default=None, help="Default of properties.")
+@click.option(
+    "--properties", type=click.Choice(["on", "off"]), default=None, help="Whether properties are synced by default."
+)
 @click.option(
     "--property-on",
     "on",
     multiple=True,
     metavar="ID",
     callback=property_ids,
-    help="A property that takes part; replaces the list, and `none` empties it.",
+    help="Id of a property to sync; replaces the list, and `none` empties it.",
 )
 @click.option(
     "--property-off",
@@ -319,7 +325,7 @@ def property_ids(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) 
     multiple=True,
     metavar="ID",
     callback=property_ids,
-    help="A property that does not; replaces the list, and `none` empties it.",
+    help="Id of a property not to sync; replaces the list, and `none` empties it.",
 )
 @json_option
 @click.pass_obj
@@ -337,16 +343,16 @@ def put(
     off: tuple[int, ...] | None,
     as_json: bool,
 ) -> None:
-    """Create an integration, or change what is named of one. New ones are disabled."""
+    """Create an integration, or change some of its settings. A new one is disabled."""
     from streams.roles import manage  # noqa: PLC0415
 
     try:
         changes = {key: manage.json_value(value) for key, value in manage.assignments(settings, "--set").items()}
-        given = manage.assignments(secrets, "--secret")
+        new_secrets = manage.assignments(secrets, "--secret")
     except manage.ManageRefused as error:
         raise WrongUse(str(error)) from None
     values: dict[str, SecretStr | tuple[SecretStr, ...] | None] = dict.fromkeys(removed)
-    for key, value in given.items():
+    for key, value in new_secrets.items():
         values[key] = SecretStr(sys.stdin.readline().rstrip("\r\n") if value == "-" else value)
     state, created = managed.run(
         lambda service: manage.put(
@@ -365,7 +371,7 @@ def put(
     )
     managed.show(state, as_json=as_json)
     if created and not as_json:
-        click.echo(f"created, disabled: test it with `integrations check {name}`, then `integrations enable {name}`")
+        click.echo(f"created and disabled: run `integrations check {name}`, then `integrations enable {name}`")
 
 
 @integrations.command()
@@ -374,7 +380,7 @@ def put(
 @json_option
 @click.pass_obj
 def enable(managed: ManagedOrg, name: str, as_json: bool) -> None:
-    """Let an integration work."""
+    """Enable an integration."""
     from streams.roles import manage  # noqa: PLC0415
 
     managed.show(managed.run(lambda service: service.enable(managed.org, name, manage.author())), as_json=as_json)
@@ -386,7 +392,7 @@ def enable(managed: ManagedOrg, name: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def disable(managed: ManagedOrg, name: str, as_json: bool) -> None:
-    """Stop an integration; its settings and secrets stay."""
+    """Disable an integration; its settings and secrets are kept."""
     from streams.roles import manage  # noqa: PLC0415
 
     managed.show(managed.run(lambda service: service.disable(managed.org, name, manage.author())), as_json=as_json)
@@ -398,7 +404,7 @@ def disable(managed: ManagedOrg, name: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def check(managed: ManagedOrg, name: str, as_json: bool) -> None:
-    """Test the connection of an integration; nothing is changed on the other side."""
+    """Test the connection of an integration without changing anything in its system."""
     from streams.roles import manage  # noqa: PLC0415
 
     report = managed.run(lambda service: service.check(managed.org, name))
@@ -413,31 +419,33 @@ def check(managed: ManagedOrg, name: str, as_json: bool) -> None:
 @integrations.command("rotate-webhook-secret")
 @click.argument("name")
 @org_option
-@click.option("--secret", default=None, metavar="VALUE", help="The new secret; - reads it from stdin. None: a new one.")
-@click.option("--remove", default=None, metavar="TIME", help="Remove the secret that is set since this time instead.")
+@click.option(
+    "--secret", default=None, metavar="VALUE", help="The new secret, or - to read standard input. Default: generated."
+)
+@click.option("--remove", default=None, metavar="TIME", help="Remove the secret that was set at this time.")
 @json_option
 @click.pass_obj
 def rotate_webhook_secret(
     managed: ManagedOrg, name: str, secret: str | None, remove: str | None, as_json: bool
 ) -> None:
-    """Add a webhook secret beside the present ones, or remove one that is no longer used."""
+    """Add a webhook secret and keep the present ones, or remove one that is no longer used."""
     from streams.roles import manage  # noqa: PLC0415
 
     if remove is not None:
         since = manage.moment(remove)
         if since is None or secret is not None:
             raise WrongUse(
-                "--remove takes the time of a secret, as `integrations show --json` prints it, and no --secret"
+                "--remove needs the time of a secret in the form of `integrations show --json`, and no --secret"
             )
         state = managed.run(lambda service: service.remove_webhook_secret(managed.org, name, since, manage.author()))
         managed.show(state, as_json=as_json)
         return
     value = sys.stdin.readline().rstrip("\r\n") if secret == "-" else secret  # noqa: S105 -- a dash
-    given = None if value is None else SecretStr(value)
-    state, made = managed.run(lambda service: service.rotate_webhook_secret(managed.org, name, given, manage.author()))
+    new = None if value is None else SecretStr(value)
+    state, made = managed.run(lambda service: service.rotate_webhook_secret(managed.org, name, new, manage.author()))
     managed.show(state, as_json=as_json)
     if made is not None:
-        click.echo(f"new webhook secret, shown this once: {made.get_secret_value()}", err=as_json)
+        click.echo(f"new webhook secret, shown only once: {made.get_secret_value()}", err=as_json)
 
 
 def at_terminal() -> bool:
@@ -448,7 +456,7 @@ def at_terminal() -> bool:
 @integrations.command()
 @click.argument("name")
 @org_option
-@click.option("--yes", is_flag=True, help="Do not ask; a script is never asked.")
+@click.option("--yes", is_flag=True, help="Delete without a confirmation, which only a terminal is asked for.")
 @click.pass_obj
 def delete(managed: ManagedOrg, name: str, yes: bool) -> None:
     """Delete an integration with its secrets."""
@@ -467,7 +475,7 @@ def reencrypt(managed: ManagedOrg) -> None:
     from streams.roles import manage  # noqa: PLC0415
 
     count = managed.run(lambda service: service.reencrypt(manage.author()))
-    click.echo(f"{count} integrations encrypted with the first key; the older keys are no longer needed for them")
+    click.echo(f"{count} integrations are encrypted with the first key; they no longer need the older keys")
 
 
 @cli.command("stand-ins")
@@ -475,7 +483,7 @@ def reencrypt(managed: ManagedOrg) -> None:
 @click.option("--rentsync", "rentsync_at", default="127.0.0.1:4020", show_default=True, help="host:port")
 @click.pass_obj
 def stand_ins(env: Mapping[str, str], buildium_at: str, rentsync_at: str) -> None:
-    """Serve the stand-ins of Buildium and RentSync, for a demonstration on several machines."""
+    """Serve the stand-ins of Buildium and RentSync, for a demo on several machines."""
     from streams.local.demo import serve_stand_ins  # noqa: PLC0415
 
     del env
@@ -486,7 +494,7 @@ def stand_ins(env: Mapping[str, str], buildium_at: str, rentsync_at: str) -> Non
 
 
 def main() -> None:
-    """Run; whatever goes wrong is said in words."""
+    """Run the command line, and exit with 130 after Ctrl-C."""
     try:
         cli(standalone_mode=True)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The settings of RentStream itself; each connector keeps its own beside it (`.env.example` has them all)."""
+"""The settings of RentStream; each connector has its own settings module (`.env.example` lists all of them)."""
 
 import base64
 import binascii
@@ -20,13 +20,13 @@ from streams.core.retry import Rung, ladder
 LARGEST_PORT = 65_535
 
 KEY_BYTES = 32
-"""Of a key of AES-256, and at least of a secret of HS256."""
+"""The size of an AES-256 key, and the smallest size of an HS256 secret."""
 
 
 def _address(text: str) -> str:
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdigit() or int(port) > LARGEST_PORT:
-        raise ValueError("not an address")
+        raise ValueError("it is not an address")
     return text
 
 
@@ -40,13 +40,13 @@ class EncryptionKey:
     """A key that encrypts stored credentials (AES-256-GCM)."""
 
     id: str
-    """Stored with all that it encrypted, so that older keys are found again."""
+    """Stored with each encrypted secret, so that it can be decrypted with the right key."""
     key: SecretBytes
     """32 bytes."""
 
 
 def parse_keys(text: SecretStr) -> tuple[EncryptionKey, ...]:
-    """Return the keys of ``id:base64key[,older…]``. Raise `ValueError`, which shows no part of the text."""
+    """Parse keys in the form ``id:base64key[,older…]``. Raise `ValueError`, whose message contains no key."""
     keys = tuple(
         _parse_key(number, part.strip()) for number, part in enumerate(text.get_secret_value().split(","), start=1)
     )
@@ -69,7 +69,7 @@ def _parse_key(number: int, text: str) -> EncryptionKey:
 
 
 def check_jwt_secret(secret: SecretStr) -> SecretStr:
-    """Return a secret that is long enough for HS256 (RFC 7518, 3.2). Raise `ValueError` if it is not."""
+    """Return a secret that is long enough for HS256 (RFC 7518, 3.2). Raise `ValueError` if it is too short."""
     if len(secret.get_secret_value().encode()) < KEY_BYTES:
         raise ValueError("it is too short")
     return secret
@@ -84,11 +84,11 @@ Address = Annotated[str, AfterValidator(_address)]
 
 
 class RentStreamSettings(Settings):
-    """What every role needs to know."""
+    """Settings that every role uses."""
 
     http: Address = Field("0.0.0.0:3000", validation_alias="RENTSTREAM_HTTP", description="host:port")
     admin: Address | None = Field(None, validation_alias="RENTSTREAM_ADMIN", description="host:port")
-    """Use `web_admin` or `worker_admin`, which know the defaults."""
+    """Use `web_admin` or `worker_admin`, which have the defaults."""
     data: Path = Field(Path(".rentstream"), validation_alias="RENTSTREAM_DATA", description="a folder")
     partitions: int = Field(12, validation_alias="RENTSTREAM_PARTITIONS", ge=1, le=512, description="1 to 512")
     prefix: str = Field(
@@ -100,7 +100,7 @@ class RentStreamSettings(Settings):
     retry_ladder: Annotated[str, AfterValidator(_rungs)] = Field(
         "1m,2m,5m,10m",
         validation_alias="RENTSTREAM_RETRY_LADDER",
-        description="growing delays such as 1m,2m,5m,10m",
+        description="increasing delays such as 1m,2m,5m,10m",
     )
     sweep_every: Duration = Field(900.0, validation_alias="RENTSTREAM_SWEEP_EVERY", gt=0, description="such as 15m")
     timezone: Zone = Field("UTC", validation_alias="RENTSTREAM_TIMEZONE", description="an IANA name: America/Edmonton")
@@ -113,45 +113,48 @@ class RentStreamSettings(Settings):
         validation_alias="RENTSTREAM_JWT_SECRET",
         description="at least 32 bytes, such as `openssl rand -base64 48` prints",
     )
-    """Use `streams.local.kept_secrets.jwt_secret`, which makes and keeps one where none is given."""
+    """Use `streams.local.kept_secrets.jwt_secret`, which creates and stores a secret if none is set."""
     jwt_jwks: str | None = Field(
-        None, validation_alias="RENTSTREAM_JWT_JWKS", description="an https address or a path of a JWKS document"
+        None, validation_alias="RENTSTREAM_JWT_JWKS", description="an https URL or a path of a JWKS document"
     )
     encryption_keys: Annotated[SecretStr, AfterValidator(_keys)] | None = Field(
         None,
         validation_alias="RENTSTREAM_ENCRYPTION_KEYS",
         description="id:base64key[,older…], each key 32 bytes such as `openssl rand -base64 32` prints",
     )
-    """Use `streams.local.kept_secrets.encryption_keys`, which makes and keeps one where none is given."""
+    """Use `streams.local.kept_secrets.encryption_keys`, which creates and stores a key if none is set."""
     session_timeout: Duration = Field(
         10.0, validation_alias="RENTSTREAM_SESSION_TIMEOUT", ge=2, le=300, description="such as 10s"
     )
-    """How long a worker may be silent before its partitions go to another one."""
+    """Seconds without a heartbeat after which the partitions of a worker are reassigned."""
     store: Literal["rocksdb", "memory"] = Field(
         "rocksdb", validation_alias="RENTSTREAM_STORE", description="rocksdb or memory"
     )
 
     @field_validator("jwt_jwks")
     @classmethod
-    def _can_be_fetched(cls, given: str | None, info: ValidationInfo) -> str | None:
-        if given and "://" in given:
-            wrong = check_url(given, allow_private=bool(info.data.get("allow_private")))
-            if wrong:
-                raise ValueError(wrong)
-        return given
+    def _can_be_fetched(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and "://" in value:
+            error = check_url(value, allow_private=bool(info.data.get("allow_private")))
+            if error:
+                raise ValueError(error)
+        return value
 
     @property
     def web_admin(self) -> str:
-        """Return the address of `/metrics` and health of the web role."""
+        """Return the address of `/metrics` and the probes of the web role."""
         return self.admin or "127.0.0.1:9464"
 
     @property
     def worker_admin(self) -> str:
-        """Return the same of a worker that runs without a web role beside it."""
+        """Return the address of `/metrics` and the probes of a worker that does not run under ``rentstream up``."""
         return self.admin or "127.0.0.1:9465"
 
     def worker_admins(self, workers: int) -> tuple[str, ...]:
-        """Return the addresses of workers beside the web role: the ports after its own. Raise `SettingsError`."""
+        """Return the addresses of workers under ``rentstream up``: the ports after the web role's.
+
+        Raise `SettingsError` if there are not enough ports.
+        """
         host, port = self.web_admin.rsplit(":", 1)
         if int(port) + workers > LARGEST_PORT:
             raise SettingsError(
@@ -169,7 +172,7 @@ class RentStreamSettings(Settings):
 
 
 class KafkaSettings(Settings):
-    """Which Kafka, and how it is spoken to. Without ``bootstrap_servers`` `rentstream up` starts an embedded one."""
+    """Settings of the Kafka cluster. Without ``bootstrap_servers`` ``rentstream up`` starts an embedded Kafka."""
 
     bootstrap_servers: str | None = Field(
         None, validation_alias="KAFKA_BOOTSTRAP_SERVERS", description="host:port[,host:port…]"
@@ -201,16 +204,16 @@ class KafkaSettings(Settings):
 
     @field_validator("sasl_username", "sasl_password")
     @classmethod
-    def _is_given_for_sasl(cls, given: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
-        if given is None and "SASL" in str(info.data.get("security_protocol", "")):
+    def _is_set_for_sasl(cls, value: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
+        if value is None and "SASL" in str(info.data.get("security_protocol", "")):
             raise PydanticCustomError("missing", "it is required")
-        return given
+        return value
 
 
 def environment(folder: Path | None = None) -> Mapping[str, str]:
-    """Return the environment, over the ``.env`` file of the folder where the program was started.
+    """Return the variables of the environment, and those of the file ``.env`` in the working directory.
 
-    Raise `SettingsError` if there is such a file and it cannot be read.
+    The environment has precedence. Raise `SettingsError` if the file exists and cannot be read.
     """
     return _from_file((folder or Path.cwd()) / ".env") | dict(os.environ)  # noqa: TID251 -- the one place that reads it
 
@@ -219,7 +222,7 @@ def _from_file(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        # An editor may have put a byte order mark at the beginning. A $ in a password stands for itself.
+        # The file may begin with a byte order mark. A $ in a password must not be interpolated.
         values = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise SettingsError([f"{path} is not UTF-8 text (from byte {error.start} on): save it as UTF-8"]) from None

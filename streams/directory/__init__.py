@@ -1,1 +1,1 @@
-"""Integrations as every process knows them: key ring, directory, clients, and the service that changes them."""
+"""Integrations of every process: key ring, directory, clients, and the service that changes them."""

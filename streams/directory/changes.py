@@ -1,4 +1,4 @@
-"""What a request makes of an integration: the record to write and which fields it changes, or why it is refused."""
+"""The change of an integration by a request: the record to write and the changed fields, or why it is refused."""
 
 import json
 import re
@@ -78,7 +78,7 @@ def put(
     """Return what a PUT changes, null if nothing. Raise `Conflict` or `Invalid`.
 
     What the environment describes is copied: its secrets that the body does not name become stored ones. A new record
-    is disabled, such a copy too, so that no account is read before a person has checked and enabled it.
+    is disabled, such a copy too, so that no account is read before an operator has checked and enabled it.
     """
     _refuse(current, body)
     secrets = _Secrets(current, system, body)
@@ -90,7 +90,7 @@ def put(
     if errors:
         raise Invalid(tuple(errors))
     record = current.record if current else None
-    made = Integration(
+    changed = Integration(
         org=key[0],
         name=key[1],
         system=system.name,
@@ -109,10 +109,10 @@ def put(
         changed_by=author.by,
         enabled_at=record.enabled_at if record else None,
     )
-    fields = tuple(sorted({*_changed_settings(record, made), *secrets.changed}))
+    fields = tuple(sorted({*_changed_settings(record, changed), *secrets.changed}))
     if record is None:
-        return Change(made, ChangeAction.CREATED, fields)
-    return Change(made, ChangeAction.CHANGED, fields) if fields else None
+        return Change(changed, ChangeAction.CREATED, fields)
+    return Change(changed, ChangeAction.CHANGED, fields) if fields else None
 
 
 def _refuse(current: Entry | None, body: PutIntegration) -> None:
@@ -128,34 +128,36 @@ def _refuse(current: Entry | None, body: PutIntegration) -> None:
 
 
 class _Secrets:
-    """The secrets that a PUT leaves: given ones, and kept ones that it does not name."""
+    """The secrets after a PUT: those in the request, and present ones that it does not name."""
 
     def __init__(self, current: Entry | None, system: AnySystem, body: PutIntegration) -> None:
         self._record = current.record if current else None
         self._several = {one.name for one in system.fields if one.several}
         before = current.configuration.secrets if current else {}
-        given = {name: _as_tuple(value) for name, value in body.secrets.items()}
+        requested = {name: _as_tuple(value) for name, value in body.secrets.items()}
         self.values: dict[str, tuple[SecretStr, ...]] = {
-            name: value for name, value in {**before, **given}.items() if value
+            name: value for name, value in {**before, **requested}.items() if value
         }
         unreadable = {one.name for one in current.secrets if not one.readable} if current else set()
-        self.errors = [*self._wrong(given), *_unreadable(unreadable - given.keys())]
+        self.errors = [*self._wrong(requested), *_unreadable(unreadable - requested.keys())]
         self._kept = {
             name
             for name in {*before, *unreadable}
             if self._record is not None
-            and (name not in given or (name not in unreadable and given[name] == before.get(name)))
+            and (name not in requested or (name not in unreadable and requested[name] == before.get(name)))
         }
-        copied = set() if self._record else before.keys() - given.keys()
-        named = {name for name in given if name not in self._kept and (given[name] or name in {*before, *unreadable})}
+        copied = set() if self._record else before.keys() - requested.keys()
+        named = {
+            name for name in requested if name not in self._kept and (requested[name] or name in {*before, *unreadable})
+        }
         self.changed = {pointer("secrets", name) for name in {*named, *copied}}
 
-    def _wrong(self, given: Mapping[str, tuple[SecretStr, ...]]) -> Iterable[FieldError]:
-        for name, values in given.items():
+    def _wrong(self, requested: Mapping[str, tuple[SecretStr, ...]]) -> Iterable[FieldError]:
+        for name, values in requested.items():
             if len(values) > 1 and name not in self._several:
-                yield FieldError(pointer("secrets", name), "it takes one value only")
+                yield FieldError(pointer("secrets", name), "only one value is possible")
             if not all(is_text(one) for one in values):
-                yield FieldError(pointer("secrets", name), "it holds characters that are no text")
+                yield FieldError(pointer("secrets", name), "it contains invalid characters")
 
     def sealed(self, now: datetime, seal: Seal) -> tuple[StoredSecret, ...]:
         """Return the secrets to store: kept ones as they are, the others encrypted; those of one name newest first."""
@@ -169,8 +171,8 @@ class _Secrets:
         return in_order((*kept, *new))
 
 
-def _as_tuple(given: SecretStr | tuple[SecretStr, ...] | None) -> tuple[SecretStr, ...]:
-    return () if given is None else (given,) if isinstance(given, SecretStr) else given
+def _as_tuple(value: SecretStr | tuple[SecretStr, ...] | None) -> tuple[SecretStr, ...]:
+    return () if value is None else (value,) if isinstance(value, SecretStr) else value
 
 
 def _unreadable(names: Iterable[str]) -> Iterable[FieldError]:
@@ -204,8 +206,8 @@ def _switches(current: Entry | None, body: PutIntegration) -> tuple[Switches, li
     return Switches(default, on, off), errors
 
 
-def _settings(given: Mapping[str, JsonValue]) -> tuple[StoredSetting, ...]:
-    return tuple(StoredSetting(name=name, value=json.dumps(given[name], sort_keys=True)) for name in sorted(given))
+def _settings(values: Mapping[str, JsonValue]) -> tuple[StoredSetting, ...]:
+    return tuple(StoredSetting(name=name, value=json.dumps(values[name], sort_keys=True)) for name in sorted(values))
 
 
 def _changed_settings(before: Integration | None, after: Integration) -> Iterable[str]:
@@ -280,7 +282,7 @@ def rotated(record: Integration, field: str, secret: SecretStr, author: Author, 
 
 
 def without_secret(record: Integration, field: str, since: datetime, author: Author) -> Change:
-    """Return the change that removes the secret of a moment. Raise `NotFound` if there is none."""
+    """Return the change that removes the secret that was set at a time. Raise `NotFound` if there is none."""
     left = tuple(one for one in record.secrets if (one.name, one.added_at) != (field, since))
     if len(left) == len(record.secrets):
         raise NotFound(f"{record.name} has no {field} since {since.isoformat()}: read the integration again")

@@ -84,7 +84,7 @@ class Clients:
 
     @asynccontextmanager
     async def source(self, org: str, name: str) -> AsyncIterator[PropertySource | Problem]:
-        """Lease the source of a connection, or yield why there is none."""
+        """Yield the source of a connection, which stays open in the context, or the reason why there is none."""
         found = self._lease(self._sources, org, name, IntegrationRole.SOURCE, self._open_source)
         if isinstance(found, Problem):
             yield found
@@ -96,7 +96,7 @@ class Clients:
 
     @asynccontextmanager
     async def sink(self, org: str, name: str) -> AsyncIterator[ListingSink | Problem]:
-        """Lease a receiver, or yield why there is none."""
+        """Yield a receiver, which stays open in the context, or the reason why there is none."""
         found = self._lease(self._sinks, org, name, IntegrationRole.SINK, self._open_sink)
         if isinstance(found, Problem):
             yield found
@@ -201,7 +201,7 @@ class Clients:
     # ----------------------------------------------------------------------------------------------- what has changed
 
     def _refresh(self) -> None:
-        """Retire the clients whose configuration is another one now, or gone."""
+        """Close the clients whose configuration has changed or was deleted, once they are not in use."""
         if self._seen == self._directory.configured:
             return
         self._seen = self._directory.configured
@@ -258,5 +258,5 @@ def _unknown(org: str, name: str) -> Problem:
 
 
 def _no_connector(entry: Entry) -> Problem:
-    detail = f"this release knows no system {entry.system!r} that is a {entry.role}: upgrade RentStream"
+    detail = f"this release has no system {entry.system!r} that is a {entry.role}: upgrade RentStream"
     return Problem(ProblemKind.UNKNOWN_SYSTEM, detail)

@@ -29,7 +29,7 @@ ORG: Final = "default"
 """The org of what the environment describes."""
 
 TOPICS: Final = (topics.INTEGRATIONS.name, topics.INTEGRATION_STATUS.name)
-"""What a directory is made from."""
+"""The topics that a directory is built from."""
 
 CHECK, PROGRESS, RESULT = (STATUS_KINDS[one] for one in (CheckReport, SyncProgress, SyncResult))
 """Last parts of the keys of `topics.INTEGRATION_STATUS`."""
@@ -317,7 +317,7 @@ class Directory:
         return tuple(status_key(org, name, kind) for kind, records in kinds if (org, name) in records)
 
     def state(self, org: str, name: str) -> IntegrationState | None:
-        """Return all that is shown of an integration; null if there is none of this name."""
+        """Return the state of an integration; null if there is none with this name."""
         entry = self._entries.get((org, name))
         if entry is None:
             return None

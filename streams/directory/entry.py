@@ -1,4 +1,4 @@
-"""One integration as the directory keeps it: decrypted, validated, and with what it stands for in the flows.
+"""An entry of the directory: a decrypted and validated integration, with the values that the flows need.
 
 Whatever is wrong with an integration becomes its `Problem`, never an exception: it stops itself and nothing else.
 """
@@ -122,7 +122,7 @@ def stored(record: Integration, system: AnySystem | None, keyring: KeyRing) -> E
             secrets[one.name] = (*secrets.get(one.name, ()), found)
     problem = None
     if system is None:
-        detail = f"this release knows no system {record.system!r}: upgrade RentStream, or delete the integration"
+        detail = f"this release has no system {record.system!r}: upgrade RentStream, or delete the integration"
         problem = Problem(ProblemKind.UNKNOWN_SYSTEM, detail)
     elif unreadable := next((found for _, found in opened if isinstance(found, Unreadable)), None):
         problem = Problem(ProblemKind.UNREADABLE_SECRET, str(unreadable))

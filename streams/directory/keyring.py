@@ -1,4 +1,4 @@
-"""Encrypts the secrets of integrations before they reach a topic, and decrypts what comes from one.
+"""Encrypts the secrets of integrations before they reach a topic, and decrypts them afterwards.
 
 AES-256-GCM. The associated data names the org, the integration and the secret, so a ciphertext that is copied to
 another place does not open there.
@@ -20,7 +20,7 @@ NONCE_BYTES: Final = 12
 
 
 class Unreadable(Exception):  # noqa: N818 -- the word for a secret that does not open
-    """A stored secret cannot be decrypted; the text is what a person has to do. It holds no secret."""
+    """A stored secret cannot be decrypted; the text states what to do and contains no secret."""
 
 
 class UnknownKey(Unreadable):

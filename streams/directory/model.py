@@ -62,7 +62,7 @@ class PutIntegration:
     settings: Mapping[str, JsonValue]
     """Replaces all settings."""
     secrets: Mapping[str, SecretStr | tuple[SecretStr, ...] | None]
-    """Null removes a secret; several are given newest first."""
+    """Null removes a secret; several values are ordered newest first."""
     properties_default: bool | None = None
     properties_on: tuple[int, ...] | None = None
     properties_off: tuple[int, ...] | None = None
@@ -70,7 +70,7 @@ class PutIntegration:
 
 
 class IntegrationError(Exception):
-    """A request that cannot be fulfilled; the text is for the one who made it."""
+    """A request that cannot be fulfilled; the text is shown to the caller."""
 
 
 class NotFound(IntegrationError):  # noqa: N818 -- named like the answers of HTTP

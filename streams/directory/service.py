@@ -170,7 +170,7 @@ class Integrations:
     async def rotate_webhook_secret(
         self, org: str, name: str, secret: SecretStr | None, by: str
     ) -> tuple[IntegrationState, SecretStr | None]:
-        """Add a webhook secret beside the old ones; return the state, and the secret if it was made here.
+        """Add a webhook secret and keep the old ones; return the state, and the secret if it was generated.
 
         Raise `NotFound`, `Conflict`, `Invalid` or `Unavailable`.
         """
@@ -231,7 +231,7 @@ class Integrations:
         try:
             key = status_key(org, name, CHECK)
             await self._append_and_read(topics.INTEGRATION_STATUS.name, key, org, encode(report))
-        except Unavailable as error:  # the one who asked has a use for the answer all the same
+        except Unavailable as error:  # the result is useful for the caller even if it cannot be stored
             log.warning("The connection test of %s/%s is not stored: %s", org, name, error)
         return report
 
@@ -290,7 +290,11 @@ class Integrations:
     async def _checked(self, entry: Entry) -> Checked:
         system = self._systems.get(entry.system)
         if entry.problem or system is None:
-            detail = entry.problem.detail if entry.problem else f"this release knows no system {entry.system}"
+            detail = (
+                entry.problem.detail
+                if entry.problem
+                else f"this release has no system {entry.system}: upgrade RentStream"
+            )
             return _failed("configuration", detail, "Correct what the detail names and check again.")
         began = self._clock.monotonic()
         try:
@@ -313,7 +317,7 @@ class Integrations:
         await self._append_and_read(topics.INTEGRATIONS.name, key_of(one.org, one.name), one.org, encode(one))
 
     async def _forget_status(self, org: str, name: str) -> None:
-        """Delete what is known of a deleted integration; one of the same name would not show it anyway."""
+        """Delete the results of a deleted integration; a new one with the same name would not show them either."""
         try:
             for key in self._directory.status_keys(org, name):
                 await self._append_and_read(topics.INTEGRATION_STATUS.name, key, org, None)

@@ -21,7 +21,7 @@ _PLURAL: Final = {
 
 
 class SyncState(StrEnum):
-    """Where an integration stands."""
+    """The sync state of an integration."""
 
     DISABLED = "disabled"
     HELD = "held"
@@ -54,7 +54,7 @@ def sync_of(
     enabled: bool,
     held: bool,
 ) -> Sync:
-    """Conclude the state. Progress that a newer result or a later enabling has made void does not count."""
+    """Return the state. Progress from before a newer result or a later enabling is ignored."""
     if progress and result and (progress.sweep == result.sweep or progress.started_at <= result.started_at):
         progress = None
     ran, status = (result.ended_at, SUCCESS) if result else (None, None)

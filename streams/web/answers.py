@@ -47,7 +47,7 @@ def received(event: str) -> Answer:
 def problem(
     status: int, detail: str, headers: Headers = (), *, errors: Iterable[tuple[str, str]] | None = None
 ) -> Answer:
-    """Return a problem document; ``detail`` is a sentence for a person.
+    """Return a problem document; ``detail`` is a sentence.
 
     ``errors`` pairs a JSON pointer with what is wrong there.
     """
@@ -89,11 +89,11 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = scope["request_id"] = request_id(scope["headers"])
+        identifier = scope["request_id"] = request_id(scope["headers"])
 
         async def with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", given)]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", identifier)]
             await send(message)
 
         await self._app(scope, receive, with_id)

@@ -48,7 +48,7 @@ class WebhookDirectory(Protocol):
 
     @property
     def caught_up(self) -> bool:
-        """Return whether all stored integrations are known."""
+        """Return whether all stored integrations are read."""
         ...
 
     @property
@@ -57,7 +57,7 @@ class WebhookDirectory(Protocol):
         ...
 
     def readers(self, system: str, token: str | None, body: bytes) -> Sequence[WebhookReader]:
-        """Return the readers to try, best first; none if there is no such address.
+        """Return the readers to try, the most likely one first; none if there is no such URL.
 
         ``token`` is the last part of the path; null for the path that all integrations of a system share.
         """

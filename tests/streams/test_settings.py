@@ -1,4 +1,4 @@
-"""Settings: what is wrong is said in one line each, and nothing secret is repeated."""
+"""Tests of the settings: one line for each error, and no secret in any of them."""
 
 import base64
 from pathlib import Path
@@ -20,7 +20,7 @@ def encoded(size: int, letter: bytes = b"k") -> str:
     return base64.b64encode(letter * size).decode()
 
 
-def test_nothing_given_is_enough() -> None:
+def test_no_setting_is_required() -> None:
     settings, kafka = RentStreamSettings.read({}), KafkaSettings.read({})
     assert (settings.http, settings.partitions, settings.prefix) == ("0.0.0.0:3000", 12, "rentstream.")
     assert [rung.seconds for rung in settings.rungs] == [60, 120, 300, 600]
@@ -45,7 +45,7 @@ def test_nothing_given_is_enough() -> None:
         ("RENTSTREAM_STORE", "paper"),
     ],
 )
-def test_a_bad_value_is_named_with_what_was_given_and_what_is_allowed(name: str, value: str) -> None:
+def test_an_invalid_value_is_reported_with_the_allowed_values(name: str, value: str) -> None:
     with pytest.raises(SettingsError) as refused:
         RentStreamSettings.read({name: value})
     (line,) = refused.value.lines
@@ -53,13 +53,13 @@ def test_a_bad_value_is_named_with_what_was_given_and_what_is_allowed(name: str,
     assert "; allowed: " in line
 
 
-def test_every_bad_setting_has_its_line() -> None:
+def test_every_invalid_setting_has_a_line() -> None:
     with pytest.raises(SettingsError) as refused:
         RentStreamSettings.read({"RENTSTREAM_HTTP": "x", "RENTSTREAM_PARTITIONS": "x"})
     assert len(refused.value.lines) == 2
 
 
-def test_a_secret_is_never_repeated() -> None:
+def test_a_secret_is_never_shown() -> None:
     kafka = KafkaSettings.read(SASL)
     assert "hunter2" not in repr(kafka) + kafka.model_dump_json()
 
@@ -73,7 +73,7 @@ def test_sasl_needs_a_name_and_a_password(name: str) -> None:
     assert "hunter2" not in line
 
 
-def test_under_up_the_workers_take_the_ports_after_that_of_the_web_role() -> None:
+def test_under_up_workers_use_the_ports_after_that_of_the_web_role() -> None:
     settings = RentStreamSettings.read({"RENTSTREAM_ADMIN": "0.0.0.0:9000"})
     assert (settings.web_admin, settings.worker_admin) == ("0.0.0.0:9000", "0.0.0.0:9000")
     assert settings.worker_admins(2) == ("0.0.0.0:9001", "0.0.0.0:9002")
@@ -92,7 +92,7 @@ def test_a_jwks_is_an_address_or_a_path(given: str) -> None:
     assert RentStreamSettings.read({"RENTSTREAM_JWT_JWKS": given}).jwt_jwks == given
 
 
-def test_a_jwks_from_the_own_network_has_to_be_allowed() -> None:
+def test_a_jwks_of_a_private_network_has_to_be_allowed() -> None:
     env = {"RENTSTREAM_JWT_JWKS": "http://127.0.0.1:8080/jwks"}
     with pytest.raises(SettingsError, match=r"RENTSTREAM_JWT_JWKS = .*plain http is refused"):
         RentStreamSettings.read(env)
@@ -132,7 +132,7 @@ def test_several_encryption_keys_may_be_given() -> None:
         (f"new:{encoded(32)},new:{encoded(32, b'o')}", "two keys have the same id"),
     ],
 )
-def test_a_bad_encryption_key_is_refused_and_not_shown(given: str, words: str) -> None:
+def test_an_invalid_encryption_key_is_rejected_and_not_shown(given: str, words: str) -> None:
     with pytest.raises(SettingsError) as refused:
         RentStreamSettings.read({"RENTSTREAM_ENCRYPTION_KEYS": given})
     (line,) = refused.value.lines
@@ -148,11 +148,11 @@ def test_nothing_is_read_from_the_environment_of_the_process(monkeypatch: pytest
 
 
 def test_only_the_names_of_settings_are_looked_up() -> None:
-    """A variable that is called as a field is (``data``, ``prefix``) belongs to another program."""
+    """A variable with the name of a field (``data``, ``prefix``) belongs to another program."""
     assert RentStreamSettings.read({"prefix": "/usr", "data": "/", "partitions": "x"}) == RentStreamSettings.read({})
 
 
-def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("# words\nRENTSTREAM_HTTP='a:1'\nexport RENTSTREAM_LINGER=1s\n", encoding="utf-8")
     monkeypatch.setenv("RENTSTREAM_HTTP", "b:2")
     env = environment(tmp_path)
@@ -172,8 +172,8 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("N_N=a=b", "a=b"),
     ],
 )
-def test_a_line_of_the_file_is_read_as_people_mean_it(tmp_path: Path, line: str, value: str) -> None:
-    """The words of a comment once became webhook secrets."""
+def test_a_line_of_the_file_is_parsed(tmp_path: Path, line: str, value: str) -> None:
+    """A comment after a value must not become part of it."""
     (tmp_path / ".env").write_text(f"{line}\n", encoding="utf-8")
     assert environment(tmp_path)["N_N"] == value
 
@@ -183,7 +183,7 @@ def test_a_name_without_a_value_is_not_given(tmp_path: Path) -> None:
     assert "N_N" not in environment(tmp_path)
 
 
-def test_a_file_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf_8_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes("RENTSYNC_API_KEY=canary-é".encode("latin-1"))
     with pytest.raises(SettingsError) as refused:
         environment(tmp_path)
@@ -192,6 +192,6 @@ def test_a_file_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
     assert "canary" not in line
 
 
-def test_there_need_not_be_a_file(tmp_path: Path) -> None:
+def test_the_file_is_optional(tmp_path: Path) -> None:
     (tmp_path / ".env").mkdir()
     assert environment(tmp_path) == environment(tmp_path / "nowhere")

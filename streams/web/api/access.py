@@ -53,13 +53,13 @@ bearer = HTTPBearer(
 async def authenticate(
     needed: SecurityScopes,
     parts: AppParts,
-    given: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
 ) -> Caller:
     """Return the caller. Raise 401 without a valid token, 403 if it lacks a scope, 503 if it cannot be verified now."""
-    if given is None:
+    if credentials is None:
         raise _refused(401, "A bearer token is needed: Authorization: Bearer <JWT>.", "Bearer")
     try:
-        caller = await parts.verifier.verify(given.credentials)
+        caller = await parts.verifier.verify(credentials.credentials)
     except InvalidToken as error:
         raise _refused(401, f"The bearer token is refused: {error}.", 'Bearer error="invalid_token"') from None
     except KeysUnavailable as error:

@@ -60,7 +60,7 @@ async def openapi(parts: AppParts) -> Response:
 
 
 class Shell:
-    """Around FastAPI: HEAD is GET without its body, and a mistake of ours is logged with the request's id."""
+    """Wraps FastAPI: HEAD is GET without its body, and an unexpected exception is logged with the request's id."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -100,15 +100,15 @@ def build_api(
 ) -> ASGIApp:
     """Return the API.
 
-    ``documented`` are routes that others serve (`streams.web.api.openapi.webhook_routes`); ``public_url`` is where this
-    server is reached from outside, if it is not the address that requests name.
+    ``documented`` are routes that others serve (`streams.web.api.openapi.webhook_routes`); ``public_url`` is the public
+    URL of this server, if it is not the one in the requests.
     """
     app = FastAPI(
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # Nothing is configured by the environment behind our back, and bodies with secrets are not handed on.
+        # The environment must not enable telemetry implicitly, and bodies with secrets must not be exported.
         telemetry={
             "tracing": False,
             "metrics": False,

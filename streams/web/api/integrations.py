@@ -45,8 +45,9 @@ class JsonRequest(Request):
     async def json(self) -> Any:
         """Return what the body holds.
 
-        FastAPI parses bodies before it resolves dependencies. So that nothing but the token decides what a caller
-        without one gets, a body that is not JSON is a value too, which fits no model (`problems.NotJson`).
+        FastAPI parses bodies before it resolves dependencies. A caller without a valid token must get an error about
+        the token only, so a body that is not JSON becomes a value (`streams.web.api.problems.NotJson`) that fits no
+        model.
         """
         return parse(await self.body())
 
@@ -223,14 +224,14 @@ async def rotate_webhook_secret(
     """
     await _expected_version(parts.service, caller.org, name, if_match)
     wanted = body or WebhookSecretRotation()
-    made = None
+    generated = None
     if wanted.remove is not None:
         state = await parts.service.remove_webhook_secret(caller.org, name, wanted.remove, caller.subject)
     else:
-        state, made = await parts.service.rotate_webhook_secret(caller.org, name, wanted.secret, caller.subject)
+        state, generated = await parts.service.rotate_webhook_secret(caller.org, name, wanted.secret, caller.subject)
     response.headers["ETag"] = f'"{state.version}"'
     members = Integration.members(state, _base_url(parts, request))
-    return RotatedIntegration(**members, new_secret=made.get_secret_value() if made is not None else None)
+    return RotatedIntegration(**members, new_secret=generated.get_secret_value() if generated is not None else None)
 
 
 # --------------------------------------------------------------------------------------------------------------- shared
@@ -260,12 +261,12 @@ async def _expected_version(service: IntegrationService, org: str, name: str, if
     """Return the version that If-Match demands; null without one. Raise 412 if the stored version is another one."""
     if if_match is None:
         return None
-    given = if_match.strip()
-    if given != "*" and not _ETAGS.fullmatch(given):
+    header = if_match.strip()
+    if header != "*" and not _ETAGS.fullmatch(header):
         raise HTTPException(400, 'The header If-Match takes ETags in quotes, such as "3", or *.')
     version = (await service.get(org, name)).version
     # A weak ETag never matches (RFC 9110, 13.1.1).
-    if given != "*" and f'"{version}"' not in [tag.strip() for tag in given.split(",")]:
+    if header != "*" and f'"{version}"' not in [tag.strip() for tag in header.split(",")]:
         raise _changed()
     return version
 

@@ -41,7 +41,7 @@ class ApiModel(BaseModel):
 
 
 class RequestModel(ApiModel):
-    """A JSON object of a request: a member that is not known is an error, since it may be a misspelled one."""
+    """A JSON object of a request: an unknown member is an error, because it may be misspelled."""
 
     model_config = ConfigDict(extra="forbid", validate_by_name=False)
 
@@ -132,7 +132,7 @@ class IntegrationInput(RequestModel):
 
 
 class WebhookSecretRotation(RequestModel):
-    """What to do with the webhook secrets: add the one given, remove one, or (nothing given) add a new random one."""
+    """A change of the webhook secrets: add ``secret``, remove one, or by default add a generated one."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"secret": "<new secret>"}, {"remove": "2026-03-01T12:00:00Z"}, {}]}
@@ -244,7 +244,7 @@ class RotatedIntegration(Integration):
 
     new_secret: str | None = Field(
         None,
-        description="The secret that was made because none was given. This is the only time that it is shown.",
+        description="The generated secret, if the request contained none. It is shown only in this response.",
     )
 
 

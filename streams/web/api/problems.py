@@ -1,4 +1,4 @@
-"""Errors as problem details (RFC 9457): what happened, where, and what to do; never the value that was given."""
+"""Errors as problem details (RFC 9457): what happened, where, and what to do; never the value in the request."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -38,16 +38,16 @@ def parse(body: bytes) -> Any:
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        # Only the place is taken over: the parser's words may quote the body.
+        # Only the position is used: the message of the parser may quote the body.
         place = re.search(r"line (\d+) column (\d+)", str(error))
         return NotJson(f" (line {place[1]}, column {place[2]})" if place else "")
 
 
-# ----------------------------------------------------------------------------------------------------- words for errors
+# ------------------------------------------------------------------------------------------------------- error messages
 
 _WORDS: Final[Mapping[str, str]] = {
     "missing": "is required",
-    "extra_forbidden": "is not known here; check its spelling",
+    "extra_forbidden": "is unknown; check its spelling",
     "string_type": "must be a text",
     "string_too_short": "must not be empty",
     "too_short": "must not be empty",
@@ -75,8 +75,8 @@ _WORDS_WITH_CONTEXT: Final[Mapping[str, str]] = {
 """The same, completed with what the class demands."""
 
 
-def words(error: Mapping[str, Any]) -> str:
-    """Return what is wrong as the end of a sentence; it never holds the value that was given."""
+def message(error: Mapping[str, Any]) -> str:
+    """Return the message of an error as the end of a sentence; it never contains the value in the request."""
     kind = str(error["type"])
     if kind in _WORDS:
         return _WORDS[kind]
@@ -141,9 +141,9 @@ def of_validation(error: RequestValidationError) -> Answer:
     for one in error.errors():
         source, *location = one["loc"]
         if source == "body":
-            fields[FieldError(pointer(tuple(location), error.body), words(one))] = None
+            fields[FieldError(pointer(tuple(location), error.body), message(one))] = None
         else:
-            parameters.append(f"The {source} parameter {location[0]} {words(one)}.")
+            parameters.append(f"The {source} parameter {location[0]} {message(one)}.")
     return of_fields(list(fields), parameters)
 
 
@@ -183,7 +183,7 @@ async def on_integration_error(request: Request, error: Exception) -> Response:
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
-    """Answer with the status and the words of the exception; 404 and 405 of the router get words of their own."""
+    """Answer with the status and the detail of the exception; 404 and 405 of the router have their own detail."""
     assert isinstance(error, HTTPException)
     path = request.scope["path"][:100]
     detail = {404: f"There is nothing at {path!r}.", 405: f"{path!r} does not take {request.method[:20]!r}."}.get(
@@ -198,6 +198,6 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def on_unexpected(request: Request, error: Exception) -> Response:
-    """Answer after a mistake of ours; `streams.web.api.app` logs it."""
+    """Answer after an unexpected exception; `streams.web.api.app` logs it."""
     del request, error
     return _response(unexpected())

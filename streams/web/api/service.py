@@ -41,9 +41,9 @@ class IntegrationService(Protocol):
     async def rotate_webhook_secret(
         self, org: str, name: str, secret: SecretStr | None, by: str
     ) -> tuple[IntegrationState, SecretStr | None]:
-        """Add a webhook secret beside those that are there; return the one that was made if none was given."""
+        """Add a webhook secret and keep the present ones; return the new one if it was generated."""
         ...
 
     async def remove_webhook_secret(self, org: str, name: str, since: datetime, by: str) -> IntegrationState:
-        """Remove the webhook secret that was added at that moment. Raise `NotFound` if there is none."""
+        """Remove the webhook secret that was added at that time. Raise `NotFound` if there is none."""
         ...

@@ -27,9 +27,9 @@ from connectors.settings import SettingsError
 log = logging.getLogger("streams.web.api.tokens")
 
 LEEWAY_SECONDS: Final = 60.0
-"""How far the clock of the issuer may be ahead of ours; an expired token is expired at once."""
+"""How far the clock of the issuer may be ahead of the local one; there is no tolerance for an expired token."""
 REFRESH_SECONDS: Final = 30.0
-"""At most one fetch of the JWKS in this time, whatever key ids the tokens name."""
+"""The shortest time between two fetches of the JWKS, for any key ids in the tokens."""
 STALE_SECONDS: Final = 300.0
 """After this time the JWKS is fetched again although every key id is known: a key may have been revoked."""
 FETCH_SECONDS: Final = 5.0
@@ -45,7 +45,7 @@ _ALGORITHM_BY_KEY: Final[Mapping[tuple[str, str | None], str]] = {("RSA", None):
 """By ``kty`` and ``crv``; keys of other kinds are ignored, symmetric ones above all: a JWKS is public."""
 
 
-# -------------------------------------------------------------------------------------------------------- what is known
+# ----------------------------------------------------------------------------------------------------------------- keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ class SharedSecret:
         self._key = Key("HS256", _checked(secret))
 
     async def find(self, algorithm: str, key_id: str | None) -> Sequence[Key]:
-        """Return the secret, whatever key id the token names; none for another algorithm."""
+        """Return the secret for any key id; none for another algorithm."""
         del key_id
         return (self._key,) if algorithm == self._key.algorithm else ()
 

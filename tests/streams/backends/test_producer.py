@@ -35,7 +35,7 @@ from streams.backends.producer import (
 )
 from streams.local.embedded_kafka import EmbeddedKafka
 from streams.web.ingress import build_ingress
-from tests.streams.web.parts import Kept, Reader, Readers, Reply, Site, post, served
+from tests.streams.web.parts import MemoryPublisher, Reader, Readers, Reply, Site, post, served
 
 # ----------------------------------------------------------------------------------------------------- without a broker
 
@@ -439,7 +439,7 @@ async def ingress(kafka: str, prefix: str = "") -> AsyncIterator[Site]:
         readers = Readers({f"c{number}": (Reader(org=f"org-{number}"),) for number in range(6)})
         app = build_ingress(readers, WebhookPublisher(producer, PARTITIONS), SystemClock())
         async with served(app) as port:
-            yield Site(port, Kept(), [])
+            yield Site(port, MemoryPublisher(), [])
 
 
 def event(org: int, number: int) -> bytes:

@@ -1,4 +1,4 @@
-"""A process with a directory, its follower and the service, over the log in memory."""
+"""The environment of directory tests: processes with directory, follower and service, and a broker in memory."""
 
 import asyncio
 import random
@@ -26,12 +26,12 @@ PARTITIONS = 4
 
 
 def ring(*ids: str) -> KeyRing:
-    """Keys that follow from their ids."""
+    """Return keys that are derived from their ids."""
     return KeyRing(EncryptionKey(one, SecretBytes(one.encode().ljust(32, b"."))) for one in ids)
 
 
 class CountingIds:
-    """Every id once, and the same ones in every run."""
+    """Unique ids, which are the same in every run."""
 
     def __init__(self, seed: int = 0) -> None:
         self._random = random.Random(seed)
@@ -48,7 +48,7 @@ class CountingIds:
 
 @dataclass
 class Process:
-    """What one process has."""
+    """The parts of one process."""
 
     log: MemoryBackend
     clock: MovableClock
@@ -62,7 +62,7 @@ class Process:
 
 @dataclass
 class Stage:
-    """The broker, and processes that come and go."""
+    """The broker and its processes."""
 
     clock: MovableClock = field(default_factory=MovableClock)
 
@@ -79,7 +79,7 @@ class Stage:
         without: str = "",
         seed: int = 0,
     ) -> AsyncIterator[Process]:
-        """Run one until the end of the block; it has read everything when the block begins."""
+        """Run a process in the context; it has read everything when the context is entered."""
         log = MemoryBackend(self.broker)
         pms, portal = FakePms(), FakePortal()
         systems = {one.name: one for one in (pms, portal) if one.name != without}
@@ -107,7 +107,7 @@ def pms_body(
     secrets: Mapping[str, SecretStr | tuple[SecretStr, ...] | None] | None = None,
     **more: Any,
 ) -> PutIntegration:
-    """A PUT of the property management system."""
+    """Return a PUT of the property management system."""
     given: dict[str, SecretStr | tuple[SecretStr, ...] | None] = {}
     if secret is not None:
         given = {"clientId": SecretStr("pms-id"), "clientSecret": SecretStr(secret)}
@@ -121,7 +121,7 @@ def pms_body(
 
 
 def portal_body(key: str = "portal-key-0815", url: str = "https://portal.example/in", **more: Any) -> PutIntegration:
-    """A PUT of the receiver."""
+    """Return a PUT of the receiver."""
     return PutIntegration(
         system="portal",
         mode=IntegrationMode.PRODUCTION,

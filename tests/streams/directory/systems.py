@@ -1,4 +1,4 @@
-"""Two small systems of the outside, a property management system and a listing receiver, over the ports."""
+"""Two fake systems, a property management system and a listing receiver."""
 
 import json
 import random as randomness
@@ -42,7 +42,7 @@ def configuration(
 
 @dataclass
 class Client:
-    """What was opened, with what, and how often it was closed."""
+    """A client with its configuration, and the number of times that it was closed."""
 
     secret: str = field(repr=False)
     used_ratio: float = 0.0
@@ -54,7 +54,7 @@ class Client:
 
 @dataclass
 class Source(Client):
-    """A source that finds nothing."""
+    """A source without entities."""
 
     page_size: int = 10
 
@@ -67,7 +67,7 @@ class Source(Client):
 
 @dataclass
 class Sink(Client):
-    """A receiver that takes everything."""
+    """A receiver that accepts every batch."""
 
     name: str = "portal"
 
@@ -77,7 +77,7 @@ class Sink(Client):
 
 @dataclass(frozen=True)
 class Reader:
-    """Verifies by a header that holds the secret itself."""
+    """Verifies webhooks by a header that contains the secret."""
 
     org: str
     connection: str

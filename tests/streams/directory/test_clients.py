@@ -1,4 +1,4 @@
-"""A client is opened once, is the one of today's configuration, and is closed once, after the last call on it."""
+"""Tests of the clients of integrations: opening, replacement after a change, and closing after the last call."""
 
 import asyncio
 import random
@@ -81,7 +81,7 @@ async def test_credentials_replaced_while_calls_are_in_flight(site: Site) -> Non
     assert [one.closed for one in site.pms.opened] == [1, 1]
 
 
-async def test_a_call_that_is_cancelled_gives_its_lease_back(site: Site) -> None:
+async def test_a_cancelled_call_releases_its_client(site: Site) -> None:
     async def call() -> None:
         async with site.clients.source("acme", "main"):
             await asyncio.get_running_loop().create_future()
@@ -109,7 +109,7 @@ async def test_a_change_that_is_not_one_of_the_configuration_keeps_the_client(si
 
 
 @pytest.mark.parametrize("gone", ["disabled", "deleted", "another system"])
-async def test_a_client_that_nothing_asks_for_any_more_is_closed_all_the_same(site: Site, gone: str) -> None:
+async def test_a_client_of_a_changed_integration_is_closed_without_a_further_call(site: Site, gone: str) -> None:
     async with site.clients.source("acme", "main"):
         pass
     if gone == "disabled":
@@ -124,7 +124,7 @@ async def test_a_client_that_nothing_asks_for_any_more_is_closed_all_the_same(si
     assert site.pms.opened[0].closed == 1
 
 
-async def test_where_there_is_no_client_there_are_words(site: Site) -> None:
+async def test_a_missing_client_has_a_reason(site: Site) -> None:
     put(site.directory, pms(name="off", enabled=False), pms(name="lost", key="k9"), pms(name="future", system="future"))
     problems = {name: await site.problem(name) for name in ("nothing", "off", "lost", "future", "portal")}
     sink = await site.problem("main", sink=True)
@@ -164,7 +164,7 @@ async def test_the_fullest_budget_of_a_system_is_shown(site: Site) -> None:
     assert site.clients.used_ratios() == {"pms": 0.2}
 
 
-async def test_closing_waits_for_the_calls_in_flight_and_opens_nothing_more(site: Site) -> None:
+async def test_closing_waits_for_calls_in_flight_and_opens_no_client(site: Site) -> None:
     async with site.clients.source("acme", "main"):
         closing = asyncio.create_task(site.clients.aclose())
         await settle()
@@ -175,7 +175,7 @@ async def test_closing_waits_for_the_calls_in_flight_and_opens_nothing_more(site
     assert [one.closed for one in site.pms.opened] == [1]
 
 
-async def test_a_client_that_does_not_close_well_is_no_trouble(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_at_the_close_of_a_client_is_logged_only(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     class Stubborn(Source):
         async def aclose(self) -> None:
             raise OSError(self.secret)
@@ -189,7 +189,7 @@ async def test_a_client_that_does_not_close_well_is_no_trouble(site: Site, caplo
 
 
 def test_a_digest_cannot_be_used_to_test_guesses_of_a_secret() -> None:
-    """The same configuration has another digest in every process."""
+    """The digest of the same configuration is different in every process."""
     one, two = Site(), Site()
     entry = one.directory.get("acme", "main")
     assert entry

@@ -1,4 +1,4 @@
-"""The directory is what the records make of it, whatever they are, and it answers as the flows and the doors need."""
+"""Tests of the directory: how it applies records, and its answers to the flows and the ingress."""
 
 import itertools
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ ENVIRONMENT = configuration(
 # ----------------------------------------------------------------------------------------------- stored and environment
 
 
-def test_a_stored_integration_is_what_its_record_says() -> None:
+def test_a_stored_integration_has_the_values_of_its_record() -> None:
     known = directory()
     put(known, pms())
     entry, state = known.get("acme", "main"), known.state("acme", "main")
@@ -71,7 +71,7 @@ def test_a_stored_integration_is_what_its_record_says() -> None:
     assert known.state("acme", "other") is None
 
 
-def test_what_the_environment_describes_is_an_integration_of_the_default_org() -> None:
+def test_the_environment_describes_integrations_of_the_default_org() -> None:
     known = directory(pms=ENVIRONMENT, portal=configuration({"url": "https://p"}, apiKey="k"))
     state = known.state("default", "pms")
 
@@ -86,14 +86,14 @@ def test_what_the_environment_describes_is_an_integration_of_the_default_org() -
     assert [one.name for one in known.sinks("default")] == ["portal"]
 
 
-def test_disabling_in_the_environment_is_about_sources() -> None:
+def test_the_environment_can_disable_sources_only() -> None:
     known = directory(enabled=False, pms=ENVIRONMENT, portal=configuration({"url": "https://p"}, apiKey="k"))
 
     assert [one.enabled for one in known.connections()] == [False]
     assert [one.name for one in known.sinks("default")] == ["portal"]
 
 
-def test_stored_wins_over_the_environment_one_by_one_and_its_deletion_gives_it_back() -> None:
+def test_a_stored_integration_overrides_that_of_the_environment_until_it_is_deleted() -> None:
     known = directory(pms=ENVIRONMENT, portal=configuration({"url": "https://p"}, apiKey="k"))
     put(known, pms("default", "pms", enabled=False))
     stored = known.get("default", "pms")
@@ -123,7 +123,7 @@ def test_integrations_are_listed_by_org_and_name() -> None:
     assert known.integrations("nowhere") == ()
 
 
-def test_a_tombstone_of_what_is_not_there_changes_nothing() -> None:
+def test_a_tombstone_without_an_integration_changes_nothing() -> None:
     known = directory()
     known.apply(INTEGRATIONS, b"acme/main", None)
     known.apply(STATUS, b"acme/main/check", None)
@@ -135,7 +135,7 @@ def test_a_tombstone_of_what_is_not_there_changes_nothing() -> None:
 # --------------------------------------------------------------------------------------------------- what the flows ask
 
 
-def test_connections_are_the_sources_with_their_calendar() -> None:
+def test_connections_are_the_sources_with_their_time_zone() -> None:
     known = directory()
     put(known, pms(), pms("acme", "second", enabled=False), portal(), pms("zeta"))
 
@@ -236,7 +236,7 @@ def test_switches_of_a_source_decide_which_properties_take_part() -> None:
     assert known.switches("acme", "unknown").includes(1)
 
 
-def test_revisions_grow_and_only_configurations_count_as_such() -> None:
+def test_revisions_increase_with_configurations_only() -> None:
     known = directory()
     seen = [(known.revision, known.configured)]
     put(known, pms())
@@ -261,7 +261,7 @@ def problem(known: Directory, name: str = "main") -> tuple[ProblemKind, str]:
     return entry.problem.kind, entry.problem.detail
 
 
-def test_a_lost_key_stops_only_what_it_encrypted(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lost_key_affects_only_its_secrets(caplog: pytest.LogCaptureFixture) -> None:
     known = directory(ring("k2"))
     put(known, pms(), pms(name="other", key="k2"))
     kind, detail = problem(known)
@@ -282,17 +282,17 @@ def test_a_lost_key_stops_only_what_it_encrypted(caplog: pytest.LogCaptureFixtur
     ]
 
 
-def test_a_system_that_this_release_does_not_know_stops_only_itself() -> None:
+def test_an_unknown_system_affects_only_its_integration() -> None:
     known = directory()
     put(known, pms(system="future"), pms(name="other"))
     kind, detail = problem(known)
 
     assert kind is ProblemKind.UNKNOWN_SYSTEM
-    assert detail == "this release knows no system 'future': upgrade RentStream, or delete the integration"
+    assert detail == "this release has no system 'future': upgrade RentStream, or delete the integration"
     assert [(one.name, one.enabled) for one in known.connections()] == [("main", False), ("other", True)]
 
 
-def test_settings_that_are_no_longer_valid_stop_only_themselves() -> None:
+def test_invalid_settings_affect_only_their_integration() -> None:
     known = directory()
     put(
         known,
@@ -310,7 +310,9 @@ def test_settings_that_are_no_longer_valid_stop_only_themselves() -> None:
     assert problem(known, "torn") == (ProblemKind.INVALID, "the settings of torn are damaged: put them again")
 
 
-def test_a_connector_that_fails_stops_only_its_own_and_shows_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_of_a_connector_affects_only_its_integration_and_shows_no_secret(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     known = directory(connector=FakePms(broken=True))
     put(known, pms(), portal())
 
@@ -333,7 +335,7 @@ def test_a_connector_that_fails_stops_only_its_own_and_shows_no_secret(caplog: p
         (STATUS, b"acme/main/sync", encode(report("main")), "a CheckReport where a SyncResult belongs"),
     ],
 )
-def test_a_record_that_cannot_be_decoded_is_noted_and_skipped(
+def test_a_malformed_record_is_logged_and_skipped(
     topic: str, key: bytes | None, value: bytes | None, detail: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     known = directory()
@@ -357,7 +359,7 @@ def test_a_later_record_clears_an_unreadable_one() -> None:
 
 
 @given(st.sampled_from([INTEGRATIONS, STATUS, "another"]), st.none() | st.binary(max_size=20), st.none() | st.binary())
-def test_nothing_that_a_topic_may_hold_raises(topic: str, key: bytes | None, value: bytes | None) -> None:
+def test_no_record_raises(topic: str, key: bytes | None, value: bytes | None) -> None:
     known = directory()
     known.apply(topic, key, value)
 
@@ -376,7 +378,7 @@ def verified(known: Directory, secret: str, token: str | None = None, body: byte
     return None
 
 
-def test_a_token_leads_to_its_connection_alone() -> None:
+def test_a_token_selects_its_connection_only() -> None:
     known = directory()
     put(known, pms(), pms(name="second"))
 
@@ -386,7 +388,7 @@ def test_a_token_leads_to_its_connection_alone() -> None:
     assert known.readers("portal", "token-acme-second", b"{}") == ()
 
 
-def test_a_name_is_an_address_in_the_org_of_the_environment_only() -> None:
+def test_a_name_selects_a_connection_of_the_environments_org_only() -> None:
     known = directory(pms=ENVIRONMENT)
     put(known, pms())
 
@@ -396,7 +398,7 @@ def test_a_name_is_an_address_in_the_org_of_the_environment_only() -> None:
     assert verified(known, "hook-pms", "pms") == "default/pms"
 
 
-def test_an_old_token_is_no_address_any_more() -> None:
+def test_an_old_token_selects_no_connection() -> None:
     known = directory()
     put(known, pms())
     known.apply(INTEGRATIONS, b"acme/main", None)
@@ -406,7 +408,7 @@ def test_an_old_token_is_no_address_any_more() -> None:
     assert verified(known, "hook-main", "new") == "acme/main"
 
 
-def test_the_plain_path_serves_all_and_a_disabled_one_verifies_too() -> None:
+def test_the_plain_path_selects_all_connections_including_disabled_ones() -> None:
     known = directory()
     put(known, pms(), pms(name="second", enabled=False), portal())
 
@@ -420,7 +422,7 @@ def first(known: Directory, body: bytes) -> Sequence[str]:
     return [getattr(one, "connection", "held") for one in known.readers("pms", None, body)]
 
 
-def test_the_plain_path_tries_first_who_is_known_to_have_the_account() -> None:
+def test_the_plain_path_tries_the_connection_with_the_account_first() -> None:
     known = directory(ring("k1", "k3"))
     put(known, pms(name="a", enabled=False), pms(name="b"), pms(name="c"), pms(name="d", key="k2"))
     note(known, "check", report("c", 77))
@@ -431,7 +433,7 @@ def test_the_plain_path_tries_first_who_is_known_to_have_the_account() -> None:
     assert first(known, b"no JSON") == ["b", "c", "a", "held"]
 
 
-def test_webhooks_of_one_that_cannot_verify_are_to_be_sent_again() -> None:
+def test_webhooks_of_a_connection_that_cannot_verify_have_to_be_sent_again() -> None:
     known = directory(ring("k2"))
     put(known, pms())
     (reader,) = known.readers("pms", "token-acme-main", b"{}")
@@ -450,7 +452,7 @@ def progress(at: datetime, **more: Any) -> SyncProgress:
     return SyncProgress(org="acme", name="main", sweep="s2", started_at=at, at=at, **facts)
 
 
-def test_status_is_shown_and_forgotten_with_its_records() -> None:
+def test_the_status_is_that_of_its_records_and_is_removed_with_them() -> None:
     known = directory()
     put(known, pms())
     done = SyncResult(
@@ -480,7 +482,7 @@ def test_status_is_shown_and_forgotten_with_its_records() -> None:
     assert (state.sync_state, state.checks, state.last_ran) == ("never_synced", None, None)
 
 
-def test_status_of_one_that_was_deleted_is_not_that_of_its_successor() -> None:
+def test_a_new_integration_does_not_have_the_status_of_a_deleted_one() -> None:
     known = directory()
     note(known, "progress", progress(AT - timedelta(minutes=1)))
     note(known, "check", report("main", at=AT - timedelta(minutes=1)))
@@ -491,7 +493,7 @@ def test_status_of_one_that_was_deleted_is_not_that_of_its_successor() -> None:
     assert (state.sync_state, state.checks, state.access) == ("never_synced", None, ())
 
 
-def test_no_secret_is_shown_by_anything_that_the_directory_gives() -> None:
+def test_no_result_of_the_directory_shows_a_secret() -> None:
     known = directory(pms=ENVIRONMENT)
     put(known, pms(secret="canary-in-a-record"), portal())
     shown = repr(
@@ -502,7 +504,7 @@ def test_no_secret_is_shown_by_anything_that_the_directory_gives() -> None:
     assert "from-the-env" not in shown
 
 
-def test_records_may_come_in_any_order_of_topics() -> None:
+def test_records_may_arrive_in_any_order_of_topics() -> None:
     records: list[tuple[str, Model]] = [("check", report("main", 5))]
     one, two = directory(), directory()
     put(one, pms())

@@ -1,4 +1,4 @@
-"""A secret opens where it was put, with the key that put it there, and nowhere else."""
+"""Tests of the encryption of secrets: keys, rotation, and binding to one secret of one integration."""
 
 import copy
 import pickle
@@ -31,7 +31,7 @@ def sealed(
 
 
 @given(PLAIN, PLACES, NONCES)
-def test_what_was_sealed_opens_again(plain: str, place: tuple[str, str, str], nonce: bytes) -> None:
+def test_an_encrypted_secret_can_be_decrypted(plain: str, place: tuple[str, str, str], nonce: bytes) -> None:
     stored = sealed(plain, place, nonce)
 
     assert ring("k1").open(stored, org=place[0], integration=place[1]).get_secret_value() == plain
@@ -39,7 +39,7 @@ def test_what_was_sealed_opens_again(plain: str, place: tuple[str, str, str], no
 
 
 @given(PLAIN, PLACES, PLACES)
-def test_a_ciphertext_that_moved_to_another_place_does_not_open(
+def test_a_ciphertext_cannot_be_decrypted_for_another_secret(
     plain: str, place: tuple[str, str, str], other: tuple[str, str, str]
 ) -> None:
     assume(place != other)
@@ -50,7 +50,7 @@ def test_a_ciphertext_that_moved_to_another_place_does_not_open(
 
 
 @given(PLAIN, st.data())
-def test_a_flipped_bit_does_not_open(plain: str, data: st.DataObject) -> None:
+def test_a_changed_ciphertext_cannot_be_decrypted(plain: str, data: st.DataObject) -> None:
     stored = sealed(plain, ("o", "i", "s"))
     field = data.draw(st.sampled_from(["nonce", "ciphertext"]))
     value = bytearray(getattr(stored, field))
@@ -69,7 +69,7 @@ def test_the_first_key_encrypts_and_all_decrypt() -> None:
     assert sealed("plain", ("o", "i", "s"), keys=both).key_id == "k2"
 
 
-def test_a_key_that_is_gone_is_named_with_what_to_do() -> None:
+def test_a_missing_key_is_reported_with_a_fix() -> None:
     stored = sealed("plain", ("acme", "buildium", "clientSecret"))
 
     with pytest.raises(UnknownKey) as raised:
@@ -81,21 +81,21 @@ def test_a_key_that_is_gone_is_named_with_what_to_do() -> None:
     )
 
 
-def test_another_key_under_the_same_id_is_found_out() -> None:
+def test_another_key_with_the_same_id_is_detected() -> None:
     other = KeyRing([EncryptionKey("k1", SecretBytes(b"x" * 32))])
 
     with pytest.raises(Undecryptable, match="another key has this id now"):
         other.open(sealed("plain", ("o", "i", "s")), org="o", integration="i")
 
 
-def test_a_damaged_nonce_is_an_answer_too() -> None:
+def test_an_invalid_nonce_is_an_error() -> None:
     stored = sealed("plain", ("o", "i", "s")).model_copy(update={"nonce": b""})
 
     with pytest.raises(Undecryptable):
         ring("k1").open(stored, org="o", integration="i")
 
 
-def test_a_ring_shows_no_key_and_cannot_be_copied_out_of_the_process() -> None:
+def test_a_key_ring_shows_no_key_and_cannot_be_pickled() -> None:
     keys = KeyRing([EncryptionKey("k1", SecretBytes(b"canary-canary-canary-canary-cana"))])
 
     assert "canary" not in repr(keys) + str(keys) + repr(EncryptionKey("k1", SecretBytes(b"canary")))

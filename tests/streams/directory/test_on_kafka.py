@@ -1,4 +1,4 @@
-"""Integrations on a real Kafka: what one process stores takes effect in another at once, and a later one finds it."""
+"""Tests of integrations on a real Kafka: a change of one process takes effect in running and later processes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.broker
 PARTITIONS = 4
 
 
-class Noticing(Directory):
-    """A directory that can be waited for."""
+class ObservableDirectory(Directory):
+    """A directory with a wait for changes."""
 
     def __init__(self) -> None:
         super().__init__({"pms": FakePms()}, {}, True, ring("k1"))
@@ -42,8 +42,10 @@ class Noticing(Directory):
 
 
 @asynccontextmanager
-async def process(log: KafkaBackend, kafka: str, prefix: str) -> AsyncIterator[tuple[Noticing, Integrations]]:
-    directory = Noticing()
+async def process(
+    log: KafkaBackend, kafka: str, prefix: str
+) -> AsyncIterator[tuple[ObservableDirectory, Integrations]]:
+    directory = ObservableDirectory()
     follower = Follow(log, TOPICS, directory, SystemClock())
     producer = ReconnectingProducer({"bootstrap_servers": kafka}, prefix)
     await producer.start()
@@ -64,7 +66,7 @@ async def process(log: KafkaBackend, kafka: str, prefix: str) -> AsyncIterator[t
         await producer.stop()
 
 
-async def test_what_is_stored_takes_effect_everywhere_within_two_seconds(kafka: str, topic_prefix: str) -> None:
+async def test_a_stored_change_takes_effect_in_every_process_within_two_seconds(kafka: str, topic_prefix: str) -> None:
     names = (*TOPICS, topics.INTEGRATION_HISTORY.name)
     await make_topics(kafka, [topic_prefix + name for name in names], PARTITIONS)
     log = KafkaBackend(KafkaBackendSettings(bootstrap_servers=kafka, prefix=topic_prefix))

@@ -1,4 +1,4 @@
-"""The state of a sync follows from its last progress and its last result, whichever counts."""
+"""Tests of the sync state, which is derived from the last progress and the last result."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -81,7 +81,7 @@ def test_the_newest_record_counts(progressed: SyncProgress | None, done: SyncRes
     assert state(progressed, done) == expected
 
 
-def test_what_ran_before_it_was_enabled_again_does_not_run_any_more() -> None:
+def test_progress_from_before_an_enabling_is_ignored() -> None:
     assert state(progress(1), None, enabled_at=T0 + 9 * MINUTE).state is SyncState.NEVER_SYNCED
     assert state(progress(1, failed="no"), None, enabled_at=T0 + 9 * MINUTE).state is SyncState.FAILED
     assert state(progress(1), None, enabled_at=None).state is SyncState.FIRST_SYNC

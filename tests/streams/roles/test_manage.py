@@ -76,7 +76,7 @@ def test_what_is_no_assignment_is_refused_without_showing_it(text: str) -> None:
     """It may be a secret."""
     with pytest.raises(ManageRefused) as refused:
         manage.assignments([text], "--secret")
-    assert str(refused.value) == "--secret takes NAME=VALUE"
+    assert str(refused.value) == "--secret needs the form NAME=VALUE"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ NEW: dict[str, Any] = {"system": "pms", "changes": {"baseUrl": "https://pms.exam
 
 async def test_a_new_integration_needs_its_system_and_is_one_of_production() -> None:
     async with Stage().process() as process:
-        with pytest.raises(ManageRefused, match="acme has no integration main: name its system to create it"):
+        with pytest.raises(ManageRefused, match="acme has no integration main: to create it, add its system"):
             await put(process, changes={"baseUrl": "https://pms.example/1"}, secrets=SECRETS)
         made, created = await put(process, **NEW)
 
@@ -207,7 +207,7 @@ def test_the_details_name_what_is_known_and_no_secret() -> None:
         "state: syncing (stage 2 of 4, units 100 of 250)",
         "on hold: its key is lost",
         "last ran: 2026-03-01 12:30:15Z, Success",
-        "webhooks go to: https://rent.example/api/webhooks/buildium/a-token",
+        "URL for webhooks: https://rent.example/api/webhooks/buildium/a-token",
         "setting makeReadyDays = 5",
         'setting timezone = "America/Edmonton"',
         "secret clientSecret: set since 2026-03-01 12:30:15Z, ends with 4711",
@@ -252,13 +252,13 @@ def test_a_check_is_printed_with_what_to_do_where_it_failed() -> None:
     assert manage.check_lines(report) == [
         "passed   credentials                    0.12 s  found so",
         "failed   permission_leases              0.12 s  found so",
-        f"{'':48}to do: Permit it.",
+        f"{'':48}fix: Permit it.",
         "warning  permission_listings            0.12 s  found so",
         "skipped  clock                          0.12 s  found so",
-        "a required check failed: correct it and check again",
+        "a required check failed: fix it and run the check again",
     ]
     assert manage.check_lines(report.model_copy(update={"passed": True, "checks": ()})) == [
-        "all that is required is well"
+        "every required check passed"
     ]
 
 
@@ -346,7 +346,7 @@ def test_without_a_broker_a_command_names_the_reason_and_what_to_do(
     printed = terminal.integrations("list", expect=1)
 
     assert "the stored integrations cannot be read (the producer cannot start: KafkaConnectionError" in printed
-    assert "look at KAFKA_BOOTSTRAP_SERVERS" in printed
+    assert "check KAFKA_BOOTSTRAP_SERVERS" in printed
     assert "Traceback" not in printed + caplog.text
 
 
@@ -358,7 +358,7 @@ def test_wrong_words_are_wrong_use_and_show_no_secret(terminal: Terminal) -> Non
         ("rotate-webhook-secret", "main", "--remove", "yesterday"),
         ("rotate-webhook-secret", "main", "--remove", "2026-03-01T12:00:00Z", "--secret", "canary-secret"),
     ):
-        assert "takes" in terminal.integrations(*words, expect=2)
+        assert "needs the" in terminal.integrations(*words, expect=2)
 
     assert not any("canary" in one for one in terminal.outputs)
     assert "'7x' is not the id of a property" in terminal.integrations("put", "main", "--property-on", "7x", expect=2)
@@ -416,7 +416,7 @@ def story(terminal: Terminal, url: str, webhook_secrets: list[str]) -> None:
     assert "canary" not in refused
     assert "created, disabled: test it with `integrations check main`" in created
     assert "default/main: buildium, sandbox, disabled, version 1" in created
-    assert "all that is required is well" in checked
+    assert "every required check passed" in checked
     assert (listed["name"], listed["enabled"], listed["version"]) == ("main", True, 2)
     assert listed["settings"] == {"baseUrl": url, "makeReadyDays": 5}
     assert listed["dataAccess"]["listings"]["read"] == "ok"
@@ -428,7 +428,7 @@ def story(terminal: Terminal, url: str, webhook_secrets: list[str]) -> None:
 
     terminal.integrations("rotate-webhook-secret", "main", "--secret", "-", typed=webhook_secrets[1:])
     rotated = terminal.integrations("rotate-webhook-secret", "main")
-    made = rotated.rpartition("new webhook secret, shown this once: ")[2].strip()
+    made = rotated.rpartition("new webhook secret, shown only once: ")[2].strip()
     secret = terminal.data("show", "main")["secrets"]["webhookSecret"]
     oldest = secret["older"][-1]["since"]
     terminal.integrations("rotate-webhook-secret", "main", "--remove", oldest)

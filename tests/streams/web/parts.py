@@ -20,7 +20,7 @@ from streams.web.server import Connection, Server, config, listen
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-class StandingClock:
+class FixedClock:
     """A clock that always shows noon."""
 
     def now(self) -> datetime:
@@ -76,7 +76,7 @@ class Readers:
 
 
 @dataclass
-class Kept:
+class MemoryPublisher:
     """A publisher in memory; `hold` delays its confirmations, `away` makes it raise `NotDurable`."""
 
     webhooks: list[FetchRequest] = field(default_factory=list)
@@ -96,7 +96,7 @@ class Site:
     """A running ingress, its publisher, and the results that it counted."""
 
     port: int
-    publisher: Kept
+    publisher: MemoryPublisher
     counts: list[tuple[str, str]]
 
     async def ask(self, request: bytes, patience: float = 5.0) -> "Reply":
@@ -119,7 +119,7 @@ class Reply:
         return json.loads(self.body)
 
     def is_problem(self, status: int) -> bool:
-        """Whether this is a complete problem document with this status and a request id."""
+        """Return whether this is a complete problem document with this status and a request id."""
         problem = self.json
         return (
             self.status == status == problem["status"]
@@ -179,12 +179,12 @@ async def served(app: ASGIApp, connection: type[Connection] = Connection) -> Asy
 async def site(
     within: float = 8.0, tokens: Mapping[str | None, Sequence[WebhookReader]] | None = None, **more: Any
 ) -> AsyncIterator[Site]:
-    publisher, counts = Kept(), []
+    publisher, counts = MemoryPublisher(), []
     readers = Readers({None: (Reader(),), "main": (Reader(),), "off": (Reader(ignored="disabled"),), **(tokens or {})})
 
     def count(system: str, result: str) -> None:
         counts.append((system, result))
 
-    app = build_ingress(readers, publisher, StandingClock(), count=count, within=within, **more)
+    app = build_ingress(readers, publisher, FixedClock(), count=count, within=within, **more)
     async with served(app) as port:
         yield Site(port, publisher, counts)

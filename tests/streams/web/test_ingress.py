@@ -15,10 +15,10 @@ from schemas.pms import FetchRequest
 from streams.web.ingress import MAX_BODY_BYTES, build_ingress
 from tests.streams.web.parts import (
     NOON,
-    Kept,
+    FixedClock,
+    MemoryPublisher,
     Reader,
     Readers,
-    StandingClock,
     connected,
     post,
     read_reply,
@@ -321,8 +321,8 @@ async def test_without_any_integration_the_shared_path_is_not_found() -> None:
 
 async def test_before_all_integrations_are_read_every_webhook_is_to_be_sent_again() -> None:
     """A stored integration may replace the one that is known already."""
-    publisher = Kept()
-    app = build_ingress(Readers(caught_up=False), publisher, StandingClock())
+    publisher = MemoryPublisher()
+    app = build_ingress(Readers(caught_up=False), publisher, FixedClock())
     async with served(app) as port, connected(port) as (reader, writer):
         writer.write(post())
         reply = await read_reply(reader)

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from streams.web.ingress import build_ingress
 from streams.web.server import MAX_HEAD_BYTES, Connection, WebError, listen
-from tests.streams.web.parts import Kept, Readers, StandingClock, connected, post, read_reply, served
+from tests.streams.web.parts import FixedClock, MemoryPublisher, Readers, connected, post, read_reply, served
 
 
 class ImpatientConnection(Connection):
@@ -23,7 +23,7 @@ class ImpatientConnection(Connection):
 
 
 def app() -> ASGIApp:
-    return build_ingress(Readers(), Kept(), StandingClock())
+    return build_ingress(Readers(), MemoryPublisher(), FixedClock())
 
 
 async def test_an_incomplete_head_times_out() -> None:

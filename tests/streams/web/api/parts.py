@@ -33,7 +33,7 @@ from streams.web.api.app import build_api
 from streams.web.api.openapi import webhook_routes
 from streams.web.api.tokens import SharedSecret, TokenVerifier, issue
 from streams.web.ingress import build_ingress
-from tests.streams.web.parts import Kept, Reader, Readers, served
+from tests.streams.web.parts import MemoryPublisher, Reader, Readers, served
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SIGNING = SecretStr("a secret of the tests, long enough for HS256")
@@ -286,7 +286,7 @@ async def site(verifier: TokenVerifier | None = None, public_url: str | None = N
     )
     readers = Readers({None: (Reader(),), "main": (Reader(),)})
     async with (
-        served(build_ingress(readers, Kept(), clock, others=api)) as port,
+        served(build_ingress(readers, MemoryPublisher(), clock, others=api)) as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
     ):
         yield Site(client, service, clock, port, health)

@@ -253,7 +253,7 @@ async def test_the_integration_of_another_org_is_as_if_it_were_not(method: str, 
 
 
 async def test_the_token_is_checked_before_the_body() -> None:
-    """Whatever the body is, a caller without a token is answered 401 and one without the scope 403."""
+    """For any body, a caller without a token is answered 401 and one without the scope 403."""
     bodies = (b"no json", b'{"system": 5}', b"")
     async with site() as here:
         strangers = [await here.client.put(ONE, content=body, headers=JSON) for body in bodies]
@@ -277,9 +277,9 @@ FIELDS: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"system": ""}, {"/system": "must not be empty"}),
     ({"system": "x" * 65}, {"/system": "must have at most 64 characters"}),
     ({"system": "yardi"}, {"/system": "there is no such system; there are: buildium, rentsync"}),
-    ({"modus": "sandbox"}, {"/modus": "is not known here; check its spelling"}),
-    ({"a/b~c": 1}, {"/a~1b~0c": "is not known here; check its spelling"}),
-    ({"webhook_url": 1}, {"/webhook_url": "is not known here; check its spelling"}),
+    ({"modus": "sandbox"}, {"/modus": "is unknown; check its spelling"}),
+    ({"a/b~c": 1}, {"/a~1b~0c": "is unknown; check its spelling"}),
+    ({"webhook_url": 1}, {"/webhook_url": "is unknown; check its spelling"}),
     ({"settings": []}, {"/settings": "must be an object"}),
     ({"settings": {"baseURL": "x"}}, {"/settings/baseURL": "there is no such name"}),
     ({"secrets": "x"}, {"/secrets": "must be an object"}),
@@ -305,7 +305,7 @@ FIELDS: list[tuple[dict[str, Any], dict[str, str]]] = [
             "/properties/on/4": "must be a whole number",
             "/properties/on/5": "must be a whole number",
             "/properties/off": "must be a list",
-            "/properties/of": "is not known here; check its spelling",
+            "/properties/of": "is unknown; check its spelling",
         },
     ),
     ({"properties": []}, {"/properties": "must be an object"}),
@@ -314,7 +314,7 @@ FIELDS: list[tuple[dict[str, Any], dict[str, str]]] = [
 
 @pytest.mark.parametrize(("members", "wrong"), FIELDS)
 async def test_every_wrong_member_is_named_by_its_pointer(members: dict[str, Any], wrong: dict[str, str]) -> None:
-    """All of them at once, in words."""
+    """All errors are reported at once."""
     async with site() as here:
         answer = await here.put(**members)
 
@@ -350,7 +350,7 @@ async def test_a_body_that_is_no_integration_is_refused(body: bytes, wrong: dict
         ({"remove": "yesterday"}, {"/remove": "must be a time such as 2026-03-01T12:00:00Z"}),
         ({"remove": "2026-03-01T12:00:00"}, {"/remove": "a point in time needs its zone"}),
         ({"remove": []}, {"/remove": "must be a time such as 2026-03-01T12:00:00Z"}),
-        ({"drop": "x"}, {"/drop": "is not known here; check its spelling"}),
+        ({"drop": "x"}, {"/drop": "is unknown; check its spelling"}),
         (
             {"secret": "a", "remove": "2026-03-01T12:00:00Z"},
             {"": "either adds a secret or removes one: give secret or remove"},
@@ -451,7 +451,7 @@ async def test_a_body_has_a_limit() -> None:
     assert is_problem(unannounced, 413)
 
 
-async def test_who_goes_away_in_a_body_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_disconnects_in_its_body_causes_no_error(caplog: pytest.LogCaptureFixture) -> None:
     async with site() as here:
         token = bearer()["authorization"]
         head = f"PUT {ONE} HTTP/1.1\r\nhost: x\r\nauthorization: {token}\r\ncontent-type: application/json\r\n"
@@ -468,7 +468,7 @@ async def test_who_goes_away_in_a_body_leaves_nothing_behind(caplog: pytest.LogC
 
 
 @pytest.mark.parametrize("tag", ['"1"', "*", '"7", "1"'])
-async def test_a_change_of_the_version_at_hand_is_taken(tag: str) -> None:
+async def test_a_change_of_the_current_version_is_accepted(tag: str) -> None:
     async with site() as here:
         await here.put()
         answer = await here.ask("PUT", ONE, BODY, headers={"if-match": tag})
@@ -488,7 +488,7 @@ async def test_a_change_of_another_version_is_refused(tag: str, method: str, pat
     assert here.service.kept["default", "buildium"].state.version == 1
 
 
-async def test_a_version_of_nothing_is_refused() -> None:
+async def test_a_version_of_a_missing_integration_is_refused() -> None:
     """PUT with If-Match creates nothing; the other routes find nothing."""
     async with site() as here:
         put = await here.ask("PUT", ONE, BODY, headers={"if-match": "*"})
@@ -507,7 +507,7 @@ async def test_an_if_match_that_is_no_etag_is_refused() -> None:
     assert all(is_problem(answer, 400) for answer in answers)
 
 
-async def test_a_change_in_between_is_refused_too() -> None:
+async def test_a_concurrent_change_is_refused() -> None:
     """If-Match reaches the store: what changes after the comparison is 412; another conflict stays 409."""
     async with site() as here:
         await here.put()
@@ -530,7 +530,7 @@ async def test_a_change_in_between_is_refused_too() -> None:
 # ----------------------------------------------------------------------------------------------- what the store refuses
 
 
-async def test_a_conflict_is_answered_in_words() -> None:
+async def test_a_conflict_is_answered_with_a_reason() -> None:
     """What the environment describes is neither enabled nor deleted here."""
     async with site() as here:
         await here.put()
@@ -545,7 +545,7 @@ async def test_a_conflict_is_answered_in_words() -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "body"), ROUTES)
-async def test_while_the_store_is_away_every_route_is_unavailable(method: str, path: str, body: Any) -> None:
+async def test_every_route_is_unavailable_while_the_store_is(method: str, path: str, body: Any) -> None:
     async with site() as here:
         await here.put()
         here.service.away = True
@@ -557,10 +557,10 @@ async def test_while_the_store_is_away_every_route_is_unavailable(method: str, p
 
 
 @pytest.mark.parametrize(("method", "path", "body"), ROUTES)
-async def test_a_mistake_of_ours_shows_nothing_and_is_logged(
+async def test_an_unexpected_exception_is_logged_and_not_shown(
     method: str, path: str, body: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One line in the log with the request's id; the answer has that id and no word of the inside."""
+    """The log has one line with the request's id; the answer has that id and no internal detail."""
     async with site() as here:
         await here.put()
         here.service.broken = True
@@ -608,7 +608,7 @@ def bodies_with_a_canary() -> list[bytes]:
 
 
 async def test_no_answer_and_no_log_shows_a_secret(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever route it is sent to, in whatever form, and whatever goes wrong."""
+    """The secret may be sent to any route in any form, and any error may occur."""
     caplog.set_level(logging.DEBUG)
     answers: list[httpx.Response] = []
     async with site() as here:
@@ -658,7 +658,7 @@ def test_a_secret_of_a_request_is_not_in_its_repr() -> None:
 # ------------------------------------------------------------------------------------------------------- the rest of it
 
 
-async def test_what_is_not_there_is_answered_in_words() -> None:
+async def test_a_missing_resource_is_answered_with_a_reason() -> None:
     async with site() as here:
         paths = ("/api", "/api/", "/api/nothing", f"{ONE}/", f"{ONE}/start", "/docs", "/redoc", "/api/integrations/")
         answers = [await here.ask("GET", path) for path in paths]
@@ -716,7 +716,7 @@ async def test_health_needs_no_token() -> None:
     assert ill.json()["detail"] == "Kafka does not answer"
 
 
-async def test_the_root_names_what_there_is() -> None:
+async def test_the_root_lists_the_resources() -> None:
     """Every link works."""
     async with site() as here:
         index = await here.client.get("/")
@@ -727,8 +727,8 @@ async def test_the_root_names_what_there_is() -> None:
     assert all(answer.status_code == 200 for answer in answers)
 
 
-async def test_the_webhook_door_is_open_beside_it() -> None:
-    """Webhooks never come to the API: they need no token and have their own problems."""
+async def test_webhooks_are_not_handled_by_the_api() -> None:
+    """Webhooks need no token and have their own problem documents."""
     async with site() as here, connected(here.port) as (reader, writer):
         body = b'{"EventName":"Rental.Updated"}'
         head = (
@@ -740,7 +740,7 @@ async def test_the_webhook_door_is_open_beside_it() -> None:
     assert reply.status == 202
 
 
-async def test_many_at_once_are_all_answered() -> None:
+async def test_many_concurrent_requests_are_answered() -> None:
     """A hundred requests of two orgs, each with the integrations of its own."""
     async with site() as here:
         await here.put("ours")

@@ -1,4 +1,4 @@
-"""The document of port 3000: valid, whole, and true."""
+"""Tests of the OpenAPI document: valid, complete, and equal to the behaviour of the routes."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from streams.web.api.openapi import webhook_routes
 from streams.web.api.tokens import SharedSecret, TokenVerifier
 from streams.web.ingress import build_ingress
 from tests.streams.web.api.parts import BODY, SIGNING, MemoryIntegrations, MovableClock, bearer, site
-from tests.streams.web.parts import Kept, Readers
+from tests.streams.web.parts import MemoryPublisher, Readers
 
 
 async def read() -> dict[str, Any]:
@@ -154,7 +154,7 @@ async def test_the_schemas_are_those_of_the_models_that_validate() -> None:
     assert not {name for name in schemas if "Validation" in name}
 
 
-async def test_the_examples_of_the_document_are_taken() -> None:
+async def test_the_examples_of_the_document_are_valid() -> None:
     """Every example of a body is a body."""
     content = await read()
     async with site() as here:
@@ -165,7 +165,7 @@ async def test_the_examples_of_the_document_are_taken() -> None:
             assert (await here.ask("POST", path, example)).status_code in {200, 404}
 
 
-def test_the_webhook_models_are_what_the_door_takes_and_answers() -> None:
+def test_the_webhook_models_are_those_of_the_ingress() -> None:
     event = WebhookEvent.model_validate({"EventName": "Rental.Updated", "PropertyId": 5, "AccountId": 7})
 
     assert event.model_dump(by_alias=True, exclude_none=True) == {
@@ -176,8 +176,8 @@ def test_the_webhook_models_are_what_the_door_takes_and_answers() -> None:
     assert Received(event="Rental.Updated").model_dump() == {"received": True, "event": "Rental.Updated"}
 
 
-async def test_the_documented_webhook_answers_what_the_door_answers() -> None:
-    """The routes of the document answer as `connectors.ingress` does."""
+async def test_the_documented_webhook_answers_like_the_ingress() -> None:
+    """The routes of the document answer like `streams.web.ingress`."""
     for route in webhook_routes():
         event = WebhookEvent.model_validate({"EventName": "Rental.Updated"})
         extra = {"connection": "main"} if "connection" in route.path else {}
@@ -196,7 +196,7 @@ def app() -> Any:
     clock = MovableClock()
     service = MemoryIntegrations(clock)
     api = build_api(service, TokenVerifier(SharedSecret(SIGNING), clock), version="1", documented=webhook_routes())
-    return build_ingress(Readers(), Kept(), clock, others=api)
+    return build_ingress(Readers(), MemoryPublisher(), clock, others=api)
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
@@ -219,8 +219,8 @@ PATHS = ("", "/enable", "/disable", "/check", "/rotate-webhook-secret")
     body=st.one_of(JSON, SHAPED, SHAPED.map(lambda one: {"system": "buildium", "settings": {"baseUrl": one}})),
     path=st.sampled_from(PATHS),
 )
-def test_no_json_body_is_more_than_a_refusal(body: Any, path: str) -> None:
-    """Whatever JSON is sent (NaN and lone surrogates too): no 500; a refusal's pointers lead into the body."""
+def test_no_json_body_causes_an_exception(body: Any, path: str) -> None:
+    """For any JSON (NaN and lone surrogates included) there is no 500, and pointers of errors exist in the body."""
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app(), raise_app_exceptions=True)
@@ -255,7 +255,7 @@ def leads_into(pointer: str, body: Any) -> bool:
 
 @settings(max_examples=100, deadline=None)
 @given(body=st.binary(max_size=200), media_type=st.sampled_from(["application/json", "text/plain", ""]))
-def test_no_bytes_are_more_than_a_refusal(body: bytes, media_type: str) -> None:
+def test_no_bytes_cause_an_exception(body: bytes, media_type: str) -> None:
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app(), raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

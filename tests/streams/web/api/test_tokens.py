@@ -1,4 +1,4 @@
-"""Bearer tokens: which are taken, which are not, and where the keys come from."""
+"""Tests of bearer tokens: verification, keys of a JWKS, and the command that issues a token."""
 
 import asyncio
 import base64
@@ -61,7 +61,7 @@ async def refusal(verifier: TokenVerifier, token: str) -> str:
 # --------------------------------------------------------------------------------------------------------------- claims
 
 
-async def test_a_token_names_its_caller() -> None:
+async def test_a_token_identifies_its_caller() -> None:
     """The org is `default` where it is not named; without scopes it has all."""
     verifier = shared()
 
@@ -75,7 +75,7 @@ async def test_a_token_names_its_caller() -> None:
     assert not full.may("b:read")
 
 
-async def test_an_empty_scope_is_none_at_all() -> None:
+async def test_an_empty_scope_grants_nothing() -> None:
     """It is not the same as a token without scopes."""
     assert not (await shared().verify(signed({**CLAIMS, "scope": ""}))).may("integrations:read")
 
@@ -111,21 +111,21 @@ WRONG_CLAIMS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("claims", "words"), WRONG_CLAIMS)
 def test_a_wrong_claim_is_refused(claims: dict[str, Any], words: str) -> None:
-    """The words name the claim."""
+    """The error names the claim."""
     with pytest.raises(InvalidToken, match=words):
         caller({**CLAIMS, **claims}, NOON)
 
 
 @pytest.mark.parametrize("claims", [{"nbf": AT + 60}, {"iat": AT + 60}, {"nbf": 0, "iat": 0.5}, {"exp": AT + 0.5}])
-def test_a_minute_of_another_clock_is_forgiven(claims: dict[str, Any]) -> None:
+def test_a_minute_of_clock_skew_is_tolerated(claims: dict[str, Any]) -> None:
     assert caller({**CLAIMS, **claims}, NOON).subject == "ann"
 
 
-async def test_a_token_without_an_end_is_refused() -> None:
+async def test_a_token_without_an_expiry_is_refused() -> None:
     assert "exp" in await refusal(shared(), signed({"sub": "ann"}))
 
 
-async def test_a_token_is_valid_until_its_end() -> None:
+async def test_a_token_is_valid_until_its_expiry() -> None:
     clock = MovableClock()
     verifier = TokenVerifier(SharedSecret(SIGNING), clock)
     token = signed(CLAIMS)
@@ -136,7 +136,7 @@ async def test_a_token_is_valid_until_its_end() -> None:
     assert "expired" in await refusal(verifier, token)
 
 
-async def test_the_audience_of_a_token_is_left_alone() -> None:
+async def test_the_audience_of_a_token_is_ignored() -> None:
     """Identity providers write one; there is no setting for it."""
     assert (await shared().verify(signed({**CLAIMS, "aud": "others", "iss": "idp", "jti": "1"}))).subject == "ann"
 
@@ -173,7 +173,7 @@ FORGED = [
 
 @pytest.mark.parametrize("token", FORGED)
 async def test_what_is_not_signed_with_the_secret_is_refused(token: str) -> None:
-    """Another algorithm, none, another secret, nonsense; and the words never hold the token."""
+    """Another algorithm, none, another secret, invalid text; and the error never contains the token."""
     words = await refusal(shared(), token)
 
     assert not token or token not in words
@@ -182,13 +182,13 @@ async def test_what_is_not_signed_with_the_secret_is_refused(token: str) -> None
 @given(
     st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "b64", "x"]), st.none() | st.text() | st.integers())
 )
-def test_no_header_is_more_than_a_refusal(header: dict[str, Any]) -> None:
-    """Whatever a header holds, the token is refused and nothing else happens."""
+def test_no_header_causes_an_exception(header: dict[str, Any]) -> None:
+    """For any header the token is refused without an exception."""
     asyncio.run(refusal(shared(), unsigned(header, "AAAA")))
 
 
 @given(st.text())
-def test_no_text_is_more_than_a_refusal(text: str) -> None:
+def test_no_text_causes_an_exception(text: str) -> None:
     asyncio.run(refusal(shared(), text))
 
 
@@ -231,8 +231,8 @@ def by(key: Any, kid: str | None, algorithm: str | None = None) -> str:
 
 
 @dataclass
-class KeyHost:
-    """The host of a JWKS: serves what it has, counts requests, and may be away or slow."""
+class JwksHost:
+    """The host of a JWKS: serves its document, counts requests, and may be unavailable or slow."""
 
     keys: list[dict[str, Any]] = field(default_factory=list)
     status: int = 200
@@ -252,7 +252,7 @@ class KeyHost:
 
 @dataclass
 class Stage:
-    host: KeyHost
+    host: JwksHost
     clock: MovableClock
     verifier: TokenVerifier
     keys: Jwks
@@ -266,7 +266,7 @@ class Stage:
 
 @asynccontextmanager
 async def hosted(*keys: dict[str, Any]) -> AsyncIterator[Stage]:
-    host, clock = KeyHost(list(keys)), MovableClock()
+    host, clock = JwksHost(list(keys)), MovableClock()
     async with running(host) as url, open_client(allow_private=True) as client:
         source = jwks(f"{url}/jwks", client, clock, allow_private=True)
         yield Stage(host, clock, TokenVerifier(source, clock), source)
@@ -321,7 +321,7 @@ async def test_a_symmetric_key_of_a_jwks_is_ignored() -> None:
         assert not await stage.takes(jwt.encode(CLAIMS, SIGNING.get_secret_value(), "HS256", {"kid": "o"}))
 
 
-def test_only_usable_keys_of_a_jwks_are_taken() -> None:
+def test_only_usable_keys_of_a_jwks_are_read() -> None:
     """Those for encryption, of other curves and algorithms, and broken ones are left out; the others stay."""
     good = jwk(rsa_key(), "r", alg="RS256", use="sig")
     entries = [
@@ -341,7 +341,7 @@ def test_only_usable_keys_of_a_jwks_are_taken() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"keys":{}}', b"<html>", b"\xff", b"[" * 100_000])
-def test_what_is_no_jwks_is_not_taken_for_one(body: bytes) -> None:
+def test_an_invalid_jwks_is_refused(body: bytes) -> None:
     with pytest.raises(KeysUnavailable, match="is none"):
         read_jwks(body)
 
@@ -354,7 +354,7 @@ async def test_a_weak_key_verifies_nothing() -> None:
 
 
 async def test_a_new_key_is_fetched_when_a_token_names_it() -> None:
-    """At most once in thirty seconds, whatever ids the tokens name."""
+    """It is fetched at most once in thirty seconds, for any key ids."""
     async with hosted(jwk(rsa_key(1), "one")) as stage:
         assert await stage.takes(by(rsa_key(1), "one"))
         stage.host.keys = [jwk(rsa_key(2), "two")]
@@ -369,7 +369,7 @@ async def test_a_new_key_is_fetched_when_a_token_names_it() -> None:
         assert stage.host.asked == 2
 
 
-async def test_a_revoked_key_goes_after_a_while() -> None:
+async def test_a_revoked_key_is_removed_after_a_while() -> None:
     """Though every id is known, the JWKS is fetched again, and no request waits for that."""
     async with hosted(jwk(rsa_key(1), "one"), jwk(rsa_key(2), "two")) as stage:
         assert await stage.takes(by(rsa_key(1), "one"))
@@ -389,7 +389,7 @@ async def _fetched(keys: Jwks) -> None:
 
 
 @pytest.mark.parametrize(("status", "body"), [(503, None), (200, b"<html>"), (302, None)])
-async def test_old_keys_stay_while_their_host_is_away(status: int, body: bytes | None) -> None:
+async def test_old_keys_are_kept_while_their_host_is_unavailable(status: int, body: bytes | None) -> None:
     """It is asked again every thirty seconds; a token with an unknown id cannot be judged meanwhile."""
     async with hosted(jwk(rsa_key(), "r")) as stage:
         assert await stage.takes(by(rsa_key(), "r"))
@@ -424,7 +424,7 @@ async def test_many_tokens_at_once_wait_for_one_fetch() -> None:
     assert stage.host.asked == 1
 
 
-async def test_a_host_that_was_never_there_makes_the_api_unavailable() -> None:
+async def test_a_host_that_was_never_reached_makes_the_api_unavailable() -> None:
     """503 over HTTP, since the token may well be good."""
     clock = MovableClock()
     async with open_client(allow_private=True) as client:
@@ -456,7 +456,7 @@ async def test_a_jwks_may_be_a_file(tmp_path: Path) -> None:
     "location", ["http://idp.example.com/jwks", "ftp://idp.example.com/", "https://a:b@idp.example.com/"]
 )
 async def test_a_location_that_cannot_be_trusted_is_refused(location: str) -> None:
-    """Plain http only where a person allowed it."""
+    """Plain http has to be allowed explicitly."""
     async with open_client() as client:
         with pytest.raises(SettingsError, match="RENTSTREAM_JWT_JWKS"):
             jwks(location, client, MovableClock())
@@ -475,7 +475,7 @@ async def test_closing_ends_a_fetch_under_way() -> None:
     assert isinstance(ended[0], asyncio.CancelledError)
 
 
-async def test_closing_before_any_token_is_nothing() -> None:
+async def test_closing_before_any_token_has_no_effect() -> None:
     async def never() -> bytes:
         raise KeysUnavailable("never")
 
@@ -488,7 +488,7 @@ async def test_closing_before_any_token_is_nothing() -> None:
 HOUR = timedelta(hours=1)
 
 
-async def test_an_issued_token_is_taken() -> None:
+async def test_an_issued_token_is_accepted() -> None:
     limited = issue(SIGNING, "ann", "acme", ["integrations:read", "sync:read"], HOUR, NOON)
     whole = issue(SIGNING, "ann", "default", None, HOUR, NOON)
 
@@ -529,7 +529,7 @@ def test_the_command_prints_a_token() -> None:
     assert 7199 <= claims["exp"] - claims["iat"] <= 7201
 
 
-def test_without_a_secret_the_command_signs_with_the_one_that_is_kept(
+def test_without_a_secret_the_command_signs_with_the_stored_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The web role of the same data folder verifies with it."""
@@ -551,7 +551,7 @@ def test_without_a_secret_the_command_signs_with_the_one_that_is_kept(
         (["--scope", "a b"], SIGNING.get_secret_value(), "scope"),
     ],
 )
-def test_the_command_refuses_in_words(arguments: list[str], secret: str, words: str) -> None:
+def test_the_command_reports_invalid_arguments(arguments: list[str], secret: str, words: str) -> None:
     """Exit code 2, and the secret is not shown."""
     refused = token(*arguments, secret=secret)
 
