@@ -1,6 +1,6 @@
 """The dataflow as data: which flow reads which topics, writes which table, and writes to which topics.
 
-The runners, the topics, the labels of metrics and ``docs/topology.md`` follow from it; its laws are tests.
+The runners, the topics, the labels of metrics and ``docs/topology.md`` follow from it; its rules are tests.
 """
 
 from collections.abc import Iterator

@@ -36,7 +36,7 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "acks": "all",
         "enable_idempotence": True,
-        "linger_ms": 0,  # records gather before they reach aiokafka, in batches of ours
+        "linger_ms": 0,  # records are collected before they reach aiokafka (`GroupCommit`)
         "compression_type": "lz4",
         "max_batch_size": BATCH_BYTES,
         "request_timeout_ms": 40_000,

@@ -1,6 +1,6 @@
 """Keeps a worker that stood still from writing: another worker may own its partitions by now.
 
-A stopped process (SIGSTOP, a paused virtual machine) cannot notice that it stands still, but when it continues it can
+A stopped process (SIGSTOP, a paused virtual machine) cannot detect that it is suspended, but when it continues it can
 see that the clock jumped. A thread of its own reads the clock, so that a long computation is not taken for a stop.
 """
 

@@ -74,7 +74,7 @@ class Watchdog:
             self._error_since = now
         if now - self._error_since < GROUP_ERROR_PATIENCE:
             return None
-        return Exit.GROUP_FAILED, f"the consumer group failed, which Faust does not notice: {vitals.group_error}"
+        return Exit.GROUP_FAILED, f"the consumer group failed, which Faust ignores: {vitals.group_error}"
 
     def _stuck(self, vitals: Vitals, now: float) -> Diagnosis | None:
         if not vitals.moving:
