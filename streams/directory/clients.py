@@ -112,11 +112,10 @@ class Clients:
         return entry.version if entry else 0
 
     def used_ratios(self) -> dict[str, float]:
-        """Return the largest used part of an API budget, by system."""
-        self._refresh()
+        """Return the largest used part of an API budget, by system. May be called on any thread: it changes nothing."""
         ratios: dict[str, float] = {}
-        for one in self._sources.values():
-            if one.budget is not None:
+        for key, one in list(self._sources.items()):
+            if one.budget is not None and self._directory.get(*key) is not None:
                 system = one.entry.system
                 ratios[system] = max(ratios.get(system, 0.0), one.budget.used_ratio)
         return ratios

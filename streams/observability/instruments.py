@@ -84,9 +84,9 @@ class PrometheusObserver(NullObserver):
     def breaker_moved(self, org: str, integration: str, state: str) -> None:
         """Log when an integration is not called any more, and when it is again."""
         if state == State.OPEN:
-            log.warning("%s of %s does not answer: its records are held until a trial succeeds", integration, org)
+            log.warning("%s of %s cannot be used: its records are held until a trial succeeds", integration, org)
         elif state == State.CLOSED:
-            log.info("%s of %s answers again", integration, org)
+            log.info("%s of %s can be used again", integration, org)
 
     def port_called(self, port: str, answer: object, seconds: float) -> None:
         """Count the call and the time that it took."""

@@ -73,7 +73,7 @@ async def cause_refused_requests(org: Org) -> None:
         ({**body, "secrets": REFUSED}, 422),
         ({**body, "settings": {**body["settings"], "clientSecret": REFUSED}}, 422),
         ({**body, "settings": with_password}, 422),
-        ({**body, REFUSED: REFUSED}, 422),
+        ({**body, "nope": REFUSED}, 422),
         (f'{{"secrets":{{"clientId":"{REFUSED}'.encode(), 400),
     ]
     for wrong, status in refused:

@@ -164,6 +164,18 @@ async def test_the_fullest_budget_of_a_system_is_shown(site: Site) -> None:
     assert site.clients.used_ratios() == {"pms": 0.2}
 
 
+async def test_budgets_are_read_from_another_thread_and_change_nothing(site: Site) -> None:
+    """The metrics page runs in a thread of its own, where no client can be closed."""
+    async with site.clients.source("acme", "main"):
+        pass
+    site.directory.apply(topics.INTEGRATIONS.name, b"acme/main", None)
+    assert await asyncio.to_thread(site.clients.used_ratios) == {}
+
+    assert (await site.problem("main")).kind is ProblemKind.UNKNOWN
+    await settle()
+    assert [one.closed for one in site.pms.opened] == [1]
+
+
 async def test_closing_waits_for_calls_in_flight_and_opens_no_client(site: Site) -> None:
     async with site.clients.source("acme", "main"):
         closing = asyncio.create_task(site.clients.aclose())

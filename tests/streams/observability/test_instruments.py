@@ -150,8 +150,8 @@ def test_a_breaker_that_opens_is_a_warning(caplog: pytest.LogCaptureFixture) -> 
             observer.breaker_moved("org", "buildium", state)
 
     assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
-        ("WARNING", "buildium of org does not answer: its records are held until a trial succeeds"),
-        ("INFO", "buildium of org answers again"),
+        ("WARNING", "buildium of org cannot be used: its records are held until a trial succeeds"),
+        ("INFO", "buildium of org can be used again"),
     ]
 
 
