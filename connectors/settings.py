@@ -5,7 +5,7 @@ source, the values passed in, so none of them reads the process environment or a
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
@@ -233,6 +233,15 @@ class ConnectionSettings(Settings):
         if wrong := cls.errors(configuration, **process):
             raise SettingsError(f"{one.pointer}: {one.detail}" for one in wrong)
         return cls.model_validate({**process, **_translated(cls, configuration)[0]})
+
+    @classmethod
+    def some_of(cls, configuration: ports.Configuration, names: Collection[str]) -> Self:
+        """Read these settings of a stored configuration, whatever is wrong with the rest. Raise `SettingsError`."""
+        some = ports.Configuration({name: one for name, one in configuration.settings.items() if name in names})
+        wrong = [one for one in cls.errors(some) if one.pointer.startswith("/settings/")]
+        if wrong:
+            raise SettingsError(f"{one.pointer}: {one.detail}" for one in wrong)
+        return cls.model_validate(_translated(cls, some)[0])
 
     @classmethod
     def errors(cls, configuration: ports.Configuration, **process: Any) -> tuple[ports.FieldError, ...]:

@@ -32,7 +32,7 @@ def by_integration(record: Any) -> str:
 
 
 def by_integration_and_kind(record: Model) -> str:
-    """Return ``org/name/kind``: each kind of status of an integration has its last record (``default/buildium/sync``)."""
+    """Return ``org/name/kind`` (``default/buildium/sync``): of each kind of status the last record is kept."""
     return f"{by_integration(record)}/{STATUS_KINDS[type(record)]}"
 
 
@@ -80,7 +80,10 @@ INTEGRATION_STATUS = TopicSpec(
     key=by_integration_and_kind,
 )
 INTEGRATION_HISTORY = TopicSpec(
-    "integrations.history", "changes of integrations, without secrets", retention_ms=366 * DAY_MS
+    "integrations.history",
+    "changes of integrations, without secrets",
+    retention_ms=366 * DAY_MS,
+    key=by_integration,
 )
 DEAD_LETTERS = TopicSpec("dead-letters", "what was given up, with its bytes and the reason", retention_ms=30 * DAY_MS)
 

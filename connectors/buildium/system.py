@@ -111,8 +111,11 @@ class BuildiumSystem:
         return BuildiumWebhooks(org, connection, secrets, enabled)
 
     def connection(self, org: str, name: str, configuration: Configuration, *, enabled: bool) -> Connection:
-        """Return what the flows have to know of a connection. Raise `SettingsError`."""
-        settings = self._settings(configuration)
+        """Return what the flows have to know of a connection. Raise `SettingsError` if that is wrong.
+
+        The rest may be wrong or missing: without its key an account keeps its rent roll, and the calendar of it.
+        """
+        settings = BuildiumSettings.some_of(configuration, ("timezone", "makeReadyDays"))
         timezone = settings.timezone or self.process.timezone
         return Connection(org, name, NAME, enabled, timezone, settings.make_ready_days)
 

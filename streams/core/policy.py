@@ -34,8 +34,6 @@ class SinkPolicy:
     switches: Switches = Switches()
     changed_at: datetime = EPOCH
     """When the configuration was changed last; `EPOCH` for one of the environment."""
-    enabled_at: datetime = EPOCH
-    """When it was enabled last: what changed before that was not cut for it. `EPOCH` for one of the environment."""
     revision: str = ""
     """Changes with anything that decides what the receiver is sent of a connection's properties."""
 

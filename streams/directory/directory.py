@@ -5,7 +5,7 @@ arrive between any two of them.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeVar
@@ -238,14 +238,16 @@ class Directory:
             facts: list[object] = []
             if source and source.connection:
                 facts = [source.connection.timezone, source.connection.make_ready_days, *switches_of(source.switches)]
-            found = tuple(
-                replace(
-                    one, revision=fingerprint(one.identity, str(one.enabled_at), *switches_of(one.switches), *facts)
-                )
-                for one in self.sinks(org)
-            )
+            found = tuple(replace(one, revision=self._revision_of(one, facts)) for one in self.sinks(org))
             self._policies[org, connection] = found
         return found
+
+    def _revision_of(self, sink: SinkPolicy, facts: Sequence[object]) -> str:
+        """Return the revision of a receiver; enabling one changes it, as no change was noted while it was disabled."""
+        entry = self._entries.get((sink.org, sink.name))
+        enabled_at = entry.record.enabled_at if entry and entry.record else None
+        since = enabled_at.isoformat() if enabled_at else ""
+        return fingerprint(sink.identity, since, *switches_of(sink.switches), *facts)
 
     @property
     def sink_systems(self) -> tuple[str, ...]:

@@ -198,13 +198,7 @@ def _entry(
         created = record.created_at.isoformat() if record else ""
         receiver = identity(system_name, created, configuration.settings.get("url"))
         policy = SinkPolicy(
-            org,
-            name,
-            system_name,
-            receiver,
-            switches,
-            changed_at=record.changed_at if record else EPOCH,
-            enabled_at=record.enabled_at or EPOCH if record else EPOCH,
+            org, name, system_name, receiver, switches, changed_at=record.changed_at if record else EPOCH
         )
     connection, reader = None, None
     if role is IntegrationRole.SOURCE:

@@ -66,7 +66,7 @@ class Background(Protocol):
     """Runs beside the engine, from before it joins the group until after it has left it."""
 
     async def run(self) -> None:
-        """Run until stopped. What it raises is a crash of the worker."""
+        """Run until stopped. What it raises is a crash of the worker, and so is an end before `stop`."""
         ...
 
     async def ready(self) -> None:
@@ -290,7 +290,8 @@ class Engine:
                 self._crash = app.crash_reason or self._crash
             for one in background:
                 if one.done() and not one.cancelled():
-                    self._crash = self._crash or one.exception()
+                    ended = RuntimeError("what runs beside the engine ended before it was stopped")
+                    self._crash = self._crash or one.exception() or ended
         finally:
             for task in (starting, stopping, crashing):
                 task.cancel()

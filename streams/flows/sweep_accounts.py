@@ -51,26 +51,32 @@ class SweepAccounts:
         step = decode_as(SweepStep, record.value)
         async with self.clients.source(step.org, step.connection) as source:
             if isinstance(source, Problem):
-                # A sweep of what is not there (any more) ends: the schedule starts another one when it is.
-                self.running.ended(step.org, step.connection)
-                unknown = source.kind in (ProblemKind.UNKNOWN, ProblemKind.WRONG_ROLE)
-                return Done(ending=Disposition.IGNORED) if unknown else held_by(source)
+                return self._unusable(step, source)
             now = self.clock.now()
             if not self.running.admits(step, now):
                 return Done(ending=Disposition.IGNORED)
             integration = Integration(step.org, step.connection, self.clients.version(step.org, step.connection))
             if held := self.breakers.hold(integration, now):
                 return held
-            wants = offsets(step, source.page_size)
-            each = sequences(source.page_size)
-            first = self.sequence.take(record.partition, now, each * len(wants) + 1)
-            if not step.seq:
-                step = step.model_copy(update={"seq": first})
-            reads = [Read(offset, first + 1 + each * at) for at, offset in enumerate(wants)]
+            step, reads = self._reads(step, source.page_size, record.partition)
             answer = await _read(source, step, reads)
         if refusal_by_source(answer) and self.clients.version(step.org, step.connection) != integration.version:
             return await self.perform(records)  # the configuration was replaced while the calls were on their way
         return self._after(step, integration, answer, attempt_of(record))
+
+    def _unusable(self, step: SweepStep, problem: Problem) -> Done | Held:
+        """Return what follows if the account cannot be read: the schedule starts another sweep when it can."""
+        self.running.ended(step.org, step.connection)
+        unknown = problem.kind in (ProblemKind.UNKNOWN, ProblemKind.WRONG_ROLE)
+        return Done(ending=Disposition.IGNORED) if unknown else held_by(problem)
+
+    def _reads(self, step: SweepStep, page_size: int, partition: int) -> tuple[SweepStep, list[Read]]:
+        """Return the calls of a step with their sequences; the first step also takes the one of the sweep."""
+        wants, each = offsets(step, page_size), sequences(page_size)
+        first = self.sequence.take(partition, self.clock.now(), each * len(wants) + 1)
+        if not step.seq:
+            step = step.model_copy(update={"seq": first})
+        return step, [Read(offset, first + 1 + each * at) for at, offset in enumerate(wants)]
 
     def _after(
         self, step: SweepStep, integration: Integration, answer: list[tuple[Read, PageOf]] | Failure, attempt: int

@@ -55,7 +55,7 @@ async def service(
             await within(clock, producer.start(), READ_WITHIN)
             await within(clock, integrations.follower.caught_up(), READ_WITHIN)
         except (TimeoutError, BackendError) as error:
-            reason = integrations.follower.trouble or str(error) or f"not read within {READ_WITHIN:g} s"
+            reason = str(error) or integrations.follower.trouble or f"not read within {READ_WITHIN:g} s"
             raise ManageFailed(
                 f"the stored integrations cannot be read ({reason}): look at KAFKA_BOOTSTRAP_SERVERS, and make missing "
                 "topics with `rentstream topics --apply`"
@@ -147,10 +147,14 @@ def assignments(texts: Sequence[str], option: str) -> dict[str, str]:
 def json_value(text: str) -> JsonValue:
     """Return a setting's value: JSON where the text is a number, true, false, null, a list or an object; else text."""
     try:
-        value: JsonValue = json.loads(text)
+        value: JsonValue = json.loads(text, parse_constant=_refuse)
     except ValueError:
         return text
     return value
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON, although Python reads it")
 
 
 def moment(text: str) -> datetime | None:

@@ -216,3 +216,5 @@ async def within(clock: Clock, doing: Awaitable[T], seconds: float) -> T:
     finally:
         if not task.done():
             await cancel([task])
+        if task.done() and not task.cancelled():
+            task.exception()  # noted, also if the caller was cancelled meanwhile: else asyncio logs it with a traceback

@@ -3,17 +3,24 @@
 import ast
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from schemas import topics
 from schemas.base import EntityKind
+from schemas.codec import decode
+from schemas.integrations import CheckReport, SyncProgress, SyncResult
 from schemas.topics import TOPICS, TopicSpec
-from streams import topology
+from streams import topology, wiring
 from streams.core.rent_roll import STAGES
+from streams.directory import directory
+from streams.directory.directory import CHECK, PROGRESS, RESULT, key_of, status_key
 from streams.topology import APP, DELIVERIES, FLOWS, RENT_ROLL, Flow, Kind, all_topics, groups, redeliveries
 from tests.streams.core.rent_roll.rolls import end, fold, lease, page, swept, unit
+from tests.streams.directory.stage import Stage, pms_body
 
 ROOT = Path(__file__).resolve().parents[2]
 DELAYS = ("1m", "2m", "5m", "10m")
@@ -55,30 +62,33 @@ def test_a_flow_looks_at_tables_that_are_there_and_that_its_kind_may_see(flow: F
 # ----------------------------------------------------------------------------------------------------------- topics
 
 
+NEVER_READ = (topics.DEAD_LETTERS, topics.INTEGRATION_HISTORY)
+"""What people read: records that were given up, and the audit trail."""
+
+
 @each_topic
 def test_a_topic_has_a_producer_and_a_consumer(topic: TopicSpec) -> None:
-    """Or is the end of the line, or one of the two ways of waiting and remembering that follow from the flows."""
-    said = {one.name for flow in ALL for one in flow.writes}
+    """Unless people read it, or the engine does: a changelog."""
+    written = {one.name for flow in ALL for one in flow.writes}
     waiting = {topics.rung(delay).name for delay in DELAYS}
     retried = any(flow.retries for flow in ALL)
     if topic.name in changelogs():
         return
-    assert topic.name in said or (retried and topic.name in waiting | {topics.DEAD_LETTERS.name})
-    assert bool(readers(topic)) is (topic is not topics.DEAD_LETTERS)
+    assert topic.name in written or (retried and topic.name in waiting | {topics.DEAD_LETTERS.name})
+    assert bool(readers(topic)) is (topic not in NEVER_READ)
 
 
 @each_topic
 def test_a_topic_has_one_consumer(topic: TopicSpec) -> None:
     """So that one which is retried, too, comes back to the flow that parked it and to no other."""
-    assert len(readers(topic)) == (0 if topic is topics.DEAD_LETTERS or topic.name in changelogs() else 1)
+    assert len(readers(topic)) == (0 if topic in NEVER_READ or topic.name in changelogs() else 1)
 
 
 def test_what_waited_comes_back_to_where_it_is_decided_again() -> None:
     """Each flow that retries has its way back: its own topic, or the one where a delivery is cut anew."""
     for redelivers in redeliveries(DELAYS):
         for flow in (one for one in ALL if one.retries):
-            back = topics.DUE if flow.name == "deliver_batches" else flow.reads[0]
-            assert back in redelivers.writes
+            assert (flow.returns_to or flow.reads[0]) in redelivers.writes
         assert {one.name for topic in redelivers.writes for one in readers(topic)} == {
             "fetch_changes",
             "sweep_accounts",
@@ -114,11 +124,27 @@ def test_a_topic_is_named_by_the_rule(topic: TopicSpec) -> None:
 
 
 @each_topic
-def test_only_a_changelog_is_compacted_and_kept_for_ever(topic: TopicSpec) -> None:
-    """Two records of one key on any other topic are two facts."""
-    is_log = topic.name in changelogs()
-    assert (topic.cleanup == "compact") is is_log
-    assert (topic.retention_ms is None) is is_log
+def test_what_is_compacted_is_a_state_and_kept_for_ever(topic: TopicSpec) -> None:
+    """A changelog, or what a global flow keeps in memory; two records of one key on any other topic are two facts."""
+    state = topic.name in changelogs() or any(flow.kind is Kind.GLOBAL for flow in readers(topic))
+    assert (topic.cleanup == "compact") is state
+    assert (topic.retention_ms is None) is state
+
+
+def test_the_key_of_a_compacted_topic_names_what_its_record_is_about() -> None:
+    """Compaction keeps one record of each integration, and one of each kind of its status; a fact has its org."""
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    facts: dict[str, Any] = {"org": "o", "name": "n", "started_at": now, "sweep": "s"}
+    progress = SyncProgress(**facts, at=now, stage=EntityKind.UNIT, number=1, stages=4)
+    result = SyncResult(**facts, ended_at=now, entities=1, first_sweep="s")
+    report = CheckReport(org="o", name="n", version=1, at=now, passed=True, checks=())
+    audited = (topics.INTEGRATIONS, topics.INTEGRATION_STATUS, topics.INTEGRATION_HISTORY)
+
+    assert {topics.INTEGRATION_STATUS.key_of(one) for one in (progress, result, report)} == {
+        status_key("o", "n", kind) for kind in (PROGRESS, RESULT, CHECK)
+    }
+    assert topics.INTEGRATIONS.key_of(report) == key_of("o", "n")
+    assert {one.key_of(report) for one in TOPICS if one not in audited} == {b"o"}
 
 
 def test_a_record_outlives_the_longest_wait() -> None:
@@ -141,6 +167,7 @@ def test_a_flow_is_whole(flow: Flow) -> None:
         Kind.CALL: (True, False, True, True),
         Kind.REDELIVER: (True, False, False, True),
         Kind.SCAN: (False, False, False, False),
+        Kind.GLOBAL: (True, False, False, False),
     }
     assert (bool(flow.reads), bool(flow.table), bool(flow.port), bool(flow.group)) == needs[flow.kind]
     assert not flow.retries or flow.kind is Kind.CALL
@@ -148,6 +175,41 @@ def test_a_flow_is_whole(flow: Flow) -> None:
 
 def test_every_call_climbs_the_ladder() -> None:
     assert all(flow.retries for flow in OF_KIND[Kind.CALL])
+
+
+@each_flow
+def test_a_flow_has_the_columns_of_its_kind(flow: Flow) -> None:
+    """How much is in flight is a matter of calls, how often one looks of scans, the size of a batch of folds."""
+    calls = flow.kind is Kind.CALL
+    assert (flow.max_in_flight > 0) is calls
+    assert (flow.max_in_flight_per_integration > 0) is calls
+    assert flow.max_in_flight_per_integration <= flow.max_in_flight
+    assert calls or not flow.coalesce
+    assert (flow.every > 0) is (flow.kind is Kind.SCAN)
+    assert flow.batch_size is None or (flow.kind is Kind.FOLD and flow.batch_size > 0)
+    assert flow.returns_to is None or (flow.retries and flow.returns_to not in flow.reads)
+
+
+@pytest.mark.parametrize("flow", OF_KIND[Kind.GLOBAL], ids=lambda flow: flow.name)
+def test_a_global_flow_reads_states_and_changes_nothing(flow: Flow) -> None:
+    """Every process reads all of it, so there is no group, and nothing that only one of them may do."""
+    assert all(topic.cleanup == "compact" for topic in flow.reads)
+    assert (flow.group, flow.writes, flow.views, flow.table, flow.port) == (None, (), (), None, None)
+    assert not {topic.name for topic in flow.reads} & {name for names in groups(DELAYS).values() for name in names}
+
+
+def test_the_directory_is_made_from_what_the_global_flow_reads() -> None:
+    (flow,) = OF_KIND[Kind.GLOBAL]
+    assert tuple(topic.name for topic in flow.reads) == directory.TOPICS
+
+
+@pytest.mark.parametrize("role", ["worker", "web", "manage"])
+def test_every_role_follows_the_integrations(role: str) -> None:
+    """It takes them from `streams.roles.integrations`, and runs the follower that comes with them."""
+    names = {node.id for node in ast.walk(tree(f"streams/roles/{role}.py")) if isinstance(node, ast.Name)}
+    attributes = {node.attr for node in ast.walk(tree(f"streams/roles/{role}.py")) if isinstance(node, ast.Attribute)}
+    assert "known" in names
+    assert {"follower", "caught_up"} <= attributes
 
 
 def test_a_flow_has_its_name_for_itself() -> None:
@@ -166,7 +228,7 @@ def test_one_group_owns_all_the_reading_of_an_account() -> None:
     assert all(len(owners) <= 1 for owners in ports.values())
     assert {name: found[f"redeliver.{name}"] for name in DELAYS} == {name: (f"retry.{name}",) for name in DELAYS}
     assert sorted(name for names in found.values() for name in names) == sorted(
-        topic.name for topic in ALL_TOPICS if readers(topic)
+        topic.name for topic in ALL_TOPICS if any(flow.kind is not Kind.GLOBAL for flow in readers(topic))
     )
 
 
@@ -180,7 +242,7 @@ def test_the_ladder_may_be_any() -> None:
 # -------------------------------------------------------------------------------------- what the code really does
 
 IN_FLOWS = tuple(flow for flow in FLOWS if flow.kind in (Kind.FOLD, Kind.CALL, Kind.SCAN))
-SAYS_IN: dict[str, tuple[str, ...]] = {
+WRITES_IN: dict[str, tuple[str, ...]] = {
     "maintain_rent_roll": (
         "streams/core/rent_roll/pages.py",
         "streams/core/rent_roll/completeness.py",
@@ -203,20 +265,52 @@ def attributes(path: str, of: str) -> Iterator[str]:
             yield node.attr
 
 
+SHARED = {"integrations"}
+"""Files in ``streams/flows`` that several flows use."""
+
+
 def test_every_fold_call_and_scan_is_a_file() -> None:
     """Of its own name, and no file is a flow that the topology does not know."""
     files = {path.stem for path in (ROOT / "streams" / "flows").glob("*.py")} - {"__init__"}
-    assert files == {flow.name for flow in IN_FLOWS}
+    assert files == {flow.name for flow in IN_FLOWS} | SHARED
+    for name in SHARED:
+        assert not set(attributes(f"streams/flows/{name}.py", "topics"))
+
+
+def test_the_wiring_has_exactly_one_entry_for_each_flow() -> None:
+    wired = ast.parse((ROOT / "streams" / "wiring.py").read_text(encoding="utf-8"))
+    tables = [node for node in ast.walk(wired) if isinstance(node, ast.Dict) and len(node.keys) > 1]
+    written = [key.value for table in tables for key in table.keys if isinstance(key, ast.Constant)]
+
+    assert sorted(map(str, written)) == sorted(flow.name for flow in IN_FLOWS)
+    assert list(wiring.FOLDS) == [flow.name for flow in OF_KIND[Kind.FOLD]]
+    assert list(wiring.SCANS) == [flow.name for flow in OF_KIND[Kind.SCAN]]
 
 
 @pytest.mark.parametrize("flow", IN_FLOWS, ids=lambda flow: flow.name)
 def test_the_topics_that_a_flow_names_are_those_that_it_declares(flow: Flow) -> None:
-    """A delivery that waits comes back to where it is cut: that is said by the rung."""
-    paths = (f"streams/flows/{flow.name}.py", *SAYS_IN.get(flow.name, ()))
+    """A delivery that waits comes back to where it is cut: the rung writes that."""
+    paths = (f"streams/flows/{flow.name}.py", *WRITES_IN.get(flow.name, ()))
     named = {vars(topics)[name] for path in paths for name in attributes(path, "topics") if name.isupper()}
-    if flow.name == "deliver_batches":
-        named.remove(topics.DUE)
+    if flow.returns_to:
+        named.remove(flow.returns_to)
     assert named == {*flow.writes}
+
+
+async def test_what_the_service_of_integrations_writes_is_what_its_flow_declares() -> None:
+    """A record, its history, what a test found, and the deletion of all of it."""
+    stage = Stage()
+    async with stage.process() as process:
+        await process.service.put("acme", "main", pms_body(), "a test")
+        await process.service.check("acme", "main")
+        await process.service.delete("acme", "main", "a test")
+    named = {vars(topics)[name] for name in attributes("streams/directory/service.py", "topics")}
+    written = {topic: stage.broker.read(topic.name) for topic in TOPICS if stage.broker.read(topic.name)}
+    flow = topology.flow("manage_integrations")
+
+    assert named == set(written) == {*flow.writes}
+    for topic, found in written.items():
+        assert all(one.key == topic.key_of(decode(one.value)) for one in found if one.value is not None)
 
 
 @pytest.mark.parametrize("flow", IN_FLOWS, ids=lambda flow: flow.name)
@@ -231,21 +325,24 @@ def test_the_tables_that_a_flow_reads_are_those_that_it_declares(flow: Flow) -> 
 
 
 def test_no_name_of_a_topic_is_written_outside_the_catalogue() -> None:
-    """A literal would not move with it."""
+    """A literal would not move with it. One that is a plain word has other meanings where no topic is named."""
     names = {topic.name for topic in TOPICS}
+    plain = {name for name in names if name.isalpha()}
     for folder in ("streams", "connectors", "schemas"):
         for path in (ROOT / folder).rglob("*.py"):
             if path == ROOT / "schemas" / "topics.py":
                 continue
+            module = ast.parse(path.read_text(encoding="utf-8"))
             literals = {
                 node.value
-                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                for node in ast.walk(module)
                 if isinstance(node, ast.Constant) and isinstance(node.value, str)
             }
-            assert not names & literals, path
+            knows_topics = any(isinstance(node, ast.Name) and node.id == "topics" for node in ast.walk(module))
+            assert not literals & (names if knows_topics else names - plain), path
 
 
-def test_the_rent_roll_says_only_what_it_declares() -> None:
+def test_the_rent_roll_writes_only_what_it_declares() -> None:
     """And all of it: a story of an account, from the first sweep to a removal."""
     view = swept()
     applied = fold(
@@ -255,10 +352,10 @@ def test_the_rent_roll_says_only_what_it_declares() -> None:
         *(page(stage, 20 + at, sweep="s2") for at, stage in enumerate(STAGES)),
         end(1, 1, 1, 1, sweep="s2", seq=19),
     )
-    said = {emit.topic.name for one in applied for emit in one.emits}
+    written = {emit.topic.name for one in applied for emit in one.emits}
     first = fold(swept(), end(1, 1, 1, 1))
-    said |= {emit.topic.name for one in first for emit in one.emits}
-    assert said == {topic.name for topic in topology.flow("maintain_rent_roll").writes}
+    written |= {emit.topic.name for one in first for emit in one.emits}
+    assert written == {topic.name for topic in topology.flow("maintain_rent_roll").writes}
 
 
 # -------------------------------------------------------------------------------------------------------- the page

@@ -100,8 +100,8 @@ def build_api(
 ) -> ASGIApp:
     """Return the API.
 
-    ``documented`` are routes that others serve (`streams.web.api.openapi.webhook_routes`); ``public_url`` is the address
-    under which this server is reached from outside, if it is not the one that requests name.
+    ``documented`` are routes that others serve (`streams.web.api.openapi.webhook_routes`); ``public_url`` is the
+    address under which this server is reached from outside, if it is not the one that requests name.
     """
     app = FastAPI(
         openapi_url=None,

@@ -46,7 +46,8 @@ class JsonRequest(Request):
         """Return what the body holds.
 
         FastAPI parses bodies before it resolves dependencies. So that nothing but the token decides what a caller
-        without one gets, a body that is no JSON is a value too (`streams.web.api.problems.NotJson`), which fits no model.
+        without one gets, a body that is no JSON is a value too (`streams.web.api.problems.NotJson`), which fits no
+        model.
         """
         return parse(await self.body())
 

@@ -314,4 +314,4 @@ class LogSuite:
             await producer.send(out(topics[0], b"0"), 3)
 
             assert values(await take(consumer, 1)) == values(await read(reader, 1)) == [b"0"]
-            assert len(ear.said) <= 2
+            assert len(ear.calls) <= 2

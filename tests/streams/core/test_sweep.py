@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from connectors.ports import Found, PageOf
 from schemas.base import EntityKind
 from schemas.codec import decode_as
+from schemas.integrations import SyncProgress
 from schemas.pms import SweepStep
 from schemas.rent_roll import Page, SweepEnd, UnitSnapshot
 from streams.core.rent_roll import STAGES
@@ -23,8 +24,11 @@ from streams.core.sweep import (
     after,
     offsets,
     pages,
+    progress,
     sequences,
+    stamp,
     sweep_id,
+    without,
 )
 
 NOW = datetime(2026, 3, 1, 12, 7, 30, tzinfo=UTC)
@@ -221,6 +225,49 @@ def test_the_names_of_sweeps_are_in_the_order_of_time() -> None:
     assert names == sorted(set(names))
 
 
+def test_a_sweep_may_start_at_any_second_and_its_name_fits_between_those_of_the_slots() -> None:
+    """An enabled connection is swept at once: its sweep is newer than the slot's, and older than the next slot's."""
+    assert stamp(NOW) == stamp(NOW.astimezone(timezone(timedelta(hours=-7)))) == "20260301T120730Z"
+    assert sweep_id(NOW, 900.0) < stamp(NOW) < sweep_id(NOW + timedelta(minutes=15), 900.0)
+
+
+def test_a_kind_that_may_not_be_read_is_left_out_and_the_sweep_continues() -> None:
+    """With the pages that were written of it before, so that the rent roll finds each of them."""
+    unread = step(stage=EntityKind.LEASE, page=2, offset=200, total=450, pages=(1, 1), entities=300)
+    following = going_on(without(unread, AT))
+    assert following == step(stage=EntityKind.LISTING, pages=(1, 1, 2), entities=300, denied=(EntityKind.LEASE,))
+    end = without(following, AT)
+    assert isinstance(end, SweepEnd)
+    assert (end.pages, end.denied) == ((1, 1, 2, 0), (EntityKind.LEASE, EntityKind.LISTING))
+    assert not end.torn
+
+
+def test_what_was_left_out_stays_named_to_the_end() -> None:
+    rest: SweepStep | SweepEnd = without(step(), AT)
+    while isinstance(rest, SweepStep):
+        rest = after(rest, [brought(0, 0, 0)], pages(rest, [brought(0, 0, 0)], AT), AT)
+    assert (rest.denied, rest.pages) == ((EntityKind.PROPERTY,), (0, 1, 1, 1))
+
+
+@pytest.mark.parametrize("failed", [None, "Buildium answered 500"])
+def test_progress_shows_the_stage_and_how_much_of_it_is_read(failed: str | None) -> None:
+    one = step(stage=EntityKind.LISTING, offset=200, total=450, page=2, denied=(EntityKind.LEASE,))
+    assert progress(one, AT, failed) == SyncProgress(
+        org="default",
+        name="buildium",
+        sweep="s1",
+        started_at=NOW,
+        at=AT,
+        stage=EntityKind.LISTING,
+        number=4,
+        stages=4,
+        read=200,
+        total=450,
+        failed=failed,
+        denied=(EntityKind.LEASE,),
+    )
+
+
 def test_a_second_sweep_waits_while_the_first_is_under_way() -> None:
     """Until it ends or makes no step for a while; its own steps continue, also when they are repeated."""
     running = Running(timedelta(minutes=2))
@@ -237,10 +284,9 @@ def test_a_second_sweep_waits_while_the_first_is_under_way() -> None:
 def test_a_sweep_that_ended_makes_room_for_the_next() -> None:
     running = Running()
     assert running.admits(step(), NOW)
-    last = step(stage=STAGES[-1], pages=(1, 1, 1))
-    end = after(last, [brought(0, 0, 0)], [], AT)
-    assert isinstance(end, SweepEnd)
-    running.ended(end)
+    running.ended("default", "another")
+    assert not running.admits(step(sweep="s2"), NOW)
+    running.ended("default", "buildium")
     assert running.admits(step(sweep="s2"), NOW)
 
 

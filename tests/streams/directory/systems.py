@@ -2,7 +2,7 @@
 
 import json
 import random as randomness
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -119,6 +119,8 @@ class FakePms:
     """The property management system ``pms``."""
 
     opened: list[Source] = field(default_factory=list)
+    make: Callable[[str], Source] = field(default=Source)
+    """Makes the client that belongs to a client secret."""
     broken: bool = False
     name: str = "pms"
     title: str = "A PMS"
@@ -126,6 +128,7 @@ class FakePms:
     fields: tuple[Field, ...] = (
         Field("baseUrl", "PMS_BASE_URL", "setting", "an address", required=True),
         Field("timezone", "PMS_TIMEZONE", "setting", "a time zone"),
+        Field("makeReadyDays", "PMS_MAKE_READY_DAYS", "setting", "a number of days"),
         Field("clientId", "PMS_CLIENT_ID", "secret", "an id", required=True),
         Field("clientSecret", "PMS_CLIENT_SECRET", "secret", "a secret", required=True),
         Field("webhookSecret", "PMS_WEBHOOK_SECRET", "secret", "a secret", several=True),
@@ -156,17 +159,22 @@ class FakePms:
             raise SettingsError(["PMS_CLIENT_SECRET = a secret, not shown: not usable"])
         if secret == "explosive":
             raise RuntimeError(secret)
-        self.opened.append(Source(secret))
+        self.opened.append(self.make(secret))
         return self.opened[-1], self.opened[-1]
 
     def reader(self, org: str, connection: str, configuration: Configuration, *, enabled: bool) -> Reader:
         return Reader(org, connection, tuple(plain(configuration, "webhookSecret")), enabled)
 
     def connection(self, org: str, name: str, configuration: Configuration, *, enabled: bool) -> Connection:
-        return Connection(org, name, self.name, enabled, str(configuration.settings.get("timezone", "UTC")))
+        days = int(str(configuration.settings.get("makeReadyDays", 0)))
+        return Connection(org, name, self.name, enabled, str(configuration.settings.get("timezone", "UTC")), days)
 
     def account_of(self, body: bytes) -> int | None:
         return int(json.loads(body)["AccountId"])
+
+
+def sink_of(secret: str, name: str) -> Sink:
+    return Sink(secret, name=name)
 
 
 @dataclass
@@ -174,6 +182,8 @@ class FakePortal:
     """The listing receiver ``portal``."""
 
     opened: list[Sink] = field(default_factory=list)
+    make: Callable[[str, str], Sink] = field(default=sink_of)
+    """Makes the client that belongs to an API key, for a name."""
     name: str = "portal"
     title: str = "A portal"
     role: IntegrationRole = IntegrationRole.SINK
@@ -193,5 +203,5 @@ class FakePortal:
         return Checked(())
 
     def open(self, name: str, configuration: Configuration, clock: Clock) -> Sink:
-        self.opened.append(Sink(plain(configuration, "apiKey")[0], name=name))
+        self.opened.append(self.make(plain(configuration, "apiKey")[0], name))
         return self.opened[-1]

@@ -12,9 +12,9 @@ from streams.backends.memory import MovableClock, settle
 from streams.directory.clients import Clients
 from streams.directory.directory import Directory
 from streams.directory.entry import Problem, ProblemKind
+from tests.streams.directory.records import pms, portal, put
 from tests.streams.directory.stage import ring
 from tests.streams.directory.systems import FakePms, FakePortal, Source
-from tests.streams.directory.test_directory import pms, portal, put
 
 
 class Site:

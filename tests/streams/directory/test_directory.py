@@ -1,40 +1,26 @@
 """The directory is what the records make of it, whatever they are, and it answers as the flows and the doors need."""
 
 import itertools
-import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
 from connectors.ports import Configuration, Refused
-from schemas import topics
 from schemas.base import EntityKind, Model
 from schemas.codec import encode
-from schemas.integrations import (
-    CheckReport,
-    Integration,
-    IntegrationMode,
-    IntegrationRole,
-    StoredSecret,
-    StoredSetting,
-    SyncProgress,
-    SyncResult,
-)
+from schemas.integrations import CheckReport, Integration, StoredSetting, SyncProgress, SyncResult
 from schemas.pms import FetchRequest
 from streams.core.policy import Switches
-from streams.directory.directory import Directory, key_of, status_key
+from streams.directory.directory import Directory
 from streams.directory.entry import HeldReader, ProblemKind
 from streams.directory.keyring import KeyRing
+from tests.streams.directory.records import AT, INTEGRATIONS, STATUS, note, pms, portal, put, sealed, settings
 from tests.streams.directory.stage import ring
 from tests.streams.directory.systems import FakePms, FakePortal, configuration
-
-AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
-INTEGRATIONS, STATUS = topics.INTEGRATIONS.name, topics.INTEGRATION_STATUS.name
 
 
 def directory(
@@ -45,63 +31,6 @@ def directory(
     **environment: Configuration,
 ) -> Directory:
     return Directory({"pms": connector or FakePms(), "portal": FakePortal()}, environment, enabled, keys or ring("k1"))
-
-
-def sealed(org: str, name: str, secret: str, value: str, at: datetime = AT, key: str = "k1") -> StoredSecret:
-    nonce = f"{secret}{value}{key}".encode().ljust(12, b".")[:12]
-    return ring(key).seal(SecretStr(value), org=org, integration=name, name=secret, added_at=at, nonce=nonce)
-
-
-def pms(
-    org: str = "acme", name: str = "main", *, secret: str = "the-secret-1234", key: str = "k1", **more: Any
-) -> Integration:
-    facts: dict[str, Any] = {
-        "org": org,
-        "name": name,
-        "system": "pms",
-        "role": IntegrationRole.SOURCE,
-        "mode": IntegrationMode.SANDBOX,
-        "enabled": True,
-        "settings": (
-            StoredSetting(name="baseUrl", value='"https://pms.example/77"'),
-            StoredSetting(name="timezone", value='"America/Toronto"'),
-        ),
-        "secrets": (
-            sealed(org, name, "clientId", "id", key=key),
-            sealed(org, name, "clientSecret", secret, key=key),
-            sealed(org, name, "webhookSecret", f"hook-{name}", key=key),
-        ),
-        "webhook_token": f"token-{org}-{name}",
-        "created_at": AT,
-        "changed_at": AT,
-        "changed_by": "a test",
-    }
-    return Integration(**{**facts, **more})
-
-
-def portal(org: str = "acme", name: str = "portal", url: str = "https://portal.example", **more: Any) -> Integration:
-    facts: dict[str, Any] = {
-        "org": org,
-        "name": name,
-        "system": "portal",
-        "role": IntegrationRole.SINK,
-        "enabled": True,
-        "settings": (StoredSetting(name="url", value=json.dumps(url)),),
-        "secrets": (sealed(org, name, "apiKey", "key"),),
-        "created_at": AT,
-        "changed_at": AT,
-        "changed_by": "a test",
-    }
-    return Integration(**{**facts, **more})
-
-
-def put(into: Directory, *records: Integration) -> None:
-    for one in records:
-        into.apply(INTEGRATIONS, key_of(one.org, one.name), encode(one))
-
-
-def note(into: Directory, kind: str, record: Any) -> None:
-    into.apply(STATUS, status_key(record.org, record.name, kind), encode(record))
 
 
 def report(name: str, account: int | None = None, at: datetime = AT) -> CheckReport:
@@ -235,10 +164,68 @@ def test_sinks_are_the_enabled_receivers_and_their_identity_is_that_of_the_recei
     assert identity(version=2, secrets=(sealed("acme", "portal", "apiKey", "another"),)) == before.identity
     assert identity(url="https://elsewhere.example") != before.identity
     assert identity(created_at=AT + timedelta(days=1)) != before.identity
-    assert identity(properties_off=(7,)) != before.identity
+    assert identity(properties_off=(7,)) == before.identity
     assert known.sinks("acme")[0].includes(8)
     assert not known.sinks("acme")[0].includes(7)
     assert known.sinks("zeta") == ()
+
+
+def revisions(known: Directory, connection: str = "main") -> list[str]:
+    return [one.revision for one in known.policies("acme", connection)]
+
+
+RECONFIGURED: dict[str, Integration] = {
+    "the receiver's address": portal(url="https://elsewhere.example"),
+    "the receiver's switches": portal(properties_off=(7,)),
+    "another receiver of this name": portal(created_at=AT + timedelta(days=1)),
+    "the receiver was disabled for a while": portal(enabled_at=AT + timedelta(days=1)),
+    "the connection's switches": pms(properties_default=False, properties_on=(7,)),
+    "the connection's time zone": pms(settings=settings(baseUrl="https://pms.example/77", timezone="UTC")),
+    "the connection's make-ready days": pms(
+        settings=settings(baseUrl="https://pms.example/77", timezone="America/Toronto", makeReadyDays=5)
+    ),
+}
+
+
+@pytest.mark.parametrize("record", RECONFIGURED.values(), ids=RECONFIGURED)
+def test_a_revision_changes_with_all_that_decides_what_a_receiver_is_sent(record: Integration) -> None:
+    known = directory()
+    put(known, portal(), pms())
+    (before,) = revisions(known)
+    put(known, record)
+
+    assert revisions(known) != [before]
+    put(known, portal(), pms())
+    assert revisions(known) == [before]
+
+
+def test_a_revision_changes_with_nothing_else() -> None:
+    """Neither with secrets nor with other integrations, and a connection that is disabled keeps its rent roll."""
+    known = directory()
+    put(known, portal(), pms())
+    before = revisions(known)
+    put(known, portal(version=2, secrets=(sealed("acme", "portal", "apiKey", "another"),)))
+    put(known, pms(secret="another-secret", enabled=False), pms(name="second"), portal("zeta"), pms("zeta"))
+
+    assert revisions(known) == before
+
+
+def test_receivers_have_a_revision_with_each_connection() -> None:
+    known = directory()
+    put(known, portal(), portal(name="other", properties_off=(7,)), pms(), pms(name="second", properties_off=(8,)))
+    every = [*revisions(known), *revisions(known, "second"), *revisions(known, "gone")]
+
+    assert len(set(every)) == len(every) == 6
+    assert [one.name for one in known.policies("acme", "main")] == ["other", "portal"]
+    assert [one.revision for one in known.sinks("acme")] == ["", ""]
+
+
+def test_the_system_of_an_integration_is_shown_and_not_its_name() -> None:
+    known = directory()
+    put(known, portal(name="north"), pms())
+
+    assert [known.system_of("acme", name) for name in ("north", "main", "gone")] == ["portal", "pms", "other"]
+    assert known.sink_systems == ("portal",)
 
 
 def test_switches_of_a_source_decide_which_properties_take_part() -> None:

@@ -1,58 +1,102 @@
-"""What follows from a receiver's answer, and from a receiver that does not answer."""
+"""What follows from a receiver's answer, and from a receiver that does not answer or cannot be called."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
-from connectors.ports import Accepted, Failure, Rejected, Unavailable
+from connectors.ports import Accepted, Rejected
 from schemas import retry as header
 from schemas import topics
-from schemas.codec import encode
+from schemas.base import Model
 from schemas.delivery import Batch, BatchMode, DeliveryDue, DeliveryOutcome, DeliveryResult, DueReason, OfferedProperty
-from streams.backends.memory import MovableClock
+from schemas.integrations import Integration
 from streams.backends.ports import ConsumedRecord
 from streams.core.breaker import FAILURES, Breakers
-from streams.core.flows import Headers
+from streams.core.flows import Disposition, Emit, Headers
 from streams.core.observer import NullObserver
-from streams.core.retry import Dead, Done, Outcome, Parked, Reason, ladder, milliseconds
+from streams.core.retry import Done, Outcome, Parked, Reason, ladder, milliseconds
 from streams.flows.deliver_batches import DeliverBatches
+from tests.streams.directory.records import AT, sealed
+from tests.streams.flows.parts import (
+    CONNECTION,
+    DOWN,
+    NOW,
+    ORG,
+    RECEIVER,
+    Site,
+    account,
+    consumed,
+    dead,
+    parked,
+    receiver,
+)
 
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-DOWN = Unavailable("down", 503)
-
-
-class Receiver:
-    """Answers as the test wants."""
-
-    name = "rentsync"
-
-    def __init__(self) -> None:
-        self.answer: Accepted | Failure = DOWN
-        self.calls = 0
-
-    async def deliver(self, batch: Batch) -> Accepted | Failure:
-        self.calls += 1
-        return self.answer
-
-    async def aclose(self) -> None: ...
+LATER = AT + timedelta(hours=1)
+ELSEWHERE = "https://elsewhere.example"
 
 
 class Desk:
-    """The flow with its receiver and a clock."""
+    """The flow with a receiver that a test plays."""
 
     def __init__(self) -> None:
-        self.clock = MovableClock(NOW)
-        self.receiver = Receiver()
+        self.site = Site(account(), receiver())
+        self.clock = self.site.clock
+        self.receiver = self.site.receiver()
+        self.receiver.answer = DOWN
+        observer = NullObserver()
         self.flow = DeliverBatches(
-            {"rentsync": self.receiver}, ladder("1m,2m,5m"), self.clock, NullObserver(), Breakers(NullObserver())
+            self.site.directory, self.site.clients, ladder("1m,2m,5m"), self.clock, observer, Breakers(observer)
         )
+        self.cut_for()
+
+    def cut_for(self) -> None:
+        """Let the next batches be cut for the receiver as the process knows it now."""
+        (policy,) = self.site.directory.sinks(ORG)
+        self.identity, self.configured_at = policy.identity, policy.changed_at
+
+    def record(self, number: int = 1, attempt: int = 1, headers: Headers = ()) -> ConsumedRecord:
+        batch = Batch(
+            org=ORG,
+            connection=CONNECTION,
+            sink=RECEIVER,
+            receiver=self.identity,
+            configured_at=self.configured_at,
+            batch_id="b",
+            sync_id="s",
+            cut_at=NOW,
+            seen_at=NOW,
+            version=4,
+            attempt=attempt,
+            mode=BatchMode.SNAPSHOT,
+            property=OfferedProperty(id=number, name="Sunset Apartments", address="1 Main St", is_active=True),
+            units=(),
+        )
+        return consumed(topics.BATCHES.name, batch, headers)
 
     async def deliver(self, number: int = 1, attempt: int = 1, headers: Headers = ()) -> Outcome:
-        found = await self.flow.perform([record(number, attempt, headers)])
+        found = await self.flow.perform([self.record(number, attempt, headers)])
         (effect,) = found.effects
         assert isinstance(effect.record, DeliveryOutcome)
-        assert effect.record.attempt == attempt
+        assert (effect.topic, effect.record.sink, effect.record.attempt) == (topics.OUTCOMES, RECEIVER, attempt)
         self.outcome = effect.record
+        return found
+
+    async def cancel(self) -> str:
+        """Expect that a batch is void and not sent; return the reason."""
+        before = len(self.receiver.batches)
+        found = await self.deliver(attempt=3)
+        assert found == Done((Emit(topics.OUTCOMES, ORG, self.outcome),), ending=Disposition.IGNORED)
+        assert (self.outcome.result, self.outcome.status) == (DeliveryResult.CANCELLED, None)
+        assert len(self.receiver.batches) == before
+        return str(self.outcome.detail)
+
+    async def hold(self) -> Parked:
+        """Expect that a batch is not sent, and that its delivery is decided again without using up an attempt."""
+        before = len(self.receiver.batches)
+        found = parked(await self.deliver(attempt=3))
+        assert (self.outcome.result, self.outcome.status) == (DeliveryResult.WAITING, None)
+        assert (wish(found).attempt, wish(found).held, found.attempt) == (3, True, 2)
+        assert len(self.receiver.batches) == before
         return found
 
     async def break_down(self) -> None:
@@ -61,51 +105,32 @@ class Desk:
             await self.deliver(number)
 
 
-def record(number: int, attempt: int, headers: Headers = ()) -> ConsumedRecord:
-    batch = Batch(
-        org="org",
-        connection="buildium",
-        sink="rentsync",
-        batch_id="b",
-        sync_id="s",
-        cut_at=NOW,
-        seen_at=NOW,
-        version=4,
-        attempt=attempt,
-        mode=BatchMode.SNAPSHOT,
-        property=OfferedProperty(id=number, name="Sunset Apartments", address="1 Main St", is_active=True),
-        units=(),
-    )
-    return ConsumedRecord(topics.BATCHES.name, 0, 0, 0, b"org", encode(batch), headers)
-
-
-def wish(parked: Outcome) -> DeliveryDue:
-    assert isinstance(parked, Parked)
-    assert parked.instead is not None
-    assert parked.instead.topic is topics.DUE
-    assert isinstance(parked.instead.record, DeliveryDue)
-    return parked.instead.record
+def wish(found: Parked) -> DeliveryDue:
+    """Return the request that waits in the place of the batch."""
+    assert found.instead is not None
+    assert found.instead.topic is topics.DUE
+    record: Model = found.instead.record
+    assert isinstance(record, DeliveryDue)
+    assert (record.reason, record.sink, record.version) == (DueReason.RETRY, RECEIVER, 4)
+    return record
 
 
 async def test_an_attempt_that_failed_waits_for_the_next_one() -> None:
     desk = Desk()
-    found = await desk.deliver(attempt=2)
+    found = parked(await desk.deliver(attempt=2))
 
     assert (desk.outcome.result, desk.outcome.status) == (DeliveryResult.WAITING, 503)
-    assert isinstance(found, Parked)
     assert (found.rung.delay, found.attempt, found.reason) == ("2m", 2, Reason.UNAVAILABLE)
-    due = wish(found)
-    assert (due.reason, due.version, due.attempt, due.held) == (DueReason.RETRY, 4, 2, False)
+    assert (wish(found).attempt, wish(found).held) == (2, False)
 
 
 async def test_while_the_breaker_is_open_nothing_is_called_and_the_attempt_is_still_to_come() -> None:
     desk = Desk()
     await desk.break_down()
-    found = await desk.deliver(9, attempt=4)
+    found = parked(await desk.deliver(9, attempt=4))
 
-    assert desk.receiver.calls == FAILURES
+    assert len(desk.receiver.batches) == FAILURES
     assert (desk.outcome.result, desk.outcome.status) == (DeliveryResult.WAITING, None)
-    assert isinstance(found, Parked)
     assert (found.rung.delay, found.attempt, found.reason) == ("1m", 3, Reason.CIRCUIT_OPEN)
     assert (wish(found).attempt, wish(found).held) == (4, True)
 
@@ -114,7 +139,7 @@ async def test_a_trial_that_fails_is_a_hold_and_one_that_succeeds_closes() -> No
     desk = Desk()
     await desk.break_down()
     await desk.clock.advance(30)
-    failed = await desk.deliver(9, attempt=4)
+    failed = parked(await desk.deliver(9, attempt=4))
     status = desk.outcome.status
     await desk.clock.advance(60)
     desk.receiver.answer = Accepted(200)
@@ -123,16 +148,26 @@ async def test_a_trial_that_fails_is_a_hold_and_one_that_succeeds_closes() -> No
     assert (wish(failed).attempt, wish(failed).held, status) == (4, True, 503)
     assert all(isinstance(one, Done) for one in done)
     assert desk.outcome.result is DeliveryResult.ACKNOWLEDGED
-    assert desk.receiver.calls == FAILURES + 3
+    assert len(desk.receiver.batches) == FAILURES + 3
 
 
-async def test_a_delivery_that_was_held_for_a_day_is_given_up_and_says_so() -> None:
+async def test_another_version_of_the_configuration_begins_with_a_closed_breaker() -> None:
+    """A person may have corrected what kept the receiver from answering."""
+    desk = Desk()
+    await desk.break_down()
+    desk.receiver.answer = Accepted(200)
+    desk.site.put(receiver(version=2, secrets=(sealed(ORG, RECEIVER, "apiKey", "another"),)))
+
+    assert isinstance(await desk.deliver(9), Done)
+    assert desk.outcome.result is DeliveryResult.ACKNOWLEDGED
+
+
+async def test_a_delivery_that_was_held_for_a_day_is_given_up_with_an_outcome() -> None:
     desk = Desk()
     await desk.break_down()
     first = milliseconds(NOW - timedelta(hours=24))
-    found = await desk.deliver(9, headers=((header.FIRST_FAILED_AT, b"%d" % first),))
+    found = dead(await desk.deliver(9, headers=((header.FIRST_FAILED_AT, b"%d" % first),)))
 
-    assert isinstance(found, Dead)
     assert (found.reason, found.attempt) == (Reason.CIRCUIT_OPEN, 0)
     assert desk.outcome.result is DeliveryResult.DEAD
 
@@ -141,8 +176,99 @@ async def test_a_delivery_that_was_held_for_a_day_is_given_up_and_says_so() -> N
 async def test_what_no_other_attempt_can_mend_is_dead(attempt: int, reason: Reason) -> None:
     desk = Desk()
     desk.receiver.answer = Rejected("no such unit", 422) if reason is Reason.REJECTED else DOWN
-    found = await desk.deliver(attempt=attempt)
+    found = dead(await desk.deliver(attempt=attempt))
 
-    assert isinstance(found, Dead)
     assert found.reason is reason
     assert desk.outcome.result is DeliveryResult.DEAD
+
+
+async def test_of_several_batches_of_a_property_the_newest_is_sent() -> None:
+    desk = Desk()
+    desk.receiver.answer = Accepted(201)
+    older, newest = desk.record(attempt=1), desk.record(attempt=2)
+    (effect,) = (await desk.flow.perform([older, newest])).effects
+
+    assert [one.attempt for one in desk.receiver.batches] == [2]
+    assert isinstance(effect.record, DeliveryOutcome)
+    assert (effect.record.result, effect.record.status) == (DeliveryResult.ACKNOWLEDGED, 201)
+    assert desk.flow.key(newest) == (ORG, RECEIVER, CONNECTION, 1)
+
+
+# ---------------------------------------------------------------------------------- another configuration than it had
+
+
+async def test_a_batch_for_a_receiver_that_is_disabled_is_cancelled() -> None:
+    desk = Desk()
+    desk.site.put(receiver(enabled=False))
+
+    assert await desk.cancel() == "default/rentsync is disabled: enable it to go on"
+
+
+async def test_a_batch_for_a_receiver_that_is_deleted_is_cancelled() -> None:
+    desk = Desk()
+    desk.site.delete(RECEIVER)
+
+    assert "has no integration rentsync (any more)" in await desk.cancel()
+
+
+@pytest.mark.parametrize(
+    "replacement",
+    [
+        receiver(url=ELSEWHERE, changed_at=LATER, version=2),
+        receiver(created_at=LATER, changed_at=LATER),
+    ],
+    ids=["another address", "deleted and created again"],
+)
+async def test_a_batch_that_was_cut_before_the_receiver_was_replaced_is_cancelled(replacement: Integration) -> None:
+    """What the former receiver was to get is not sent to its successor."""
+    desk = Desk()
+    desk.site.put(replacement)
+
+    assert await desk.cancel() == "the receiver was replaced after the batch was cut"
+
+
+async def test_a_batch_of_a_newer_configuration_than_this_process_knows_is_held() -> None:
+    """Until this process has read the change: the batch is decided again, and neither lost nor sent elsewhere."""
+    desk = Desk()
+    newer = receiver(url=ELSEWHERE, changed_at=LATER, version=2)
+    desk.site.put(newer)
+    desk.cut_for()
+    desk.site.put(receiver())
+    found = await desk.hold()
+    desk.site.put(newer)
+    desk.receiver.answer = Accepted(200)
+    await desk.deliver()
+
+    assert (found.rung.delay, found.reason) == ("1m", Reason.INTEGRATION_PROBLEM)
+    assert desk.outcome.detail is None
+    assert desk.outcome.result is DeliveryResult.ACKNOWLEDGED
+
+
+async def test_a_batch_for_a_receiver_whose_key_is_lost_is_held() -> None:
+    """Once the key is back, it is sent."""
+    desk = Desk()
+    desk.site.put(receiver(key="k9"))
+    found = await desk.hold()
+    detail = desk.outcome.detail
+    desk.site.put(receiver())
+    desk.receiver.answer = Accepted(200)
+    await desk.deliver()
+
+    assert found.reason is Reason.INTEGRATION_PROBLEM
+    assert "put the key with the id k9 back" in str(detail)
+    assert desk.outcome.result is DeliveryResult.ACKNOWLEDGED
+
+
+async def test_a_change_that_leaves_the_receiver_the_same_sends_what_was_cut_before() -> None:
+    """Another key of the API, other switches: what was cut is still for this receiver."""
+    desk = Desk()
+    desk.receiver.answer = Accepted(200)
+    desk.site.put(
+        receiver(
+            secrets=(sealed(ORG, RECEIVER, "apiKey", "another"),), properties_off=(7,), changed_at=LATER, version=2
+        )
+    )
+    await desk.deliver()
+
+    assert desk.outcome.result is DeliveryResult.ACKNOWLEDGED
+    assert [one.receiver for one in desk.receiver.batches] == [desk.identity]

@@ -1,56 +1,202 @@
-"""Two orgs on one partition: what the outage of one costs the other."""
+"""One call answers all requests for an entity; and what the outage of one org costs the others."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
-from connectors.ports import Clock, Connection, Failure, Fetched, Gone, PageOf, Priority, Unavailable
+from connectors.ports import Clock, Failure, Fetched, Gone, Priority, Rejected, Unavailable
+from schemas import retry as header
 from schemas import topics
 from schemas.base import EntityKind
-from schemas.codec import encode
+from schemas.codec import decode_as, encode
 from schemas.pms import FetchOrigin, FetchRequest
+from schemas.rent_roll import Page, UnitSnapshot
+from streams.backends.ports import ConsumedRecord
 from streams.core.breaker import FAILURES, Breakers
-from streams.core.flows import ProducerRecord
+from streams.core.flows import Disposition, ProducerRecord
 from streams.core.observer import NullObserver
-from streams.core.retry import ladder
+from streams.core.retry import Done, Reason, ladder
 from streams.core.sequence import FetchSequence
 from streams.flows.fetch_changes import FetchChanges
-from streams.runners.call import Call, CallFlow
+from streams.runners.call import Answer, Call, CallFlow
 from streams.runners.intake import Bounds
+from tests.streams.core.rent_roll.rolls import unit
+from tests.streams.directory.systems import Source
+from tests.streams.flows.parts import CONNECTION, NOW, ORG, Site, account, consumed, done, held, receiver
 from tests.streams.runners.stage import Stage, stage
 
 RUNGS = ladder("1m,2m,5m")
 HOLDS = 100
 
 
-@dataclass
-class Source:
-    """A PMS that answers at once, or after its time-out."""
+def flow_of(site: Site) -> FetchChanges:
+    return FetchChanges(site.clients, FetchSequence(), site.clock, Breakers(NullObserver()))
 
-    clock: Clock
-    timeout: float | None = None
+
+def request(entity: int | None = 1, org: str = ORG, minutes: int = 0, ignored: str | None = None) -> FetchRequest:
+    return FetchRequest(
+        org=org,
+        connection=CONNECTION,
+        origin=FetchOrigin.WEBHOOK,
+        event="Unit.Updated",
+        kind=EntityKind.UNIT,
+        entity=entity,
+        received_at=NOW + timedelta(minutes=minutes),
+        ignored=ignored,
+    )
+
+
+def taken(*requests: FetchRequest) -> list[ConsumedRecord]:
+    return [consumed(topics.WEBHOOKS.name, one) for one in requests]
+
+
+class Desk:
+    """The flow with the account of one org."""
+
+    def __init__(self) -> None:
+        self.site = Site(account(), receiver())
+        self.account = self.site.account()
+        self.account.holds(EntityKind.UNIT, unit())
+        self.flow = flow_of(self.site)
+
+    async def fetch(self, *requests: FetchRequest) -> Answer:
+        return await self.flow.perform(taken(*(requests or (request(),))))
+
+
+# ---------------------------------------------------------------------------------------------------------- one entity
+
+
+async def test_one_call_answers_all_requests_for_an_entity() -> None:
+    """With the moment of the oldest, and a sequence that a new owner finds in a header."""
+    desk = Desk()
+    (emit,) = done(await desk.fetch(request(minutes=2), request(minutes=1), request(minutes=3)))
+    page = emit.record
+
+    assert desk.account.fetched == [(EntityKind.UNIT, 1)]
+    assert isinstance(page, Page)
+    assert (emit.topic, page.kind, page.sweep, page.seen_at) == (
+        topics.CHANGES,
+        EntityKind.UNIT,
+        None,
+        NOW + timedelta(minutes=1),
+    )
+    assert [decode_as(UnitSnapshot, one.body) for one in page.items] == [unit()]
+    assert emit.headers == ((header.SEQ, str(page.seq).encode()),)
+
+
+async def test_an_entity_that_the_pms_does_not_have_is_an_item_without_a_body() -> None:
+    (emit,) = done(await Desk().fetch(request(7)))
+
+    assert isinstance(emit.record, Page)
+    assert [(one.id, one.body) for one in emit.record.items] == [(7, None)]
+
+
+async def test_what_needs_no_call_is_ignored() -> None:
+    """A webhook that a rule ignores, and one that names no entity."""
+    desk = Desk()
+    answers = [await desk.fetch(request(ignored="not of interest")), await desk.fetch(request(entity=None))]
+
+    assert answers == [Done(ending=Disposition.IGNORED)] * 2
+    assert desk.account.fetched == []
+
+
+async def test_a_refusal_is_an_answer_of_the_port() -> None:
+    desk = Desk()
+    desk.account.failures[EntityKind.UNIT] = refusal = Rejected("no", 400)
+
+    assert await desk.fetch() == refusal
+
+
+def test_requests_for_one_entity_of_one_connection_wait_for_each_other() -> None:
+    flow = flow_of(Site(account()))
+    keys = [flow.key(one) for one in taken(request(), request(minutes=1), request(2), request(org="other"))]
+
+    assert keys[0] == keys[1] == (ORG, CONNECTION, EntityKind.UNIT, 1)
+    assert len(set(keys)) == 3
+
+
+# -------------------------------------------------------------------------------- an integration that cannot be called
+
+
+async def test_a_request_of_an_unknown_integration_is_held() -> None:
+    """This process may not have read it yet, or it is created again: the request is kept, with the reason."""
+    desk = Desk()
+    desk.site.delete(CONNECTION)
+    hold = held(await desk.fetch())
+    desk.site.put(account())
+
+    assert (hold.reason, hold.until) == (Reason.UNKNOWN_INTEGRATION, None)
+    assert hold.detail == "default has no integration buildium (any more): create it, or name another"
+    assert len(done(await desk.fetch())) == 1
+
+
+async def test_a_request_that_names_a_receiver_is_held() -> None:
+    hold = held(await Desk().fetch(request().model_copy(update={"connection": "rentsync"})))
+
+    assert hold.reason is Reason.UNKNOWN_INTEGRATION
+    assert "is a sink, not a source" in hold.detail
+
+
+async def test_a_request_of_a_disabled_integration_is_ignored() -> None:
+    """Once it is enabled, a sweep finds what happened meanwhile."""
+    desk = Desk()
+    desk.site.put(account(enabled=False))
+
+    assert await desk.fetch() == Done(ending=Disposition.IGNORED)
+    assert desk.account.fetched == []
+
+
+async def test_a_request_of_an_integration_whose_key_is_lost_is_held() -> None:
+    desk = Desk()
+    desk.site.put(account(key="k9"))
+    hold = held(await desk.fetch())
+
+    assert hold.reason is Reason.INTEGRATION_PROBLEM
+    assert "put the key with the id k9 back" in hold.detail
+
+
+async def test_another_version_of_the_configuration_begins_with_a_closed_breaker() -> None:
+    desk = Desk()
+    desk.account.failures[EntityKind.UNIT] = Unavailable("down", 503)
+    for entity in range(FAILURES):
+        await desk.fetch(request(entity))
+    open_ = held(await desk.fetch())
+    desk.account.failures.clear()
+    desk.site.put(account(version=2))
+
+    assert open_.reason is Reason.CIRCUIT_OPEN
+    assert len(done(await desk.fetch())) == 1
+
+
+# -------------------------------------------------------------------------------------------- two orgs, one partition
+
+
+@dataclass
+class Away(Source):
+    """A PMS that does not answer in time."""
+
+    clock: Clock = field(kw_only=True)
+    timeout: float = 30.0
     calls: int = 0
-    page_size: int = field(default=100, init=False)
 
     async def fetch(self, kind: EntityKind, entity: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
         self.calls += 1
-        if self.timeout is None:
-            return Fetched((Gone(kind, entity),))
         await self.clock.sleep(self.timeout)
         return Unavailable("no answer in time")
 
-    async def page(self, kind: EntityKind, offset: int, priority: Priority = Priority.SWEEP) -> PageOf | Failure:
-        raise NotImplementedError
 
-    async def aclose(self) -> None: ...
+@dataclass
+class Here(Source):
+    """A PMS that answers at once."""
+
+    calls: int = 0
+
+    async def fetch(self, kind: EntityKind, entity: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
+        self.calls += 1
+        return Fetched((Gone(kind, entity),))
 
 
-def reading(world: Stage, sources: dict[str, Source]) -> CallFlow:
-    flow = FetchChanges(
-        {(org, "buildium"): source for org, source in sources.items()},
-        {(org, "buildium"): Connection(org, "buildium", "buildium", enabled=True, timezone="UTC") for org in sources},
-        FetchSequence(),
-        world.clock,
-        Breakers(NullObserver()),
-    )
+def reading(site: Site) -> CallFlow:
+    flow = flow_of(site)
     return CallFlow(
         "fetch_changes",
         (topics.WEBHOOKS.name,),
@@ -64,23 +210,17 @@ def reading(world: Stage, sources: dict[str, Source]) -> CallFlow:
 
 def write(world: Stage, org: str, *entities: int) -> None:
     for entity in entities:
-        webhook = FetchRequest(
-            org=org,
-            connection="buildium",
-            origin=FetchOrigin.WEBHOOK,
-            event="Unit.Updated",
-            kind=EntityKind.UNIT,
-            entity=entity,
-            received_at=world.clock.now(),
-        )
+        webhook = request(entity, org)
         world.broker.append(ProducerRecord(topics.WEBHOOKS.name, org.encode(), encode(webhook)), 0)
 
 
 async def test_the_backlog_of_an_org_whose_pms_does_not_answer_holds_up_the_others_for_one_time_out() -> None:
     """It is more than is held in memory. Once the breaker is open all of it waits on the rung, and no call is made."""
     async with stage() as world:
-        sources = {"away": Source(world.clock, timeout=30), "here": Source(world.clock)}
-        flow = reading(world, sources)
+        site = Site(account("away"), account("here"), clock=world.clock)
+        away, here = Away("away", clock=world.clock), Here("here")
+        site.accounts |= {"away": away, "here": here}
+        flow = reading(site)
         bounds = Bounds(hold_records=HOLDS, fetch_records=HOLDS)
         await world.start(lambda log: Call("g", [flow], log, world.clock, RUNGS, bounds=bounds))
         write(world, "away", *range(HOLDS * 5))
@@ -89,11 +229,11 @@ async def test_the_backlog_of_an_org_whose_pms_does_not_answer_holds_up_the_othe
         write(world, "away", *range(HOLDS * 5, HOLDS * 10))
         write(world, "here", 2)
         await world.clock.advance(0)
-        assert sources["here"].calls == 2
+        assert here.calls == 2
         await world.clock.advance(29)
 
-        # Those that begin between the first failure and the last before the breaker opens are in flight until their end.
-        assert sources["away"].calls == 12 + FAILURES - 1
+        # What begins between the first failure and the opening of the breaker is in flight until its end.
+        assert away.calls == 12 + FAILURES - 1
         await world.clock.advance(1)
         assert len(world.said("retry.1m")) == HOLDS * 10
         assert world.said("dead-letters") == []

@@ -22,7 +22,7 @@ from connectors.ports import (
 )
 from schemas.base import EntityKind
 from schemas.delivery import Batch, BatchMode, OfferedProperty
-from schemas.rent_roll import PropertySnapshot
+from schemas.rent_roll import Page, PropertySnapshot, SweepEnd
 from streams.backends.memory import MovableClock
 from streams.core.observer import Observer
 from streams.observability.instruments import MeasuredSink, MeasuredSource, PrometheusObserver, outcome
@@ -33,17 +33,24 @@ GONE = Gone(EntityKind.UNIT, 1)
 HOME = Found(EntityKind.PROPERTY, 1, PropertySnapshot(id=1, name="Sunset Apartments"))
 
 
+SYSTEMS = {("default", "north"): "buildium", ("default", "portal-a"): "rentsync"}
+
+
+def system_of(org: str, name: str) -> str:
+    return SYSTEMS.get((org, name), "other")
+
+
 def observing() -> tuple[PrometheusObserver, Metrics]:
     metrics = Metrics()
-    return PrometheusObserver(metrics, MovableClock(NOW)), metrics
+    return PrometheusObserver(metrics, MovableClock(NOW), system_of), metrics
 
 
-def batch(seen_at: datetime = NOW) -> Batch:
+def batch(seen_at: datetime = NOW, sink: str = "portal-a") -> Batch:
     home = OfferedProperty(id=10, name="Sunset Apartments", address="1 Main St", is_active=True)
     return Batch(
         org="default",
-        connection="buildium",
-        sink="rentsync",
+        connection="north",
+        sink=sink,
         batch_id="b",
         sync_id="sync-1",
         cut_at=seen_at,
@@ -91,9 +98,11 @@ def test_records_and_dead_letters_are_counted() -> None:
 def test_a_delivery_is_counted_and_only_an_acknowledged_one_is_fresh(answer: Accepted | Failure, label: str) -> None:
     observer, metrics = observing()
     observer.delivery_answered(batch(NOW - timedelta(seconds=3)), answer)
+    observer.delivery_answered(batch(sink="deleted"), Rejected("no"))
 
     assert label in DELIVERY_OUTCOMES
     assert metrics.value("rentstream_batches_total", sink="rentsync", mode="snapshot", outcome=label) == 1
+    assert metrics.value("rentstream_batches_total", sink="other", mode="snapshot", outcome="rejected") == 1
     fresh = metrics.value("rentstream_freshness_seconds_sum", stage="acknowledged")
     assert fresh == (3 if label == "acknowledged" else None)
 
@@ -111,12 +120,27 @@ def test_the_oldest_undelivered_change_is_that_of_all_owned_partitions() -> None
 
 
 def test_what_webhooks_missed_is_counted_and_what_was_held_back_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """By the system of the record's connection: a label is never the name of an integration."""
     observer, metrics = observing()
+    page = Page(org="default", connection="north", kind=EntityKind.UNIT, seq=1, fetched_at=NOW)
+    end = SweepEnd(
+        org="default",
+        connection="north",
+        sweep="s",
+        seq=1,
+        started_at=NOW,
+        ended_at=NOW,
+        pages=(),
+        entities=0,
+    )
     with caplog.at_level(logging.WARNING):
-        observer.fold_counted("maintain_rent_roll", {"missed": 2, "held_back": 30})
+        observer.fold_counted("maintain_rent_roll", page, {"missed": 2})
+        observer.fold_counted("maintain_rent_roll", end, {"held_back": 30})
+        observer.fold_counted("emit_batches", PropertySnapshot(id=1, name="no page"), {"missed": 2, "held_back": 7})
 
     assert metrics.value("rentstream_webhook_misses_total", system="buildium") == 2
-    assert "(30)" in caplog.text
+    assert len(caplog.messages) == 1
+    assert "a complete sweep of default/north missed so many entities (30)" in caplog.text
 
 
 def test_a_breaker_that_opens_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -159,7 +183,7 @@ class Outside:
 
 async def test_measured_ports_report_each_call_and_are_otherwise_the_port() -> None:
     clock, metrics = MovableClock(NOW), Metrics()
-    observer: Observer = PrometheusObserver(metrics, clock)
+    observer: Observer = PrometheusObserver(metrics, clock, system_of)
     outside = Outside(clock)
     source, sink = MeasuredSource(outside, observer, clock), MeasuredSink(outside, observer, clock)
 

@@ -47,7 +47,7 @@ class Heard(NullObserver):
     def __init__(self) -> None:
         self.records: list[tuple[str, str]] = []
         self.letters: list[tuple[str, str]] = []
-        self.facts: list[Mapping[str, int]] = []
+        self.facts: list[tuple[str, Model, Mapping[str, int]]] = []
 
     def record_ended(self, flow: str, verdict: str, seconds: float) -> None:
         del seconds
@@ -56,9 +56,8 @@ class Heard(NullObserver):
     def dead_letter(self, origin: str, reason: str) -> None:
         self.letters.append((origin, str(reason)))
 
-    def fold_counted(self, flow: str, counts: Mapping[str, int]) -> None:
-        del flow
-        self.facts.append(counts)
+    def fold_counted(self, flow: str, record: Model, counts: Mapping[str, int]) -> None:
+        self.facts.append((flow, record, counts))
 
 
 def batch(*values: bytes) -> RecordBatch:
@@ -86,7 +85,7 @@ def test_rows_and_effects_of_a_batch_come_together() -> None:
         ("p.deliveries.due", b"default", encode(due_of("default", number))) for number in (1, 1, 2)
     ]
     assert heard.records == [("f", "applied")] * 2
-    assert heard.facts == [{"seen": 1}] * 2
+    assert heard.facts == [("f", SweptRow(seq=number), {"seen": 1}) for number in (1, 2)]
 
 
 def test_what_is_emitted_once_is_emitted_once_for_each_org() -> None:

@@ -1,6 +1,7 @@
 """A follower brings every record of its topics into memory, knows when it has them all, and outlives its broker."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -229,6 +230,35 @@ async def test_within_gives_the_result_or_ends_what_is_late(clock: MovableClock)
     with pytest.raises(TimeoutError):
         await waiting
     assert late.cancelled()
+
+
+@pytest.mark.parametrize("when", ["before", "by"])
+async def test_what_fails_while_its_caller_is_cancelled_is_not_reported_as_lost(clock: MovableClock, when: str) -> None:
+    """A process that ends while no broker answers logs no traceback."""
+    lost: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: lost.append(context))
+    failed = asyncio.Event()
+
+    async def connect() -> None:
+        try:
+            await failed.wait()
+        finally:
+            raise BackendError("no broker")
+
+    waiting = asyncio.create_task(within(clock, connect(), 1))
+    await settle()
+    if when == "before":
+        failed.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    del waiting
+    gc.collect()
+    await settle()
+
+    assert lost == []
 
 
 @pytest.mark.broker

@@ -37,7 +37,14 @@ from tests.streams.core.views import MemoryView
 
 RENTSYNC = "rentsync"
 FIRST, SECOND = "first receiver", "second receiver"
-BOTH = (SinkPolicy(RENTSYNC, FIRST), SinkPolicy("zillow", FIRST))
+
+
+def receiver(identity: str = FIRST, name: str = RENTSYNC, **more: Any) -> SinkPolicy:
+    """Return an enabled receiver."""
+    return SinkPolicy("default", name, name, identity, **more)
+
+
+BOTH = (receiver(), receiver(name="zillow"))
 
 
 @dataclass
@@ -46,7 +53,7 @@ class Desk:
 
     offers: dict[int, Offer | None] = field(default_factory=dict)
     now: datetime = NOW
-    sinks: tuple[SinkPolicy, ...] = (SinkPolicy(RENTSYNC, FIRST),)
+    sinks: tuple[SinkPolicy, ...] = (receiver(),)
     view: MemoryView = field(default_factory=MemoryView)
     offset: int = 0
     last: FoldResult = field(default_factory=lambda: FoldResult(Disposition.IGNORED))
@@ -63,7 +70,7 @@ class Desk:
         self.last = apply(rows, record, Cause(cause or f"topic:{self.offset}", self.now), self.sinks, self.read)
         self.view.take(rows)
         for emit in self.last.emits:
-            assert (emit.topic, emit.org, emit.once) == (topics.BATCHES.name, "default", None)
+            assert (emit.topic, emit.org, emit.once) == (topics.BATCHES, "default", None)
         return [emit.record for emit in self.last.emits if isinstance(emit.record, Batch)]
 
     def due(self, reason: DueReason = DueReason.CHANGED, *, cause: str | None = None, **more: Any) -> list[Batch]:
@@ -83,7 +90,7 @@ class Desk:
 
     def replace(self) -> None:
         """Replace the receiver by another one under the same name."""
-        self.sinks = (SinkPolicy(RENTSYNC, SECOND),)
+        self.sinks = (receiver(SECOND),)
 
     def row(self, number: int = 10) -> DeliveryRow:
         return decode_as(DeliveryRow, self.view[delivery_key("default", RENTSYNC, "buildium", number)])
@@ -750,6 +757,57 @@ def test_an_outcome_of_a_receiver_that_was_disabled_ends_the_delivery() -> None:
     assert desk.row().known
 
 
+# --------------------------------------------------------------------------------------------- another configuration
+
+
+def reconfigured(desk: Desk, revision: str) -> list[Batch]:
+    """Change what decides what the receiver is sent, and let the property be looked at."""
+    desk.sinks = (receiver(revision=revision),)
+    return desk.due(DueReason.RECONFIGURED, sink=RENTSYNC)
+
+
+@pytest.mark.parametrize("offer", [None, offer_of(offered(1))])
+def test_a_row_notes_for_which_configuration_it_was_looked_at(offer: Offer | None) -> None:
+    """Also where nothing is to be sent, so that it is not looked at again and again."""
+    desk = Desk({10: offer}, sinks=(receiver(revision="r1"),))
+    for batch in desk.due():
+        desk.acknowledge(batch)
+    first = desk.row().revision
+
+    assert reconfigured(desk, "r2") == []
+    assert (first, desk.row().revision, desk.phase()) == ("r1", "r2", DeliveryPhase.IDLE)
+
+
+def test_what_another_configuration_changes_of_an_offer_is_sent_and_the_rest_is_known() -> None:
+    desk = Desk(sinks=(receiver(revision="r1"),))
+    desk.acknowledge(desk.send(offered(1), offered(2)))
+    desk.offers[10] = offer_of(offered(1, available_on=date(2026, 3, 9), when_available="March"), offered(2))
+    (batch,) = reconfigured(desk, "r2")
+
+    assert (batch.mode, ids(batch)) == (BatchMode.DELTA, {1})
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["in flight", "waiting"])
+def test_a_delivery_on_its_way_is_looked_at_for_the_new_configuration_when_it_ends(waits: bool) -> None:
+    desk = Desk(sinks=(receiver(revision="r1"),))
+    batch = desk.send(offered(1))
+    if waits:
+        desk.park(batch)
+    assert reconfigured(desk, "r2") == []
+    assert desk.row().revision == "r1"
+    assert desk.acknowledge(batch) == []
+
+    assert (desk.row().revision, desk.phase()) == ("r2", DeliveryPhase.IDLE)
+
+
+def test_a_batch_names_when_the_configuration_was_changed_that_it_was_cut_for() -> None:
+    changed_at = NOW - timedelta(days=1)
+    desk = Desk({10: offer_of(offered(1))}, sinks=(receiver(changed_at=changed_at),))
+    (batch,) = desk.due()
+
+    assert (batch.receiver, batch.configured_at) == (FIRST, changed_at)
+
+
 # ----------------------------------------------------------------------------------------------------------- the law
 
 
@@ -758,7 +816,7 @@ class World:
     """A rent roll that changes, the fold, topics, rungs and receivers; with crashes and lost answers."""
 
     rng: random.Random
-    desk: Desk = field(default_factory=lambda: Desk(sinks=(SinkPolicy(RENTSYNC, "1"),)))
+    desk: Desk = field(default_factory=lambda: Desk(sinks=(receiver("1"),)))
     rents: dict[int, dict[int, tuple[int, bool] | None]] = field(default_factory=lambda: {10: {}, 11: {}})
     """By property and unit: the rent, and whether the unit is gone."""
     active: dict[int, bool] = field(default_factory=lambda: {10: True, 11: True})
@@ -800,7 +858,7 @@ class World:
         """Replace the receiver by one that holds nothing."""
         self.receivers += 1
         self.receiver = {}
-        self.desk.sinks = (SinkPolicy(RENTSYNC, str(self.receivers)),)
+        self.desk.sinks = (receiver(str(self.receivers)),)
 
     def toggle(self) -> None:
         """Disable the receiver, or enable it again; all properties are due then."""
@@ -808,7 +866,7 @@ class World:
         if self.desk.sinks:
             self.desk.sinks = ()
         else:
-            self.desk.sinks = (SinkPolicy(RENTSYNC, str(self.receivers)),)
+            self.desk.sinks = (receiver(str(self.receivers)),)
             self.mark(set(self.rents))
 
     def reconcile(self) -> None:

@@ -62,7 +62,9 @@ def page(kind: EntityKind, seq: int, *snapshots: Any, gone: tuple[int, ...] = ()
     )
 
 
-def end(*pages: int, sweep: str = "s1", seq: int = 1, torn: bool = False) -> SweepEnd:
+def end(
+    *pages: int, sweep: str = "s1", seq: int = 1, torn: bool = False, denied: tuple[EntityKind, ...] = ()
+) -> SweepEnd:
     return SweepEnd(
         org="default",
         connection="buildium",
@@ -73,6 +75,7 @@ def end(*pages: int, sweep: str = "s1", seq: int = 1, torn: bool = False) -> Swe
         pages=pages,
         entities=0,
         torn=torn,
+        denied=denied,
     )
 
 

@@ -1,12 +1,28 @@
 """The end of a sweep: what it missed is fetched by its id and never removed."""
 
+from datetime import timedelta
+
+from schemas import topics
 from schemas.base import EntityKind
 from schemas.delivery import DeliveryDue, DueReason
+from schemas.integrations import SyncResult
 from schemas.pms import FetchOrigin, FetchRequest
 from schemas.rent_roll import LeaseStatus, ListingSnapshot
 from streams.core.flows import Disposition, FoldResult
 from streams.core.rent_roll import STAGES
-from tests.streams.core.rent_roll.rolls import building, dues, end, fold, lease, page, refetches, swept, unit, unit_row
+from tests.streams.core.rent_roll.rolls import (
+    NOW,
+    building,
+    dues,
+    end,
+    fold,
+    lease,
+    page,
+    refetches,
+    swept,
+    unit,
+    unit_row,
+)
 from tests.streams.core.views import MemoryView
 
 
@@ -54,7 +70,51 @@ def test_the_end_of_the_first_sweep_repeats_what_it_emitted_and_a_later_one_mark
     (again,) = fold(view, end(1, 1, 1, 1))
     assert dues(again) == {10}
     second = second_sweep(view, 1)
-    assert (second.verdict, second.emits) == (Disposition.APPLIED, [])
+    assert second.verdict is Disposition.APPLIED
+    assert not dues(second)
+    assert not refetches(second)
+
+
+def results(result: FoldResult) -> list[SyncResult]:
+    """Return the results that a record emitted for people."""
+    found = [emit for emit in result.emits if isinstance(emit.record, SyncResult)]
+    assert all(emit.topic is topics.INTEGRATION_STATUS for emit in found)
+    return [emit.record for emit in found if isinstance(emit.record, SyncResult)]
+
+
+def test_a_complete_sweep_has_a_result_and_an_ignored_one_has_none() -> None:
+    """It names the first complete sweep too; a record that is consumed again repeats it."""
+    view = swept()
+    (first,), (second,) = results(fold(view, end(1, 1, 1, 1))[0]), results(second_sweep(view, 1))
+    at = NOW + timedelta(microseconds=9)
+
+    assert second == SyncResult(
+        org="default",
+        name="buildium",
+        sweep="s2",
+        started_at=at,
+        ended_at=at,
+        entities=0,
+        first_sweep="s1",
+    )
+    assert (first.sweep, first.first_sweep) == ("s1", "s1")
+    assert results(fold(view, end(1, 1, 1, 1))[0]) == []
+    assert results(fold(view, end(1, 1, 1, 2, sweep="s3", seq=30))[0]) == []
+
+
+def test_nothing_is_fetched_of_a_kind_that_the_credentials_may_not_read() -> None:
+    """That nothing was read proves nothing; the other kinds are looked at all the same, and the result names it."""
+    view = swept()
+    fold(view, page(EntityKind.LEASE, 6, lease()), page(EntityKind.LISTING, 6, ListingSnapshot(unit_id=1)))
+    *_, last = fold(
+        view,
+        *(page(stage, 10 + at, sweep="s2") for at, stage in enumerate(STAGES[:3])),
+        end(1, 1, 1, 0, sweep="s2", seq=9, denied=(EntityKind.LISTING,)),
+    )
+
+    assert {kind for kind, _ in refetches(last)} == {EntityKind.PROPERTY, EntityKind.UNIT, EntityKind.LEASE}
+    assert [one.denied for one in results(last)] == [(EntityKind.LISTING,)]
+    assert unit_row(view).listing is not None
 
 
 def test_the_end_of_an_older_sweep_is_ignored() -> None:

@@ -15,7 +15,7 @@ from tests.streams.core.rent_roll.rolls import NOW, building, fold, lease, page,
 @pytest.mark.parametrize("reason", RefetchReason)
 def test_a_refetch_is_a_request_on_the_topic_of_the_webhooks(reason: RefetchReason) -> None:
     emit = refetch(page(EntityKind.UNIT, 10), EntityKind.LEASE, 100, reason, NOW)
-    assert emit.topic == topics.WEBHOOKS.name
+    assert emit.topic is topics.WEBHOOKS
     assert emit.record == FetchRequest(
         org="default",
         connection="buildium",
