@@ -62,7 +62,7 @@ class SweepAccounts:
             answer = await _read(source, step, reads)
         if refusal_by_source(answer) and self.clients.version(step.org, step.connection) != integration.version:
             return await self.perform(records)  # the configuration was replaced while the calls were on their way
-        return self._answered(integration, step, answer, attempt_of(record))
+        return self._after(step, integration, answer, attempt_of(record))
 
     def _unusable(self, step: SweepStep, problem: Problem) -> Done | Held:
         """Return what follows if the account cannot be read: the schedule starts another sweep when it can."""
@@ -78,12 +78,8 @@ class SweepAccounts:
             step = step.model_copy(update={"seq": first})
         return step, [Read(offset, first + 1 + each * at) for at, offset in enumerate(wants)]
 
-    def _answered(
-        self,
-        integration: Integration,
-        step: SweepStep,
-        answer: list[tuple[Read, PageOf]] | Failure,
-        attempt: int,
+    def _after(
+        self, step: SweepStep, integration: Integration, answer: list[tuple[Read, PageOf]] | Failure, attempt: int
     ) -> Outcome | Held:
         """Return what follows the answers to a step."""
         at, refusal = self.clock.now(), refusal_by_source(answer)

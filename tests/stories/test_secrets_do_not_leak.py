@@ -102,7 +102,7 @@ async def replace_credentials(world: ClusterWorld, org: Org, sender: Webhooks) -
 
 
 async def everything(world: ClusterWorld) -> list[tuple[str, bytes]]:
-    """Return all that somebody may see or keep of this world, by a name."""
+    """Return all that this world shows or keeps, each part with a name."""
     running = (*world.workers, *world.webs)
     searched = [(process.name, process.output()) for process in (*world.ended, *running)]
     if sys.platform == "linux":
