@@ -105,7 +105,7 @@ class Batch(Model):
     receiver: str = ""
     """Identity of the receiver's configuration that it was cut for; it must not be sent to another one."""
     configured_at: Instant | None = None
-    """When the configuration that it was cut for was changed: tells an outdated batch from an outdated process."""
+    """When the configuration that it was cut for was changed: shows whether the batch or a process is outdated."""
     batch_id: str
     sync_id: str
     cut_at: Instant

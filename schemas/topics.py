@@ -38,7 +38,7 @@ def by_integration_and_kind(record: Model) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """One topic: ``retention_ms`` null keeps for ever (a compacted topic keeps the last record of each key).
+    """One topic: ``retention_ms`` null keeps records forever (a compacted topic keeps the last record of each key).
 
     A record's partition is always that of its org (`schemas.partitions.partition_for`); its key may be finer.
     """

@@ -300,4 +300,4 @@ def _names(specs: tuple[TopicSpec, ...]) -> str:
 
 def kept(spec: TopicSpec) -> str:
     """Return how long a topic keeps its records, for people."""
-    return "for ever" if spec.retention_ms is None else f"{spec.retention_ms // topics.DAY_MS} days"
+    return "forever" if spec.retention_ms is None else f"{spec.retention_ms // topics.DAY_MS} days"

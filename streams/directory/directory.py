@@ -291,7 +291,7 @@ class Directory:
         source = as_source(self.systems.get(system))
         try:
             return source.account_of(body) if source else None
-        except Exception as error:  # the body is not verified: anybody may have sent anything
+        except Exception as error:  # the body is not verified, so it may be anything
             log.warning("The account of a webhook of %s cannot be read (%s)", system, type(error).__name__)
             return None
 

@@ -1,4 +1,4 @@
-"""Detects the conditions in which Faust or aiokafka hang for ever while the process looks alive.
+"""Detects the conditions in which Faust or aiokafka hang forever while the process looks alive.
 
 It judges a plain value, so that every rule can be tested without a broker.
 """

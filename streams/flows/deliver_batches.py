@@ -74,7 +74,7 @@ class DeliverBatches:
     def _unusable(self, batch: Batch, problem: Problem, first: int | None) -> Outcome:
         """Return what follows if the receiver cannot be called.
 
-        What a disabled or deleted one is owed stays in its row, and goes out when the receiver is there again.
+        The row of the delivery keeps what a disabled or deleted receiver lacks; it is sent when the receiver is back.
         """
         if problem.kind in (ProblemKind.DISABLED, ProblemKind.UNKNOWN):
             return self._cancelled(batch, problem.detail)
@@ -83,8 +83,8 @@ class DeliverBatches:
     def _replaced(self, batch: Batch, policy: SinkPolicy, first: int | None) -> Outcome:
         """Return what follows if the batch was cut for another receiver of this name.
 
-        An older configuration than ours: the batch is void, and the fold cuts for the new receiver. A newer one: this
-        process has not heard of it yet, so the delivery is decided again in a while.
+        If its configuration is older than the one here, it is cancelled, and the fold cuts a batch for the new
+        receiver. If it is newer, this process has not read it yet, and the delivery is decided again later.
         """
         if (batch.configured_at or EPOCH) < policy.changed_at:
             return self._cancelled(batch, "the receiver was replaced after the batch was cut")

@@ -37,7 +37,7 @@ class Cause:
     """The record that is folded, and the moment of the step."""
 
     id: str
-    """``topic:offset``; with the partition, which all rows here share, it identifies the record for ever."""
+    """``topic:offset``; with the partition, which all rows here share, it identifies the record permanently."""
     now: datetime
 
 

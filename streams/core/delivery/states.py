@@ -1,7 +1,7 @@
 """The states of a delivery of one property to one receiver: THE TRANSITION TABLE.
 
 Rule 1: every transition is in `TRANSITIONS`, every choice of an event is in `event_of`, and nothing else changes the
-phase of a row. `machine` does what an action says; ``docs/delivery.md`` is generated from the table.
+phase of a row. `machine` performs the actions; ``docs/delivery.md`` is generated from the table.
 
 Rule 2: the table is total. Each phase has a transition for each event, also for one that seems impossible: records come
 again, late, and in any order.

@@ -11,7 +11,7 @@ from streams.directory.model import IntegrationState, PutIntegration
 
 
 class IntegrationService(Protocol):
-    """Reads and changes the integrations of an org; ``by`` is who asks, for the audit trail.
+    """Reads and changes the integrations of an org; ``by`` is the caller, for the audit trail.
 
     Every method may raise `streams.directory.model.IntegrationError`.
     """

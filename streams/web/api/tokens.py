@@ -1,4 +1,4 @@
-"""Bearer tokens (JWT, RFC 7519): who asks, for which org, and what the caller may do.
+"""Bearer tokens (JWT, RFC 7519): the caller, its org, and what it may do.
 
 A key is pinned to one algorithm by its kind: a shared secret verifies HS256, an RSA key RS256, a P-256 key ES256. What
 the token's own header asks for never chooses another one.
