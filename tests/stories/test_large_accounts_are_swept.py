@@ -116,7 +116,7 @@ async def test_the_probes_of_a_worker_answer_while_its_tables_recover(bulk_world
     await world.eventually(is_ready, "the worker is ready", every=0.02)
 
     assert set(seen) == {("/healthz", 200), ("/metrics", 200), ("/readyz", 503), ("/readyz", 200)}
-    assert reasons & {"it is starting", "partitions move or tables recover"}
+    assert reasons & {"it is starting", "a rebalance or a recovery of tables is in progress"}
     since = Since(world)
     await world.send_webhooks(world.portfolio.set_rent(78, 7004))
     await world.until(lambda: listed_rent(world, 78) == 7004.0)

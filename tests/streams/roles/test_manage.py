@@ -414,7 +414,7 @@ def story(terminal: Terminal, url: str, webhook_secrets: list[str]) -> None:
     assert "/settings/baseUrl" in refused
     assert "/secrets/clientSecret" in refused
     assert "canary" not in refused
-    assert "created, disabled: test it with `integrations check main`" in created
+    assert "created and disabled: run `integrations check main`" in created
     assert "default/main: buildium, sandbox, disabled, version 1" in created
     assert "every required check passed" in checked
     assert (listed["name"], listed["enabled"], listed["version"]) == ("main", True, 2)
