@@ -31,8 +31,12 @@ NOT_DRAWN = {
 }
 """Flows and topics that the diagram of the README omits; docs/topology.md has all of them."""
 
-COMPOSE = {"COMPOSE_PROFILES": "demo"}
-"""Settings of docker compose itself in deploy/demo.env."""
+COMPOSE = {
+    "COMPOSE_PROFILES": "demo",
+    "RENTSTREAM_JWT_SECRET": "rentstream-demo-jwt-secret-of-the-stand-ins",
+    "RENTSTREAM_ENCRYPTION_KEYS": "demo:cmVudHN0cmVhbS1kZW1vLWVuY3J5cHRpb24ta2V5LTE=",
+}
+"""Settings of deploy/demo.env that `rentstream up --demo` does not need: its processes share a data folder."""
 
 
 def classes() -> list[type[Settings]]:
