@@ -211,7 +211,7 @@ class Web(Process):
 class MemoryWorld:
     """Buildium, RentSync, a broker and some processes; time passes only when a story lets it.
 
-    The org ``default`` is described by the environment, unless a story says otherwise; `add_org` stores others.
+    The org ``default`` is described by the environment by default; `add_org` stores others.
     """
 
     def __init__(

@@ -130,7 +130,7 @@ def test_a_unit_is_offered_with_what_is_known_of_it() -> None:
     ],
 )
 def test_features_of_a_listing_are_offered(features: tuple[str, ...], garage: bool | None, pets: int | None) -> None:
-    """Null where no feature says so, never false."""
+    """Null where no feature states it, never false."""
     view = roll(HOUSE, page(EntityKind.LISTING, 12, ListingSnapshot(unit_id=1, property_id=10, features=features)))
     (offered,) = read(view).units
     assert (offered.has_garage, offered.pets_allowed) == (garage, pets)
