@@ -10,26 +10,51 @@ from typing import Any
 import uvicorn
 
 
-class _Server(uvicorn.Server):
-    """A server that installs no signal handlers and stops without delay; the code that started it also stops it."""
+class PromptServer(uvicorn.Server):
+    """A server that installs no signal handlers and stops without delay; the code that started it calls `stop`.
 
-    ended: asyncio.Event | None = None
+    uvicorn itself notices a stop after up to 100 ms, and then sleeps for another 100 ms.
+    """
+
+    _stopped: asyncio.Event | None = None
+
+    def stop(self) -> None:
+        """Stop accepting connections, and let `serve` return once the responses in progress were sent."""
+        self.should_exit = True
+        if self._stopped:
+            self._stopped.set()
 
     async def main_loop(self) -> None:
-        self.ended = asyncio.Event()
+        self._stopped = asyncio.Event()
         counter = 0
         while not await self.on_tick(counter):
             counter = (counter + 1) % 864_000
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.ended.wait(), 0.1)
+                await asyncio.wait_for(self._stopped.wait(), 0.1)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for sock in sockets or []:
+            sock.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 - sets, no events
+                    await asyncio.sleep(0.001)
+                for server in self.servers:
+                    await server.wait_closed()
+        for task in self.server_state.tasks:
+            task.cancel()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def _server(app: Any) -> _Server:
-    return _Server(
+def _server(app: Any) -> PromptServer:
+    return PromptServer(
         uvicorn.Config(
             app,
             lifespan="off",
@@ -80,9 +105,7 @@ async def running(app: Any, host: str = "127.0.0.1", port: int = 0) -> AsyncIter
             raise RuntimeError("the stand-in's server did not start")
         yield _url(host, sock)
     finally:
-        server.should_exit = True
-        if server.ended:
-            server.ended.set()
+        server.stop()
         await asyncio.gather(serving, return_exceptions=True)
         sock.close()
 

@@ -20,7 +20,6 @@ from streams.observability.probes import Heartbeat, Probes, ProbesError
 from streams.roles.integrations import kafka_backend, known
 from streams.settings import KafkaSettings, RentStreamSettings
 from streams.web.api.app import build_api
-from streams.web.api.openapi import webhook_routes
 from streams.web.api.tokens import Keys, SharedSecret, TokenVerifier, jwks
 from streams.web.ingress import build_ingress
 from streams.web.server import WebError, run_http
@@ -76,7 +75,6 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
                     integrations.service(OrgWriter(producer, settings.partitions), clock),
                     TokenVerifier(keys, clock),
                     version=__version__,
-                    documented=webhook_routes(),
                     health=ready,
                     public_url=_public_url(env),
                 )

@@ -1,20 +1,19 @@
 """The API as one ASGI app. Everything it works with is passed in, so that a process may have several."""
 
 import logging
-from collections.abc import Sequence
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streams.directory.model import IntegrationError
 from streams.web.api import integrations, models, problems
 from streams.web.api.access import AppParts, Health, Parts
-from streams.web.api.openapi import document
+from streams.web.api.openapi import Document, document, webhook_routes
 from streams.web.api.openapi import problems as documented_problems
 from streams.web.api.service import IntegrationService
 from streams.web.api.tokens import TokenVerifier
@@ -94,15 +93,32 @@ def build_api(
     verifier: TokenVerifier,
     *,
     version: str,
-    documented: Sequence[BaseRoute] = (),
     health: Health = _always_healthy,
     public_url: str | None = None,
 ) -> ASGIApp:
     """Return the API.
 
-    ``documented`` are routes that others serve (`streams.web.api.openapi.webhook_routes`); ``public_url`` is the public
-    URL of this server, if it is not the one in the requests.
+    ``public_url`` is the public URL of this server, if it is not the one in the requests.
     """
+    app = _routed(
+        exception_handlers={
+            RequestValidationError: problems.on_validation_error,
+            IntegrationError: problems.on_integration_error,
+            HTTPException: problems.on_http_error,
+            Exception: problems.on_unexpected,
+        }
+    )
+    app.state.parts = Parts(service, verifier, health, version, public_url, _document(version))
+    return Shell(app)
+
+
+@cache
+def _document(version: str) -> Document:
+    """Return the document of everything that the server answers, webhooks included."""
+    return document([*_routed().routes, *webhook_routes()], version)
+
+
+def _routed(**options: Any) -> FastAPI:
     app = FastAPI(
         openapi_url=None,
         docs_url=None,
@@ -116,16 +132,8 @@ def build_api(
             "operation_spans": False,
             "auto_configure": False,
         },
-        exception_handlers={
-            RequestValidationError: problems.on_validation_error,
-            IntegrationError: problems.on_integration_error,
-            HTTPException: problems.on_http_error,
-            Exception: problems.on_unexpected,
-        },
+        **options,
     )
     app.include_router(server_routes)
     app.include_router(integrations.router)
-    app.state.parts = Parts(
-        service, verifier, health, version, public_url, document([*app.routes, *documented], version)
-    )
-    return Shell(app)
+    return app

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from connectors.ports import Refused, WebhookReader
+from connectors.serving import PromptServer
 from schemas.base import EntityKind
 from schemas.pms import FetchOrigin, FetchRequest
 from streams.backends.ports import NotDurable
@@ -155,6 +156,10 @@ def post(path: str = "/api/webhooks/buildium", body: bytes = b'{"EventName":"Ren
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
+class _Server(PromptServer, Server):
+    """The server of the web role, which the test stops."""
+
+
 @asynccontextmanager
 async def served(app: ASGIApp, connection: type[Connection] = Connection) -> AsyncIterator[int]:
     """Serve an app as the web role does; yield its port."""
@@ -164,13 +169,13 @@ async def served(app: ASGIApp, connection: type[Connection] = Connection) -> Asy
     async def on_started() -> None:
         started.set()
 
-    server = Server(config(app, connection), on_started)
+    server = _Server(config(app, connection), on_started)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         await started.wait()
         yield sock.getsockname()[1]
     finally:
-        server.should_exit = True
+        server.stop()
         await serving
         sock.close()
 

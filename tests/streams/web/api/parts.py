@@ -30,7 +30,6 @@ from streams.directory.model import (
     Unavailable,
 )
 from streams.web.api.app import build_api
-from streams.web.api.openapi import webhook_routes
 from streams.web.api.tokens import SharedSecret, TokenVerifier, issue
 from streams.web.ingress import build_ingress
 from tests.streams.web.parts import MemoryPublisher, Reader, Readers, served
@@ -280,14 +279,13 @@ async def site(verifier: TokenVerifier | None = None, public_url: str | None = N
         service,
         verifier or TokenVerifier(SharedSecret(SIGNING), clock),
         version="1.2.3",
-        documented=webhook_routes(),
         health=lambda: health[-1],
         public_url=public_url,
     )
     readers = Readers({None: (Reader(),), "main": (Reader(),)})
     async with (
         served(build_ingress(readers, MemoryPublisher(), clock, others=api)) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False) as client,
     ):
         yield Site(client, service, clock, port, health)
 
