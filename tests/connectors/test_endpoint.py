@@ -153,9 +153,10 @@ async def served(pem: Path | None) -> AsyncIterator[str]:
         await asyncio.gather(*handlers)
 
 
-def trusting(pem: Path | None) -> httpx.AsyncClient:
+def trusting(pem: Path | None, within: float = 5.0) -> httpx.AsyncClient:
+    """Return a client that waits for so many seconds."""
     context = ssl.create_default_context(cafile=str(pem) if pem else None)
-    return httpx.AsyncClient(verify=context, trust_env=False)
+    return httpx.AsyncClient(verify=context, trust_env=False, timeout=within)
 
 
 async def test_a_valid_certificate_passes_with_its_expiry(tmp_path: Path) -> None:
@@ -190,7 +191,8 @@ async def test_an_invalid_certificate_fails_with_its_reason(
 
 
 async def test_a_port_without_tls_fails() -> None:
-    async with served(None) as url, trusting(None) as client:
+    """It waits for the rest of a request, so the handshake is never answered."""
+    async with served(None) as url, trusting(None, within=0.3) as client:
         finding = await check_tls(url, client, SystemClock())
 
     assert isinstance(finding, Fail)

@@ -142,7 +142,7 @@ def bodies_of(row: Model) -> set[bytes]:
     raise TypeError(row)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of([records(row) for row in ROWS]), st.lists(BODIES, min_size=4, max_size=4), st.data())
 def test_a_row_holds_a_body_if_and_only_if_decoding_it_finds_the_body(
     row: Model, bodies: list[bytes], draw: st.DataObject

@@ -31,7 +31,7 @@ class MemoryFolds:
         self._producer = backend.producer()
         self._owned: frozenset[int] = frozenset()
         self._moves = 0
-        self._busy = False
+        self._views_of: dict[int, Mapping[str, View]] = {}
 
     async def revoked(self, partitions: Collection[Partition]) -> None:
         del partitions
@@ -83,4 +83,6 @@ class MemoryFolds:
         return self._tables.setdefault((table, partition), MemoryView())
 
     def _views(self, partition: int) -> Mapping[str, View]:
-        return {table: self._view(table, partition) for table in topology.tables()}
+        if partition not in self._views_of:
+            self._views_of[partition] = {table: self._view(table, partition) for table in topology.tables()}
+        return self._views_of[partition]

@@ -395,10 +395,11 @@ class MemoryWorld:
         for process in self.processes:
             await process.kill()
 
-    async def restart(self, encryption_keys: str | None = None) -> None:
-        """Kill all processes and start as many, perhaps with other encryption keys."""
+    async def restart(self, encryption_keys: str | None = None, *, after: float = 0.0) -> None:
+        """Kill all processes and, so many seconds later, start as many, perhaps with other encryption keys."""
         workers = len(self.workers)
         await self.stop()
+        await self.clock.advance(after)
         self.workers, self.web = [], None
         self.encryption_keys = encryption_keys or self.encryption_keys
         await self.start(workers)
