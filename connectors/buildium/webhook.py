@@ -95,7 +95,10 @@ def instant(value: object) -> datetime | None:
 
 
 def _header(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> str | None:
-    return next((value.decode("latin-1").strip() for key, value in headers if key == name), None)
+    for key, value in headers:
+        if key == name:
+            return value.decode("latin-1").strip()
+    return None
 
 
 def _event(body: bytes) -> Mapping[str, Any] | Refused:
