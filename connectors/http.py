@@ -5,6 +5,7 @@ A status has the same meaning for every system (`meaning`). A request is repeate
 """
 
 import asyncio
+import logging
 import random as randomness
 import re
 import ssl
@@ -20,6 +21,8 @@ import httpx
 
 from connectors.ports import Clock, Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
 
+log = logging.getLogger("connectors.http")
+
 Answer = TypeVar("Answer")
 
 # -------------------------------------------------------------------------------------------------------------- status
@@ -32,6 +35,7 @@ MEANINGS: Final[tuple[tuple[range, type[Failure] | None], ...]] = (
     (range(404, 405), Missing),
     (range(410, 411), Missing),
     (range(408, 409), Unavailable),
+    (range(409, 410), Unavailable),  # the same request is still in process, by its idempotency key
     (range(425, 426), Unavailable),
     (range(429, 430), Throttled),
     (range(400, 500), Rejected),
@@ -106,32 +110,70 @@ async def exchange(
     seconds: float,
     most_bytes: int = 64 * 1024 * 1024,
     auth: httpx.Auth | None = None,
+    idempotent: bool = False,
 ) -> Reply | Failure:
-    """Send a request and read the whole response within ``seconds``; return a failure for any network error.
+    """Send a request and read the whole response within ``seconds``; return a failure for any error.
 
-    ``system`` is the name of the called system in error texts. A body is cut off after ``most_bytes``.
+    ``system`` is the name of the called system in error texts. A body is cut off after ``most_bytes``. An
+    ``idempotent`` request, whose body has to be bytes, is sent again at once if a connection that was kept alive turns
+    out to be closed (RFC 9110, 9.2.2).
     """
     try:
         async with asyncio.timeout(seconds):
-            response = await client.send(request, stream=True, auth=auth, follow_redirects=False)
-            try:
-                body = bytearray()
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > most_bytes:
-                        # The status stays valid: a request that was accepted must not count as failed.
-                        break
-            finally:
-                await response.aclose()
-            return Reply(response.status_code, response.headers, bytes(body))
-    except TimeoutError:
-        return Unavailable(f"{system} did not answer within {seconds:g} s")
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL):
-        return Missing(f"{system}: the configured URL cannot be called", status=None)
-    except httpx.LocalProtocolError:
-        return Rejected(f"{system}: the request is not valid HTTP; check the credentials for line breaks")
-    except httpx.HTTPError as error:
-        return Unavailable(f"{system}: {_network(error)}")
+            for _ in range(STALE_CONNECTIONS if idempotent else 0):
+                connected = _Connected()
+                request.extensions = {**request.extensions, "trace": connected}
+                try:
+                    return await _sent(client, request, most_bytes, auth)
+                except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                    if connected.anew:
+                        raise
+            return await _sent(client, request, most_bytes, auth)
+    except Exception as error:  # whatever is raised: the caller gets an outcome
+        return _failure(system, error, seconds)
+
+
+def _failure(system: str, error: Exception, seconds: float) -> Failure:
+    """Return what an exception of a call means."""
+    match error:
+        case TimeoutError():
+            return Unavailable(f"{system} did not answer within {seconds:g} s")
+        case httpx.UnsupportedProtocol() | httpx.InvalidURL():
+            return Missing(f"{system}: the configured URL cannot be called", status=None)
+        case httpx.LocalProtocolError():
+            return Rejected(f"{system}: the request is not valid HTTP; check the credentials for line breaks")
+        case httpx.HTTPError():
+            return Unavailable(f"{system}: {_network(error)}")
+    log.warning("%s: a call raised %s", system, type(error).__name__, exc_info=error)
+    return Unavailable(f"{system}: the answer cannot be processed ({type(error).__name__})")
+
+
+STALE_CONNECTIONS: Final = 3
+"""Connections of the pool that may turn out to be closed, one after the other, before an error counts."""
+
+
+class _Connected:
+    """Trace of a request (httpcore): whether a connection was opened for it."""
+
+    anew = False
+
+    async def __call__(self, event: str, info: object) -> None:
+        del info
+        self.anew = self.anew or event == "connection.connect_tcp.started"
+
+
+async def _sent(client: httpx.AsyncClient, request: httpx.Request, most_bytes: int, auth: httpx.Auth | None) -> Reply:
+    response = await client.send(request, stream=True, auth=auth, follow_redirects=False)
+    try:
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > most_bytes:
+                # The status stays valid: a request that was accepted must not count as failed.
+                break
+    finally:
+        await response.aclose()
+    return Reply(response.status_code, response.headers, bytes(body))
 
 
 def _network(error: httpx.HTTPError) -> str:
@@ -185,7 +227,13 @@ def open_client(
         trust_env=not allow_private,
         verify=_certificates(not allow_private),
         transport=transport,
+        event_hooks={"response": [_ignore_location]},
     )
+
+
+async def _ignore_location(response: httpx.Response) -> None:
+    """Remove ``Location``: httpx parses it even if it does not follow it, and raises if it is not valid."""
+    response.headers.pop("location", None)
 
 
 @lru_cache

@@ -117,6 +117,8 @@ class Batch(Model):
     mode: BatchMode
     property: OfferedProperty
     units: tuple[OfferedUnit, ...]
+    dead_letter: str | None = None
+    """The reason of the dead letter that tells people of this delivery already; null if there is none."""
 
 
 class DeliveryResult(StrEnum):
@@ -146,6 +148,10 @@ class DeliveryOutcome(Model):
     status: int | None = None
     """The receiver's HTTP status, if it answered."""
     detail: str | None = None
+    reason: str | None = None
+    """Why it is dead or waits, as in `streams.core.retry.Reason`."""
+    due_at: Instant | None = None
+    """When it comes back, if it waits."""
 
 
 class DeliveryPhase(StrEnum):
@@ -155,6 +161,8 @@ class DeliveryPhase(StrEnum):
     IDLE = "idle"
     IN_FLIGHT = "in_flight"
     WAITING = "waiting"
+    OWED = "owed"
+    """The delivery was given up, and the receiver does not know the state of the property."""
 
 
 class Acknowledged(Model):
@@ -192,6 +200,14 @@ class DeliveryRow(Model):
     """``topic:offset`` of the record that started the delivery: if it is consumed again, the batch is emitted again."""
     acknowledged_at: Instant | None = None
     last_error: str | None = None
+    due_at: Instant | None = None
+    """When a delivery that waits comes back."""
+    given_up_at: Instant | None = None
+    """When the delivery was given up last; null if it was not since the last acknowledgement."""
+    given_up: int = 0
+    """How often it was given up since the last acknowledgement."""
+    dead_letter: str | None = None
+    """The reason of the dead letter that tells people of it."""
 
 
 class ReceiverRow(Model):
@@ -199,3 +215,5 @@ class ReceiverRow(Model):
 
     second: str = ""
     count: int = 0
+    acknowledged_at: Instant | None = None
+    """When it last acknowledged a batch, to the second."""

@@ -159,8 +159,9 @@ FLOWS: tuple[Flow, ...] = (
     Flow(
         "watch_deliveries",
         Kind.SCAN,
-        "measures the oldest change that a receiver has not acknowledged",
-        views=(DELIVERIES,),
+        "measures the oldest change that a receiver has not acknowledged; brings back what was given up or lost",
+        writes=(topics.DUE,),
+        views=(DELIVERIES, RENT_ROLL),
         every=15.0,
     ),
     Flow(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, Protocol
 
 from connectors.ports import Clock
@@ -131,7 +132,8 @@ class Calling(Protocol):
 
 def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
     """Return one runner for each consumer group of calls: the flows of a group share the owner of an org."""
-    sequence, breakers = FetchSequence(), Breakers(needs.observer)
+    sequence = FetchSequence()
+    breakers = Breakers(needs.observer, timedelta(seconds=needs.rungs[0].seconds))
     flows: Mapping[str, Calling] = {
         "fetch_changes": FetchChanges(needs.clients, sequence, needs.clock, breakers),
         "sweep_accounts": SweepAccounts(needs.clients, sequence, needs.rungs, needs.clock, Running(), breakers),
@@ -177,6 +179,7 @@ def _call_flow(flow: Flow, calling: Calling) -> CallFlow:
         group_of=lambda key: key[:2],
         max_in_flight=flow.max_in_flight,
         max_in_flight_per_integration=flow.max_in_flight_per_integration,
+        unfinished=calling.unfinished if isinstance(calling, DeliverBatches) else None,
     )
 
 

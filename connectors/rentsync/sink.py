@@ -1,13 +1,12 @@
 """The port `connectors.ports.ListingSink` for RentSync: one POST for each batch."""
 
-import json
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import httpx
 
-from connectors.http import Reply, exchange, open_client
-from connectors.ports import Accepted, Clock, Failure
+from connectors.http import Reply, exchange, open_client, phrase
+from connectors.ports import Accepted, Clock, Failure, Unavailable
+from connectors.rentsync.answers import denial, explanation
 from connectors.rentsync.auth import AUTHS
 from connectors.rentsync.payload import SHAPES, encode
 from connectors.rentsync.settings import RentSyncSettings
@@ -15,8 +14,6 @@ from schemas.delivery import Batch
 
 NAME: Final = "rentsync"
 _TITLE: Final = "RentSync"
-MAX_EXPLANATION: Final = 400
-"""Characters of the receiver's error text that are kept."""
 
 
 class RentSyncSink:
@@ -56,11 +53,15 @@ class RentSyncSink:
             },
         )
         started = self._clock.monotonic()
-        reply = await exchange(self._client, request, system=_TITLE, seconds=self._settings.timeout, auth=self._auth)
+        reply = await exchange(
+            self._client, request, system=_TITLE, seconds=self._settings.timeout, auth=self._auth, idempotent=True
+        )
         if not isinstance(reply, Reply):
             return reply
-        text = explanation(reply, hide=self._settings.api_key.get_secret_value())
-        failure = reply.failure(_TITLE, self._clock.now(), text)
+        hide = self._settings.api_key.get_secret_value()
+        failure = reply.failure(_TITLE, self._clock.now(), explanation(reply, hide))
+        if failure is None and (denied := denial(reply, hide)) is not None:
+            failure = Unavailable(f"{_TITLE} answered {phrase(reply.status)}, but {denied}", reply.status)
         return failure or Accepted(reply.status, self._clock.monotonic() - started)
 
     async def aclose(self) -> None:
@@ -70,41 +71,3 @@ class RentSyncSink:
 def _string(text: str) -> str:
     """Return a string in the syntax of RFC 8941, which the draft of ``Idempotency-Key`` requires."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def explanation(reply: Reply, hide: str = "") -> str:
-    """Return the error text in a JSON body of a 4xx (RFC 9457 or similar), short and on one line; empty if none.
-
-    The secret ``hide`` is masked, so that a receiver that repeats it does not bring it into logs and records.
-    """
-    if not 400 <= reply.status < 500:
-        return ""
-    try:
-        problem = json.loads(reply.body)
-    except (ValueError, RecursionError):
-        return ""
-    if not isinstance(problem, dict):
-        return ""
-    text = "; ".join(_texts(problem))
-    if hide:
-        text = text.replace(hide, "…")
-    printable = "".join(letter if letter.isprintable() else " " for letter in text)
-    return printable if len(printable) <= MAX_EXPLANATION else printable[: MAX_EXPLANATION - 1] + "…"
-
-
-def _texts(problem: dict[str, Any]) -> Iterator[str]:
-    names = ("detail", "message", "error", "title")
-    head = next((problem[name] for name in names if _is_text(problem.get(name))), None)
-    if head is not None:
-        yield head
-    errors = problem.get("errors")
-    for error in errors[:5] if isinstance(errors, list) else ():
-        if _is_text(error):
-            yield error
-        elif isinstance(error, dict):
-            parts = [error.get(name) for name in ("pointer", "field", "detail", "message")]
-            yield " ".join(part for part in parts if isinstance(part, str) and part.strip())
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())

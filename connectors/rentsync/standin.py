@@ -75,6 +75,14 @@ class Fault:
     seconds: float = 0.0
     drop: bool = False
     """Whether the request is accepted and the connection is closed before the response is complete."""
+    body: bytes | None = None
+    """The body of the response, with ``status``; null: problem details."""
+    unit: int | None = None
+    """Only a request that contains this unit fails; null: any."""
+
+    def applies(self, body: bytes) -> bool:
+        """Return whether a request with this body fails."""
+        return self.unit is None or re.search(rb'"unit_id":\s*%d\b' % self.unit, body) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,10 +240,17 @@ class RentSyncStandIn:
 
     async def _sync(self, request: Request) -> Response:
         body = await request.body()
-        fault = self._faults.popleft() if self._faults else Fault()
+        fault = next((one for one in self._faults if one.applies(body)), None)
+        if fault is None:
+            fault = Fault()
+        else:
+            self._faults.remove(fault)
         if fault.seconds:
             await self._clock.sleep(fault.seconds)
-        if fault.status is not None:
+        response: Response
+        if fault.status is not None and fault.body is not None:
+            response = Response(fault.body, fault.status)
+        elif fault.status is not None:
             wait = {"Retry-After": fault.retry_after} if fault.retry_after is not None else None
             response = _problem(fault.status, "Planned", "This answer was planned.", wait)
         else:

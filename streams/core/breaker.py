@@ -7,6 +7,9 @@ only until the breaker opens. Only `Unavailable`, which includes timeouts, count
 It opens at once when an answer refuses the configuration as a whole, be it the credentials or the address: until a
 person changes the configuration, which gets a breaker of its own, every call ends like this one. Any other answer shows
 that the system is available. The state is in the memory of the worker that owns the org.
+
+It also opens at once when the system asks for a pause (``Retry-After``, or 429 without it): nothing is sent before that
+pause has ended, by any record of the integration, and waiting for it uses up no attempt.
 """
 
 from collections.abc import Hashable, Mapping
@@ -15,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from connectors.ports import Missing, Unauthorized, Unavailable
+from connectors.ports import Missing, Throttled, Unauthorized, Unavailable
 from streams.core.observer import Observer
 from streams.core.retry import Held, Reason
 
@@ -46,7 +49,7 @@ class Event(StrEnum):
     ANSWERED = "answered"
     FAILED = "failed"
     TRIPPED = "tripped"
-    """A call failed, and `FAILURES` is reached; or the configuration was refused."""
+    """A call failed, and `FAILURES` is reached; or the configuration was refused, or a pause was asked for."""
     WAITED = "waited"
     """A call is requested after the pause has ended."""
 
@@ -79,6 +82,8 @@ class Breaker:
     """If open: when a trial call may begin. If half open: when the trial call may be repeated."""
     refused: bool = False
     """Whether it is not closed because the configuration was refused."""
+    asked_until: datetime = _NEVER
+    """The end of the pause that the system asked for: an answer to an earlier call does not shorten it."""
 
 
 CLOSED = Breaker()
@@ -94,19 +99,34 @@ def admit(breaker: Breaker, now: datetime) -> tuple[Breaker, bool]:
     return replace(breaker, state=state, until=now + TRIAL_WITHIN), True
 
 
-def answered(breaker: Breaker, entity: Hashable, now: datetime, *, available: bool, refused: bool = False) -> Breaker:
-    """Return the breaker after a call for ``entity`` has ended; ``refused`` if the same is true of every call."""
+def answered(
+    breaker: Breaker,
+    entity: Hashable,
+    now: datetime,
+    *,
+    available: bool,
+    refused: bool = False,
+    asked: timedelta | None = None,
+) -> Breaker:
+    """Return the breaker after a call for ``entity`` has ended.
+
+    ``refused``: the same is true of every call. ``asked``: the pause that the system asked for; null if it did not.
+    """
+    if available and breaker.state is State.OPEN and now < breaker.asked_until:
+        return breaker
     if available:
         return Breaker(TRANSITIONS[breaker.state, Event.ANSWERED])
     failed = breaker.failed | {entity}
-    trips = breaker.state is State.CLOSED and (refused or len(failed) >= FAILURES)
+    trips = breaker.state is State.CLOSED and (refused or asked is not None or len(failed) >= FAILURES)
     state = TRANSITIONS[breaker.state, Event.TRIPPED if trips else Event.FAILED]
     if state is State.CLOSED:
         return replace(breaker, failed=failed)
+    asked_until = breaker.asked_until if asked is None else max(breaker.asked_until, now + asked)
     if state is breaker.state:
-        return breaker
+        return replace(breaker, until=max(breaker.until, asked_until), asked_until=asked_until)
     pause = min(breaker.pause * 2, LONGEST_PAUSE) if breaker.state is State.HALF_OPEN else FIRST_PAUSE
-    return Breaker(state, pause=pause, until=now + pause, refused=refused)
+    until = max(now + pause, asked_until)
+    return Breaker(state, pause=pause, until=until, refused=refused, asked_until=asked_until)
 
 
 class Integration(NamedTuple):
@@ -124,8 +144,10 @@ def _moment(at: datetime) -> str:
 class Breakers:
     """The breakers of the integrations that a worker calls."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: Observer, throttled: timedelta = timedelta(minutes=1)) -> None:
+        """``throttled``: the pause after a 429, at the least."""
         self._observer = observer
+        self._throttled = throttled
         self._breakers: dict[Integration, Breaker] = {}
 
     def hold(self, integration: Integration, now: datetime) -> Held | None:
@@ -156,20 +178,30 @@ class Breakers:
     ) -> Held | None:
         """Record the answer to a call for ``entity``; return the hold of its record if it must keep its attempts.
 
-        That is the record of a failed trial call, and of a ``refusal``: an answer that refuses the configuration as a
-        whole. A breaker holds, it never drops.
+        That is the record of a failed trial call, of a call after which the system asked for a pause, and of a
+        ``refusal``: an answer that refuses the configuration as a whole. A breaker holds, it never drops.
         """
-        before = self._breakers.get(integration, CLOSED)
-        available = refusal is None and not isinstance(answer, Unavailable)
-        after = answered(before, entity, now, available=available, refused=refusal is not None)
+        before, asked = self._breakers.get(integration, CLOSED), self._asked(answer)
+        available = refusal is None and not isinstance(answer, Unavailable | Throttled)
+        after = answered(before, entity, now, available=available, refused=refusal is not None, asked=asked)
         self._store(integration, before, after)
         if refusal is not None:
             reason = Reason.MISSING if isinstance(refusal, Missing) else Reason.UNAUTHORIZED
             return Held(reason, f"{integration.name} is on hold until its configuration is corrected: {refusal.detail}")
-        if not isinstance(answer, Unavailable) or before.state is not State.HALF_OPEN:
+        if not isinstance(answer, Unavailable | Throttled) or (asked is None and before.state is not State.HALF_OPEN):
             return None
-        detail = f"{integration.name} is not called before {_moment(after.until)}: {answer.detail}"
-        return Held(Reason.CIRCUIT_OPEN, detail, after.until)
+        reason = Reason.THROTTLED if isinstance(answer, Throttled) else Reason.CIRCUIT_OPEN
+        return Held(
+            reason, f"{integration.name} is not called before {_moment(after.until)}: {answer.detail}", after.until
+        )
+
+    def _asked(self, answer: object) -> timedelta | None:
+        """Return the pause that an answer asks for; null if it asks for none."""
+        if isinstance(answer, Throttled):
+            return max(timedelta(seconds=answer.retry_after or 0.0), self._throttled)
+        if isinstance(answer, Unavailable) and answer.retry_after:
+            return timedelta(seconds=answer.retry_after)
+        return None
 
     def _store(self, integration: Integration, before: Breaker, after: Breaker) -> None:
         if after == before:

@@ -7,7 +7,7 @@ at most a day.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -155,13 +155,13 @@ def outcome_of_hold(
 def outcome_of(failure: Failure, attempt: int, now: datetime, rungs: Ladder) -> Parked | Dead:
     """Return the outcome of a record whose attempt number ``attempt`` (from 1) failed.
 
-    After `Unavailable` it waits on the rung of the attempt; after `Throttled` with ``retry_after`` on the first rung
-    that is long enough, or on the last. Other failures, and one after the last rung, make it a dead letter.
+    After `Unavailable` and `Throttled` it waits on the rung of the attempt; a pause that the system asked for is a hold
+    of all its records (`streams.core.breaker`). Other failures, and one after the last rung, make it a dead letter.
     """
     match failure:
-        case Unavailable(detail=detail, retry_after=wait):
+        case Unavailable(detail=detail):
             reason = Reason.UNAVAILABLE
-        case Throttled(detail=detail, retry_after=wait):
+        case Throttled(detail=detail):
             reason = Reason.THROTTLED
         case Unauthorized(detail=detail):
             return Dead(Reason.UNAUTHORIZED, detail, attempt)
@@ -171,8 +171,7 @@ def outcome_of(failure: Failure, attempt: int, now: datetime, rungs: Ladder) -> 
             return Dead(Reason.REJECTED, detail, attempt)
     if attempt > len(rungs):
         return Dead(Reason.EXHAUSTED, f"no attempt left after {attempt}; the last: {reason}: {detail}", attempt)
-    lowest = 0 if reason is Reason.THROTTLED and wait is not None else max(attempt, 1) - 1
-    rung = next((one for one in rungs[lowest:] if one.seconds >= (wait or 0)), rungs[-1])
+    rung = rungs[max(attempt, 1) - 1]
     return Parked(rung, milliseconds(now) + round(rung.seconds * 1000), attempt, reason, detail)
 
 
@@ -301,17 +300,55 @@ class DeadLetterLimit:
 
     Any other outcome resets the count. The record that reaches the limit does not become a dead letter: its offset is
     not committed. A limit of 0 disables the check.
+
+    Records belong to groups: the integration or the org that they are of, null for what cannot be read. One group alone
+    does not stop the flow of the others: each counts for at most half of the limit. If no other group was seen, one may
+    stop the flow, unless the caller ``holds`` the records of a group that has reached the limit.
     """
 
     limit: int = 20
+    holds: bool = False
     reasons: frozenset[Reason] = frozenset({Reason.BUG, Reason.MALFORMED})
-    run: int = field(default=0, init=False)
+    _streak: dict[Hashable, int] = field(default_factory=dict, init=False)
+    """Dead letters by group since the last other outcome of any group."""
+    _runs: dict[Hashable, int] = field(default_factory=dict, init=False)
+    """Dead letters by group since the last other outcome of that group."""
+    _groups: set[Hashable] = field(default_factory=set, init=False)
+    """Two of the groups that were seen, or fewer."""
 
-    def ended(self, verdicts: Iterable[Outcome]) -> None:
-        """Count outcomes before they are written. Raise `TooManyDead` if the limit is reached."""
-        for one in verdicts:
-            counts = isinstance(one, Dead) and one.reason in self.reasons
-            self.run = self.run + 1 if counts else 0
-            if self.limit and self.run >= self.limit:
-                assert isinstance(one, Dead)
-                raise TooManyDead(f"{self.run} consecutive dead letters, the last: {one.reason}: {one.detail}")
+    @property
+    def counting(self) -> bool:
+        """Return whether the last outcome, or the last one of any group, was counted."""
+        return bool(self._streak or self._runs)
+
+    @property
+    def sees_groups(self) -> bool:
+        """Return whether more than one group was seen."""
+        return len(self._groups) > 1
+
+    def note(self, group: Hashable) -> None:
+        """Take note that records of a group are processed."""
+        if not self.sees_groups:
+            self._groups.add(group)
+
+    def ended(self, outcomes: Iterable[Outcome], group: Hashable = None) -> bool:
+        """Count outcomes of a group before they are written; return whether this group has reached the limit alone.
+
+        Raise `TooManyDead` if the flow has to stop.
+        """
+        self.note(group)
+        for one in outcomes:
+            if not (isinstance(one, Dead) and one.reason in self.reasons):
+                self._streak.clear()
+                self._runs.pop(group, None)
+                continue
+            for counts in (self._streak, self._runs):
+                counts[group] = counts.get(group, 0) + 1
+            if self.limit and self._total() >= self.limit:
+                run = sum(self._streak.values())
+                raise TooManyDead(f"{run} consecutive dead letters, the last: {one.reason}: {one.detail}")
+        return 0 < self.limit <= self._runs.get(group, 0)
+
+    def _total(self) -> int:
+        share = -(-self.limit // 2) if self.holds or self.sees_groups else self.limit
+        return sum(count if group is None else min(count, share) for group, count in self._streak.items())

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from connectors.ports import Accepted, Clock, Failure
 from schemas import topics
@@ -68,6 +69,13 @@ class DeliverBatches:
             return Done((self._outcome(batch, DeliveryResult.ACKNOWLEDGED, answer.status, None),))
         return self._failed(batch, held or answer, answer.status, first)
 
+    def unfinished(self, record: Record, why: Dead | Held) -> Outcome:
+        """Return the outcome of a batch that the runner gives up or holds. Raise `schemas.codec.DecodeError`."""
+        batch = decode_as(Batch, record.value)
+        if isinstance(why, Held):
+            return self._failed(batch, why, None, first_failed_at(record))
+        return self._dead(batch, why, None)
+
     def _policy(self, batch: Batch) -> SinkPolicy | None:
         return next((one for one in self.directory.sinks(batch.org) if one.name == batch.sink), None)
 
@@ -103,12 +111,28 @@ class DeliverBatches:
             follows = outcome_of_hold(why, batch.attempt, first, now, self.rungs)
         else:
             follows = outcome_of(why, batch.attempt, now, self.rungs)
-        if isinstance(follows, Parked):
-            outcome = self._outcome(batch, DeliveryResult.WAITING, status, why.detail)
-            return replace(follows, effects=(outcome,), instead=self._again(batch, held=held))
-        return replace(follows, effects=(self._outcome(batch, DeliveryResult.DEAD, status, why.detail),))
+        if isinstance(follows, Dead):
+            return self._dead(batch, follows, status)
+        due_at = datetime.fromtimestamp(follows.due_at / 1000, UTC)
+        outcome = self._outcome(batch, DeliveryResult.WAITING, status, why.detail, follows.reason, due_at)
+        return replace(follows, effects=(outcome,), instead=self._again(batch, held=held))
 
-    def _outcome(self, batch: Batch, result: DeliveryResult, status: int | None, detail: str | None) -> Emit:
+    def _dead(self, batch: Batch, dead: Dead, status: int | None) -> Outcome:
+        """Return the end of an attempt that no other follows: a dead letter, unless people have one of this already."""
+        outcome = self._outcome(batch, DeliveryResult.DEAD, status, dead.detail, dead.reason)
+        if batch.dead_letter == dead.reason:
+            return Done((outcome,), ending=Disposition.IGNORED)
+        return replace(dead, effects=(outcome,))
+
+    def _outcome(
+        self,
+        batch: Batch,
+        result: DeliveryResult,
+        status: int | None,
+        detail: str | None,
+        reason: Reason | None = None,
+        due_at: datetime | None = None,
+    ) -> Emit:
         outcome = DeliveryOutcome(
             org=batch.org,
             connection=batch.connection,
@@ -120,6 +144,8 @@ class DeliverBatches:
             at=self.clock.now(),
             status=status,
             detail=detail,
+            reason=reason,
+            due_at=due_at,
         )
         return Emit(topics.OUTCOMES, batch.org, outcome)
 

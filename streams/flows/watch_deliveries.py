@@ -1,45 +1,131 @@
-"""``watch_deliveries``: finds the oldest change that a receiver has not acknowledged, parked ones included."""
+"""``watch_deliveries``: finds what a receiver has not acknowledged, and brings back what no record would.
+
+It reports the age of the oldest change, whatever the state of its delivery. `streams.core.delivery.recall` decides what
+is tried again.
+"""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from connectors.ports import Clock
-from schemas.codec import decode
-from schemas.delivery import DeliveryPhase, DeliveryRow
+from schemas import topics
+from schemas.codec import decode, decode_as
+from schemas.delivery import DeliveryDue, DeliveryPhase, DeliveryRow, DueReason, ReceiverRow
+from schemas.rent_roll import AccountRow
+from streams.core.delivery import receiver_key
+from streams.core.delivery.recall import LOST_AFTER, Delivery, recalled
 from streams.core.flows import Emit, View
 from streams.core.observer import Observer
+from streams.core.rent_roll import account_key, scope
 from streams.directory.directory import Directory
-from streams.topology import DELIVERIES
+from streams.topology import DELIVERIES, RENT_ROLL
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A row as this process saw it."""
+
+    content: int
+    """Hash of its bytes."""
+    since: datetime
+    recalled_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class _Pass:
+    """What one pass over a partition found."""
+
+    views: Mapping[str, View]
+    now: datetime
+    oldest: dict[str, datetime] = field(default_factory=dict)
+    """The oldest change that is not delivered, by kind of receiver."""
+    deliveries: dict[tuple[str, str], list[Delivery]] = field(default_factory=dict)
+    """Rows that are not idle, by receiver (org, name)."""
+    seen: dict[bytes, _Seen] = field(default_factory=dict)
+    enabled: dict[tuple[str, str], bool] = field(default_factory=dict)
+    swept: dict[tuple[str, str], datetime | None] = field(default_factory=dict)
+    """When the last complete sweep of each connection ended."""
 
 
 class WatchDeliveries:
-    """Reports, for each partition and kind of receiver, the age of the oldest change that is not delivered."""
+    """Reports the oldest undelivered change of each partition and kind of receiver, and emits what is tried again."""
 
     def __init__(self, directory: Directory, clock: Clock, observer: Observer) -> None:
         self._directory = directory
         self._clock = clock
         self._observer = observer
+        self._seen: dict[int, Mapping[bytes, _Seen]] = {}
+        """By partition: the rows that were not idle in the last pass."""
 
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | None]:
-        """Look at the rows of a partition; emit nothing, and yield null so that other work may go on."""
-        first: dict[str, datetime] = {}
-        enabled: dict[tuple[str, str], bool] = {}
+        """Look at the rows of a partition; yield null between them, so that other work may go on."""
+        found, before = _Pass(views, self._clock.now()), self._seen.get(partition, {})
         for key, raw in views[DELIVERIES].scan(b""):
             row = decode(raw)
-            if isinstance(row, DeliveryRow) and (since := _since(row)) is not None:
-                org, name = (part.decode() for part in key.split(b"/")[:2])
-                if (org, name) not in enabled:
-                    enabled[org, name] = any(one.name == name for one in self._directory.sinks(org))
-                if enabled[org, name]:
-                    system = self._directory.system_of(org, name)
-                    first[system] = min(since, first.get(system, since))
+            if isinstance(row, DeliveryRow) and (row.phase is not DeliveryPhase.IDLE or row.dirty_since is not None):
+                self._look(found, before, key, raw, row)
             yield None
-        now = self._clock.now()
+        for (org, name), deliveries in found.deliveries.items():
+            for one in recalled(deliveries, _acknowledged_at(views, org, name), found.now):
+                seen = found.seen[one.key]
+                if seen.recalled_at is None or found.now - seen.recalled_at >= LOST_AFTER:
+                    found.seen[one.key] = replace(seen, recalled_at=found.now)
+                    yield Emit(topics.DUE, org, _retry(one, org, name, found.now))
+        self._seen[partition] = found.seen
         for system in self._directory.sink_systems:
-            age = (now - first[system]).total_seconds() if system in first else 0.0
-            self._observer.oldest_undelivered(system, partition, age)
+            since = found.oldest.get(system)
+            self._observer.oldest_undelivered(system, partition, (found.now - since).total_seconds() if since else 0.0)
+
+    def _look(self, found: _Pass, before: Mapping[bytes, _Seen], key: bytes, raw: bytes, row: DeliveryRow) -> None:
+        """Note a row whose receiver does not know everything, unless the receiver is disabled or deleted."""
+        org, name, connection = (part.decode() for part in key.split(b"/")[:3])
+        if (org, name) not in found.enabled:
+            found.enabled[org, name] = any(one.name == name for one in self._directory.sinks(org))
+        if not found.enabled[org, name]:
+            return
+        if (since := _since(row)) is not None:
+            system = self._directory.system_of(org, name)
+            found.oldest[system] = min(since, found.oldest.get(system, since))
+        if row.phase is DeliveryPhase.IDLE:
+            return
+        seen = before.get(key)
+        if seen is None or seen.content != hash(raw):
+            seen = _Seen(hash(raw), found.now)
+        found.seen[key] = seen
+        if (org, connection) not in found.swept:
+            found.swept[org, connection] = _swept_at(found.views, org, connection)
+        unchanged_since = max(seen.since, seen.recalled_at or seen.since)
+        one = Delivery(key, row, found.swept[org, connection], unchanged_since)
+        found.deliveries.setdefault((org, name), []).append(one)
 
 
 def _since(row: DeliveryRow) -> datetime | None:
     moments = [row.dirty_since, row.seen_at if row.phase is not DeliveryPhase.IDLE else None]
     return min((one for one in moments if one is not None), default=None)
+
+
+def _acknowledged_at(views: Mapping[str, View], org: str, name: str) -> datetime | None:
+    raw = views[DELIVERIES].get(receiver_key(org, name))
+    return decode_as(ReceiverRow, raw).acknowledged_at if raw else None
+
+
+def _swept_at(views: Mapping[str, View], org: str, connection: str) -> datetime | None:
+    raw = views[RENT_ROLL].get(account_key(scope(org, connection)))
+    return decode_as(AccountRow, raw).completed_at if raw else None
+
+
+def _retry(one: Delivery, org: str, sink: str, now: datetime) -> DeliveryDue:
+    """Return the request to try a delivery again, without using up an attempt."""
+    _, _, connection, _, property_id = one.key.decode().split("/")
+    return DeliveryDue(
+        org=org,
+        connection=connection,
+        property_id=int(property_id),
+        reason=DueReason.RETRY,
+        seen_at=one.row.seen_at or now,
+        sink=sink,
+        version=one.row.version,
+        attempt=one.row.attempt,
+        held=True,
+    )

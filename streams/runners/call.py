@@ -9,8 +9,9 @@
 - Topics have priorities and share one consumer group, so that one process owns all records of an org. Within a flow
   each topic leaves one slot more to the topics before it.
 - The runner does not raise for a single record. An unexpected exception makes the record a dead letter with the reason
-  `bug` without a retry; it can be replayed after a fix. The flow stops after too many of them
-  (`streams.core.retry.DeadLetterLimit`), and if a parked record or a dead letter cannot be written.
+  `bug` without a retry; it can be replayed after a fix. After too many of them (`streams.core.retry.DeadLetterLimit`)
+  the records of their integration are held if others go on, else the flow stops; it also stops if a parked record or a
+  dead letter cannot be written.
 """
 
 import asyncio
@@ -35,6 +36,7 @@ from streams.core.retry import (
     Outcome,
     Parked,
     Reason,
+    TooManyDead,
     attempt_of,
     first_failed_at,
     outcome_of,
@@ -54,6 +56,10 @@ Perform = Callable[[Sequence[Record]], Awaitable[Answer]]
 
 From a `Failure` or a `Held` the runner derives the outcome of each record, by its attempts and the retry ladder.
 """
+
+
+Unfinished = Callable[[Record, Dead | Held], Outcome]
+"""Returns the outcome of a record that the runner itself has to end or to hold, with what the flow owes others then."""
 
 
 def _alone(_record: Record) -> Hashable | None:
@@ -80,6 +86,8 @@ class CallFlow:
     max_in_flight: int = 10
     """The most concurrent calls of all integrations."""
     max_in_flight_per_integration: int | None = None
+    unfinished: Unfinished | None = None
+    """Null: a dead letter stays one, and a held record comes back as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +148,7 @@ class Call:
         self._clock = clock
         self._ladder = ladder
         self._observer: Observer = observer or NullObserver()
-        self._limit = limit or DeadLetterLimit()
+        self._limit = limit or DeadLetterLimit(holds=True)
         self._own_producer = backend.producer() if producer is None else None
         self._producer: Producer = producer or self._own_producer  # type: ignore[assignment]
         quotas = {flow.name: Quota(flow.max_in_flight, flow.max_in_flight_per_integration) for flow in flows}
@@ -226,6 +234,8 @@ class Call:
     async def _perform(self, flow: CallFlow, items: Sequence[_Waiting]) -> list[_Decided]:
         try:
             return [self._decide(flow, items, await flow.perform([item.record for item in items]))]
+        except TooManyDead:
+            raise
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -236,9 +246,23 @@ class Call:
         if len(items) > 1:
             # Perform each record alone, so that an exception affects only the record that causes it.
             return [one for item in items for one in await self._perform(flow, [item])]
-        return [self._decide(flow, items, _dead(flow, items[0].record, failed))]
+        record = items[0].record
+        return [self._decide(flow, items, self._unfinished(flow, record, _dead(flow, record, failed)))]
 
     def _decide(self, flow: CallFlow, items: Sequence[_Waiting], answer: Answer) -> _Decided:
+        """Return what follows an answer, and count it. Raise `streams.core.retry.TooManyDead`."""
+        if not isinstance(answer, Dead):
+            decided = self._decided(flow, items, answer)
+            self._limit.ended([Done()], items[0].group)
+            return decided
+        if self._limit.ended([answer] * len(items), items[0].group):
+            # Only this integration fails: its records wait, and those of the others go on.
+            return self._decided(
+                flow, items, self._unfinished(flow, items[-1].record, Held(answer.reason, answer.detail))
+            )
+        return self._decided(flow, items, answer)
+
+    def _decided(self, flow: CallFlow, items: Sequence[_Waiting], answer: Answer) -> _Decided:
         """Return the outcomes of an answer, and the records to produce: effects once, then parked and dead records."""
         now = self._clock.now()
         outcomes: Sequence[Outcome]
@@ -257,6 +281,15 @@ class Call:
                     break  # it returns once, in the place of all records
         return _Decided(items, outcomes, outgoing)
 
+    def _unfinished(self, flow: CallFlow, record: Record, why: Dead | Held) -> Answer:
+        """Return the answer for a record that the runner has to end or to hold."""
+        if flow.unfinished is None:
+            return why
+        try:
+            return flow.unfinished(record, why)
+        except Exception:  # the record cannot be read: the flow has nothing to add
+            return why
+
     def _outcome(self, answer: Failure | Held, record: Record, now: datetime) -> Outcome:
         attempt = attempt_of(record)
         if isinstance(answer, Held):
@@ -268,7 +301,8 @@ class Call:
         try:
             await self._write(decided)
         except TooLarge as error:
-            decided = self._decide(flow, decided.items, Dead(Reason.TOO_LARGE, str(error)))
+            dead = self._unfinished(flow, decided.items[-1].record, Dead(Reason.TOO_LARGE, str(error)))
+            decided = self._decide(flow, decided.items, dead)
             await self._write(decided)
         seconds = self._clock.monotonic() - started
         for item, one in zip(decided.items, decided.outcomes, strict=True):
@@ -276,7 +310,6 @@ class Call:
             self._intake.finished(item.progress, (item.record.offset,))
 
     async def _write(self, decided: _Decided) -> None:
-        self._limit.ended(decided.outcomes)
         if decided.outgoing:
             await self._producer.send(decided.outgoing, decided.items[0].progress.partition.partition)
 

@@ -16,7 +16,7 @@ from schemas.base import Model
 from schemas.codec import DecodeError, decode
 from streams.core.flows import Emit, FoldResult, Headers, ProducerRecord, Record, RecordBatch, Step, View, encoded
 from streams.core.observer import NullObserver, Observer
-from streams.core.retry import Dead, DeadLetterLimit, Reason, to_dead_letter
+from streams.core.retry import Dead, DeadLetterLimit, Done, Reason, to_dead_letter
 from streams.core.rows import Rows
 
 log = logging.getLogger("streams.runners")
@@ -77,7 +77,7 @@ class Fold:
                 self._dead_letter(record, error, effects)
                 continue
             rows.keep()
-            self._limit.run = 0
+            self._succeeded(record)
             if applied.counts:
                 self._observer.fold_counted(self.name, value, applied.counts)
             ended(self.name, applied.verdict, time.perf_counter() - started)
@@ -94,6 +94,12 @@ class Fold:
                 added[key] = encoded(one, self._prefix)
         return added
 
+    def _succeeded(self, record: Record) -> None:
+        if self._limit.counting:
+            self._limit.ended([Done()], _org_of(record))
+        elif not self._limit.sees_groups:
+            self._limit.note(_org_of(record))
+
     def _dead_letter(self, record: Record, error: Exception, effects: dict[Hashable, ProducerRecord]) -> None:
         if isinstance(error, DecodeError):
             dead = Dead(Reason.MALFORMED, str(error))
@@ -108,7 +114,7 @@ class Fold:
                 exc_info=error,
             )
             dead = Dead(Reason.BUG, f"{self.name} raised {type(error).__name__}")
-        self._limit.ended([dead])
+        self._limit.ended([dead], _org_of(record))
         plain = PlainRecord(
             record.topic.removeprefix(self._prefix),
             record.partition,
@@ -124,3 +130,8 @@ class Fold:
         )
         self._observer.record_ended(self.name, "dead", 0.0)
         self._observer.dead_letter(plain.topic, dead.reason)
+
+
+def _org_of(record: Record) -> bytes | None:
+    """Return the org of a record, whose key begins with it; null if it has none."""
+    return record.key.split(b"/", 1)[0] if record.key else None

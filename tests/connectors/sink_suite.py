@@ -1,9 +1,10 @@
 """The contract suite of `ListingSink`, which the tests of each connector inherit."""
 
+import asyncio
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -86,7 +87,7 @@ ANSWERS = [
     (403, Unauthorized),
     (404, Missing),
     (408, Unavailable),
-    (409, Rejected),
+    (409, Unavailable),
     (410, Missing),
     (413, Rejected),
     (422, Rejected),
@@ -97,6 +98,69 @@ ANSWERS = [
     (503, Unavailable),
     (504, Unavailable),
 ]
+
+
+JSON = "application/json"
+CONFIRMATIONS = [
+    (b"", None),
+    (b"", "text/html"),
+    (b"OK", "text/plain"),
+    (b"{}", JSON),
+    (b"[]", JSON),
+    (b"null", JSON),
+    (b"{not json", JSON),
+    (b'{"success": true, "errors": [], "error": null, "status": "accepted"}', JSON),
+    (b'{"status": 200, "results": [{"unit_id": 1, "status": "ok"}]}', JSON),
+]
+DENIALS = [
+    (200, b"<html><body>Sign in</body></html>", "text/html; charset=utf-8", "a page instead of a confirmation"),
+    (200, b"\n <!DOCTYPE html>", "text/plain", "a page instead of a confirmation"),
+    (200, b'{"success": false, "message": "the roll is locked"}', JSON, "the roll is locked"),
+    (202, b'{"ok": false}', JSON, "the body says that it failed"),
+    (200, b'{"status": "error", "error": {"message": "no such project"}}', JSON, "no such project"),
+    (200, b'{"status": 500, "title": "Internal error"}', JSON, "Internal error"),
+    (207, b'{"errors": [{"unit_id": 7, "message": "no rent"}]}', JSON, "7 no rent"),
+    (207, b'{"results": [{"unit_id": 7, "status": "ok"}, {"unit_id": 8, "status": 422, "error": "no beds"}]}', JSON,
+     "8 no beds"),
+    (200, b'{"title": "Busy"}', "application/problem+json", "Busy"),
+]  # fmt: skip
+
+
+@asynccontextmanager
+async def closing_kept_connections(requests: int = 1) -> AsyncIterator[tuple[str, list[tuple[int, bytes]]]]:
+    """Serve so many requests of each connection, and close it at the next one without an answer.
+
+    Yield the URL, and the number of the connection and the bytes of each request.
+    """
+    seen: list[tuple[int, bytes]] = []
+    opened = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        number, answered = opened, 0
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                lines = head.lower().split(b"\r\n")
+                length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length"))
+                seen.append((number, head + await reader.readexactly(length)))
+                if answered == requests:
+                    break
+                answered += 1
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+                await writer.drain()
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    connections: set[asyncio.Task[None]] = set()
+    server = await asyncio.start_server(
+        lambda reader, writer: connections.add(asyncio.create_task(serve(reader, writer))), "127.0.0.1", 0
+    )
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", seen
+        await asyncio.gather(*connections)
 
 
 class SinkSuite(ABC):
@@ -116,6 +180,51 @@ class SinkSuite(ABC):
         assert isinstance(outcome, meaning)
         assert outcome.status == status
         assert len(receiver.bodies) == 1, "a sink does not retry: one call of deliver is one POST"
+
+    @pytest.mark.parametrize("location", ["http://xn--a/", "http://[", "//", "\xff"])
+    async def test_a_redirect_to_nowhere_is_a_redirect(self, location: str) -> None:
+        """It is not followed, so it is not parsed either."""
+        receiver = Receiver(lambda: Response(status_code=302, headers={"location": location}))
+        async with running(receiver) as url, self.open(url) as sink:
+            outcome = await sink.deliver(batch())
+
+        assert isinstance(outcome, Missing)
+        assert outcome.status == 302
+
+    @pytest.mark.parametrize(("body", "kind"), CONFIRMATIONS)
+    async def test_a_success_may_have_any_body(self, body: bytes, kind: str | None) -> None:
+        receiver = Receiver(lambda: Response(body, media_type=kind))
+        async with running(receiver) as url, self.open(url) as sink:
+            assert isinstance(await sink.deliver(batch()), Accepted)
+
+    @pytest.mark.parametrize(("status", "body", "kind", "words"), DENIALS)
+    async def test_a_denial_is_no_success_whatever_its_status(
+        self, status: int, body: bytes, kind: str, words: str
+    ) -> None:
+        """It is tried again, and its words are part of the outcome."""
+        receiver = Receiver(lambda: Response(body, status, media_type=kind))
+        async with running(receiver) as url, self.open(url) as sink:
+            outcome = await sink.deliver(batch())
+
+        assert isinstance(outcome, Unavailable)
+        assert outcome.status == status
+        assert words in outcome.detail
+
+    async def test_a_kept_connection_that_is_closed_is_replaced_at_once(self) -> None:
+        """The same request is sent again on a new one, with the same key."""
+        async with closing_kept_connections() as (url, heads), self.open(url) as sink:
+            outcomes = [await sink.deliver(batch()) for _ in range(2)]
+
+        assert all(isinstance(one, Accepted) for one in outcomes)
+        assert [number for number, _ in heads] == [1, 1, 2]
+        assert heads[1][1] == heads[2][1]
+
+    async def test_a_new_connection_that_is_closed_is_a_failed_attempt(self) -> None:
+        async with closing_kept_connections(requests=0) as (url, heads), self.open(url) as sink:
+            outcome = await sink.deliver(batch())
+
+        assert isinstance(outcome, Unavailable)
+        assert len(heads) == 1
 
     async def test_retry_after_is_returned(self) -> None:
         """The seconds of Retry-After are part of the outcome of 429 and 503."""

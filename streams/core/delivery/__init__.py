@@ -1,6 +1,7 @@
 """Deliveries: what each receiver has to be sent of a property, as a state machine over one row of table ``deliveries``.
 
-`states` holds the transitions, `cut` decides what a batch carries, and `machine` applies both to the rows.
+`states` holds the transitions, `cut` decides what a batch carries, `machine` applies both to the rows, and `recall`
+decides what is tried again that no record would bring back.
 """
 
 from streams.core.delivery.machine import Cause, ReadOffer, apply, delivery_key, receiver_key

@@ -85,9 +85,9 @@ def count_cut(last: ReceiverRow, now: datetime) -> ReceiverRow:
     """Count one more cut for a receiver; cuts are named by their second, the further ones of a second are numbered."""
     second = now.astimezone(UTC).strftime("%Y-%m-%d-%H-%M-%S")
     if second > last.second:
-        return ReceiverRow(second=second, count=1)
+        return last.model_copy(update={"second": second, "count": 1})
     # A clock that steps back must not repeat a name: the later second goes on counting.
-    return ReceiverRow(second=last.second, count=last.count + 1)
+    return last.model_copy(update={"count": last.count + 1})
 
 
 def sync_id(cut: ReceiverRow) -> str:

@@ -15,6 +15,7 @@ from schemas.delivery import (
     ReceiverRow,
 )
 from streams.core.delivery.cut import Content, batch_id, count_cut, cut, sync_id
+from streams.core.delivery.recall import OF_CONTENT
 from streams.core.delivery.states import TRANSITIONS, Action, Event, Transition, event_of
 from streams.core.flows import Disposition, Emit, FoldResult
 from streams.core.offer import Offer
@@ -106,22 +107,28 @@ class _Delivery:
                 if self.row.dirty_since is None or moment < self.row.dirty_since:
                     self._put(phase=transition.phase, dirty_since=moment)
             case Action.WAIT:
-                self._put(phase=transition.phase, last_error=self._reason())
-            case Action.CONFIRM:
-                return self._end(transition, moment, _confirmed(self.row, moment))
-            case Action.GIVE_UP:
-                return self._end(transition, moment, {"last_error": self._reason()})
+                due_at = self.record.due_at if isinstance(self.record, DeliveryOutcome) else None
+                self._put(phase=transition.phase, last_error=self._detail(), due_at=due_at)
+            case Action.CONFIRM | Action.GIVE_UP | Action.CANCEL:
+                return self._end(transition, moment)
             case Action.REST:
                 if self.row.phase is not transition.phase:
-                    self._put(phase=transition.phase, dirty_since=None, **_ENDED)
+                    self._put(phase=transition.phase, dirty_since=None, **_ENDED, **_SETTLED)
             case Action.VOID:
                 return FoldResult(transition.disposition, counts={"superseded": 1})
         return FoldResult(transition.disposition)
 
-    def _end(self, transition: Transition, moment: datetime, update: Mapping[str, object]) -> FoldResult:
+    def _end(self, transition: Transition, moment: datetime) -> FoldResult:
         """End the delivery; what changed since it was cut, be it the property or the receiver, is cut at once."""
         due = self.row.dirty_since
-        self._put(phase=transition.phase, dirty_since=None, **_ENDED, **update)
+        if transition.action is Action.CONFIRM:
+            self._note_acknowledgement(moment)
+            update = _confirmed(self.row, moment) | _SETTLED
+        elif transition.action is Action.GIVE_UP:
+            update = self._given_up(moment)
+        else:
+            update = {"last_error": self._detail(), **_SETTLED}
+        self._put(phase=transition.phase, dirty_since=None, **{**_ENDED, **update})
         if self.policy is None:
             return FoldResult(transition.disposition)
         if due is None and self.row.receiver != self.policy.identity:
@@ -140,9 +147,11 @@ class _Delivery:
             return self._fire(Event.CUT_EMPTY, moment)
         follows = TRANSITIONS[self.row.phase][Event.CUT]
         attempt = 1 if adopted else self._attempt(event)
-        seen_at = moment if event is Event.DUE else self.row.seen_at or moment
+        seen_at = moment if self.row.phase is DeliveryPhase.IDLE else min(self.row.seen_at or moment, moment)
         if self.row.dirty_since is not None:
             seen_at = min(seen_at, self.row.dirty_since)
+        if self.row.dead_letter in OF_CONTENT and self.row.content != content.digest:
+            self._put(dead_letter=None)
         self._name(content)
         self._put(
             phase=follows.phase,
@@ -161,7 +170,8 @@ class _Delivery:
         if event is Event.RETRY:
             assert isinstance(self.record, DeliveryDue)
             return self.record.attempt if self.record.held else self.record.attempt + 1
-        return self.row.attempt if event is Event.REPEATED else 1
+        # What was given up has used its attempts up: a change is tried once more, and then at the times of `recall`.
+        return self.row.attempt if event is Event.REPEATED or self.row.phase is DeliveryPhase.OWED else 1
 
     def _adopt(self, policy: SinkPolicy) -> bool:
         """Make the row that of the present receiver: forget what another one was sent and acknowledged."""
@@ -175,8 +185,10 @@ class _Delivery:
             known=None,
             sent=(),
             content=b"",
+            seen_at=None,
             acknowledged_at=None,
             last_error=None,
+            **_SETTLED,
         )
         return True
 
@@ -188,9 +200,12 @@ class _Delivery:
             self._put(known=tuple(one for one in known if one.unit_id in here))
 
     def _name(self, content: Content) -> None:
-        """Name the batch: content that is on its way already keeps its name, anything else gets a new one."""
+        """Name the batch: content that is on its way already keeps its name, anything else gets a new one.
+
+        What was given up gets a new one as well, because a receiver may repeat its first answer to an idempotency key.
+        """
         row = self.row
-        if row.phase is not DeliveryPhase.IDLE and row.content == content.digest:
+        if row.phase not in (DeliveryPhase.IDLE, DeliveryPhase.OWED) and row.content == content.digest:
             return
         version, now = row.version + 1, self.cause.now
         self._put(
@@ -225,10 +240,33 @@ class _Delivery:
             mode=content.mode,
             property=content.property,
             units=content.units,
+            dead_letter=row.dead_letter,
         )
         return Emit(topics.BATCHES, record.org, batch)
 
-    def _reason(self) -> str | None:
+    def _given_up(self, at: datetime) -> dict[str, object]:
+        """Return what the end of the attempts changes: the delivery is owed, with its attempts and its content."""
+        row = self.row
+        reason = self.record.reason if isinstance(self.record, DeliveryOutcome) else None
+        return {
+            "attempt": row.attempt,
+            "content": row.content,
+            "last_error": self._detail(),
+            "given_up_at": at,
+            "given_up": row.given_up + 1,
+            "dead_letter": reason or row.dead_letter,
+            "due_at": None,
+        }
+
+    def _note_acknowledgement(self, at: datetime) -> None:
+        """Remember that the receiver answers, for what else it is owed."""
+        key = receiver_key(self.record.org, self.sink)
+        receiver = self.rows.find(ReceiverRow, key) or ReceiverRow()
+        second = at.replace(microsecond=0)
+        if receiver.acknowledged_at is None or receiver.acknowledged_at < second:
+            self.rows.put(key, receiver.model_copy(update={"acknowledged_at": second}))
+
+    def _detail(self) -> str | None:
         """Return why the delivery did not succeed."""
         if self.policy is None:
             return "the receiver is disabled or deleted"
@@ -241,6 +279,9 @@ class _Delivery:
 
 _ENDED: Mapping[str, object] = {"attempt": 0, "cause": "", "content": b""}
 """Fields of a row without a delivery on its way."""
+
+_SETTLED: dict[str, object] = {"due_at": None, "given_up_at": None, "given_up": 0, "dead_letter": None}
+"""Fields of a row whose receiver is owed nothing."""
 
 
 def _confirmed(row: DeliveryRow, at: datetime) -> dict[str, object]:

@@ -12,6 +12,9 @@ the outcome, or with the retry, one batch with the newest state follows.
 Rule 4: nothing waits with an old payload. A retry cuts the batch again; the same content repeats the same bytes.
 
 Rule 5: what a receiver has not acknowledged stays unconfirmed and is sent again by the next cut, whatever it is then.
+
+Rule 6: a delivery that was given up is still owed. Only an acknowledgement, a cut that holds nothing or the end of the
+receiver ends that; `recall` decides when it is tried again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,7 +60,9 @@ class Action(StrEnum):
     WAIT = "keep the reason of the failure"
     CONFIRM = "remember what was sent as known"
     """If the row is marked or the receiver was replaced, `Event.DUE` follows at once."""
-    GIVE_UP = "keep the reason; what was sent stays unconfirmed"
+    GIVE_UP = "keep the reason and the time; what was sent stays unconfirmed"
+    """If the row is marked or the receiver was replaced, `Event.DUE` follows at once."""
+    CANCEL = "keep the reason; what was sent stays unconfirmed"
     """If the row is marked or the receiver was replaced, `Event.DUE` follows at once."""
     REST = "end the delivery"
     VOID = "count the record as superseded"
@@ -74,6 +79,7 @@ class Transition:
 
 
 _IDLE, _IN_FLIGHT, _WAITING = DeliveryPhase.IDLE, DeliveryPhase.IN_FLIGHT, DeliveryPhase.WAITING
+_OWED = DeliveryPhase.OWED
 
 _ON_ITS_WAY = {
     Event.DUE: Transition(_IN_FLIGHT, Action.MARK),
@@ -84,8 +90,8 @@ _ON_ITS_WAY = {
     Event.SUPERSEDED: Transition(_IN_FLIGHT, Action.VOID, Disposition.IGNORED),
     Event.ACKNOWLEDGED: Transition(_IDLE, Action.CONFIRM),
     Event.PARKED: Transition(_WAITING, Action.WAIT),
-    Event.DEAD: Transition(_IDLE, Action.GIVE_UP),
-    Event.CANCELLED: Transition(_IDLE, Action.GIVE_UP),
+    Event.DEAD: Transition(_OWED, Action.GIVE_UP),
+    Event.CANCELLED: Transition(_IDLE, Action.CANCEL),
     Event.CUT: Transition(_IN_FLIGHT, Action.SEND),
     Event.CUT_EMPTY: Transition(_IDLE, Action.REST, Disposition.IGNORED),
 }
@@ -111,6 +117,20 @@ TRANSITIONS: Mapping[DeliveryPhase, Mapping[Event, Transition]] = {
         # The outcome since then proves that the batch was durable.
         Event.REPEATED: Transition(_WAITING, Action.NOTHING, Disposition.DUPLICATE),
         Event.SUPERSEDED: Transition(_WAITING, Action.VOID, Disposition.IGNORED),
+    },
+    _OWED: {
+        Event.DUE: Transition(_OWED, Action.CUT),
+        Event.RETRY: Transition(_OWED, Action.CUT),
+        # The outcome since then proves that the batch was durable.
+        Event.REPEATED: Transition(_OWED, Action.NOTHING, Disposition.DUPLICATE),
+        Event.SUPERSEDED: Transition(_OWED, Action.VOID, Disposition.IGNORED),
+        # An attempt that was made twice, after a crash: the receiver has it all the same.
+        Event.ACKNOWLEDGED: Transition(_IDLE, Action.CONFIRM),
+        Event.PARKED: Transition(_OWED, Action.VOID, Disposition.IGNORED),
+        Event.DEAD: Transition(_OWED, Action.VOID, Disposition.IGNORED),
+        Event.CANCELLED: Transition(_IDLE, Action.CANCEL),
+        Event.CUT: Transition(_IN_FLIGHT, Action.SEND),
+        Event.CUT_EMPTY: Transition(_IDLE, Action.REST, Disposition.IGNORED),
     },
     # A phase that a newer version wrote: its delivery is on its way, and its outcome or retry ends the phase.
     DeliveryPhase.UNKNOWN: _ON_ITS_WAY,
@@ -158,7 +178,7 @@ def _event_of(row: DeliveryRow, record: DeliveryDue | DeliveryOutcome, cause: st
 
 def markdown() -> str:
     """Return the text of ``docs/delivery.md``."""
-    phases = (_IDLE, _IN_FLIGHT, _WAITING)
+    phases = (_IDLE, _IN_FLIGHT, _WAITING, _OWED)
     lines = [
         "# Deliveries",
         "",

@@ -180,7 +180,47 @@ def test_only_a_failed_trial_call_holds_its_record() -> None:
     assert held.detail == "buildium is not called before 2026-03-01T12:01:30Z: down"
 
 
-@pytest.mark.parametrize("answer", [Rejected("no"), Unauthorized("key"), Missing("gone"), Throttled("slow"), None])
+@pytest.mark.parametrize(
+    ("answer", "pause"),
+    [
+        (Throttled("slow", 3600), 3600),
+        (Throttled("slow", 1), 60),
+        (Throttled("slow"), 60),
+        (Unavailable("down", 503, 1800), 1800),
+        (Unavailable("down", 503, 5), 30),
+    ],
+)
+def test_a_pause_that_is_asked_for_holds_everything_until_its_end(answer: Throttled | Unavailable, pause: int) -> None:
+    """At the first answer of this kind, without using up an attempt; 429 pauses for a minute at the least."""
+    breakers, end = Breakers(NullObserver()), NOW + timedelta(seconds=pause)
+    asked = breakers.ended(BUILDIUM, 1, answer, NOW)
+    almost = breakers.hold(BUILDIUM, end - timedelta(seconds=1))
+
+    assert asked is not None
+    assert asked.until == end
+    assert asked.reason is (Reason.THROTTLED if isinstance(answer, Throttled) else Reason.CIRCUIT_OPEN)
+    assert almost is not None
+    assert almost.until == end
+    assert breakers.hold(BUILDIUM, end) is None
+    assert breakers.hold(OTHER, NOW) is None
+
+
+def test_an_answer_to_an_earlier_call_does_not_shorten_a_pause_that_was_asked_for() -> None:
+    """A later answer may extend it."""
+    breakers = Breakers(NullObserver())
+    breakers.ended(BUILDIUM, 1, Throttled("slow", 600), NOW)
+    breakers.ended(BUILDIUM, 2, Accepted(200), NOW)
+    breakers.ended(BUILDIUM, 3, DOWN, NOW)
+    breakers.ended(BUILDIUM, 4, Throttled("slow", 900), NOW)
+    breakers.ended(BUILDIUM, 5, Throttled("slow", 60), NOW)
+    held = breakers.hold(BUILDIUM, NOW + timedelta(seconds=899))
+
+    assert held is not None
+    assert held.until == NOW + timedelta(seconds=900)
+    assert breakers.hold(BUILDIUM, NOW + timedelta(seconds=900)) is None
+
+
+@pytest.mark.parametrize("answer", [Rejected("no"), Unauthorized("key"), Missing("gone"), None])
 def test_a_refusal_is_no_failure(answer: object) -> None:
     breakers = Breakers(NullObserver())
     for entity in range(FAILURES * 2):

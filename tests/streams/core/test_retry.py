@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from connectors.ports import Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
 from schemas import retry as header
@@ -101,15 +99,8 @@ def test_an_invalid_ladder_raises_a_readable_error(text: str, message: str) -> N
         (Unavailable("down", 503), 2, "2m"),
         (Unavailable("down", None), 3, "5m"),
         (Unavailable("down", 500), 4, "10m"),
-        (Unavailable("down", 503, retry_after=200), 1, "5m"),
-        (Unavailable("down", 503, retry_after=10), 3, "5m"),
         (Throttled("slow"), 1, "1m"),
         (Throttled("slow"), 2, "2m"),
-        (Throttled("slow", 0), 3, "1m"),
-        (Throttled("slow", 60), 1, "1m"),
-        (Throttled("slow", 60.5), 1, "2m"),
-        (Throttled("slow", 301), 4, "10m"),
-        (Throttled("slow", 86_400), 1, "10m"),
     ],
 )
 def test_a_transient_failure_is_parked_on_its_rung(failure: Failure, attempt: int, rung: str) -> None:
@@ -138,17 +129,6 @@ def test_a_permanent_failure_or_the_last_attempt_is_dead(failure: Failure, attem
     assert isinstance(found, Dead)
     assert (found.reason, found.attempt) == (reason, attempt)
     assert failure.detail in found.detail
-
-
-@given(st.integers(1, 6), st.none() | st.floats(0, 10_000))
-def test_retry_after_is_honoured_up_to_the_longest_rung(attempt: int, asked: float | None) -> None:
-    for failure in (Throttled("slow", asked), Unavailable("down", 503, asked)):
-        found = outcome_of(failure, attempt, NOW, SEED)
-        if attempt > 4:
-            assert isinstance(found, Dead)
-        else:
-            assert isinstance(found, Parked)
-            assert found.rung.seconds >= min(asked or 0, 600)
 
 
 def test_a_record_that_never_succeeds_has_five_attempts() -> None:
@@ -325,11 +305,48 @@ def test_any_other_outcome_resets_the_count(other: Done | Dead | Parked) -> None
     for _ in range(5):
         limit.ended([BUG, other])
 
-    assert limit.run == 0
+    assert not limit.counting
 
 
 def test_a_limit_of_zero_never_stops_the_flow() -> None:
     limit = DeadLetterLimit(0)
-    limit.ended([BUG] * 1000)
 
-    assert limit.run == 1000
+    assert not limit.ended([BUG] * 1000)
+
+
+def test_one_group_alone_does_not_stop_the_others() -> None:
+    """It has reached the limit until one of its records ends in another way."""
+    limit = DeadLetterLimit(4)
+    limit.note("b")
+    reached = [limit.ended([BUG], "a") for _ in range(6)]
+    limit.ended([Done()], "b")
+    still = limit.ended([BUG], "a")
+    recovered = limit.ended([Done()], "a")
+
+    assert reached == [False, False, False, True, True, True]
+    assert still
+    assert not recovered
+    assert not limit.ended([BUG], "a")
+
+
+def test_several_groups_together_stop_the_flow() -> None:
+    limit = DeadLetterLimit(4, holds=True)
+    limit.ended([BUG] * 9, "a")
+    limit.ended([BUG], "b")
+    with pytest.raises(TooManyDead):
+        limit.ended([BUG], "b")
+
+
+def test_the_only_group_stops_the_flow_if_its_records_cannot_be_held() -> None:
+    limit = DeadLetterLimit(4)
+    with pytest.raises(TooManyDead):
+        limit.ended([BUG] * 4, "a")
+
+
+def test_records_that_cannot_be_read_stop_the_flow() -> None:
+    """They are of no group, so nothing shows that others are not like them."""
+    limit = DeadLetterLimit(3)
+    limit.ended([Done()], "a")
+    limit.ended([Done()], "b")
+    with pytest.raises(TooManyDead):
+        limit.ended([MALFORMED] * 3)

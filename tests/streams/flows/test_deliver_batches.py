@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from connectors.ports import Accepted, Rejected
+from connectors.ports import Accepted, Rejected, Throttled
 from schemas import retry as header
 from schemas import topics
 from schemas.base import Model
@@ -14,7 +14,7 @@ from streams.backends.ports import ConsumedRecord
 from streams.core.breaker import FAILURES, Breakers
 from streams.core.flows import Disposition, Emit, Headers
 from streams.core.observer import NullObserver
-from streams.core.retry import Done, Outcome, Parked, Reason, ladder, milliseconds
+from streams.core.retry import Dead, Done, Held, Outcome, Parked, Reason, ladder, milliseconds
 from streams.flows.deliver_batches import DeliverBatches
 from tests.streams.directory.records import AT, sealed
 from tests.streams.flows.parts import (
@@ -54,7 +54,9 @@ class Desk:
         (policy,) = self.site.directory.sinks(ORG)
         self.identity, self.configured_at = policy.identity, policy.changed_at
 
-    def record(self, number: int = 1, attempt: int = 1, headers: Headers = ()) -> ConsumedRecord:
+    def record(
+        self, number: int = 1, attempt: int = 1, headers: Headers = (), dead_letter: str | None = None
+    ) -> ConsumedRecord:
         batch = Batch(
             org=ORG,
             connection=CONNECTION,
@@ -70,6 +72,7 @@ class Desk:
             mode=BatchMode.SNAPSHOT,
             property=OfferedProperty(id=number, name="Sunset Apartments", address="1 Main St", is_active=True),
             units=(),
+            dead_letter=dead_letter,
         )
         return consumed(topics.BATCHES.name, batch, headers)
 
@@ -180,6 +183,71 @@ async def test_what_no_other_attempt_can_mend_is_dead(attempt: int, reason: Reas
 
     assert found.reason is reason
     assert desk.outcome.result is DeliveryResult.DEAD
+
+
+async def test_an_outcome_says_why_and_until_when() -> None:
+    desk = Desk()
+    found = parked(await desk.deliver(attempt=2))
+    waiting = desk.outcome
+    dead(await desk.deliver(attempt=4))
+
+    assert (waiting.reason, desk.outcome.reason) == ("unavailable", "exhausted")
+    assert waiting.due_at is not None
+    assert (milliseconds(waiting.due_at), desk.outcome.due_at) == (found.due_at, None)
+
+
+async def test_what_people_have_a_dead_letter_of_needs_no_other_for_the_same_reason() -> None:
+    """The delivery is owed as before."""
+    desk = Desk()
+    found = await desk.flow.perform([desk.record(attempt=4, dead_letter="exhausted")])
+    (effect,) = found.effects
+    desk.receiver.answer = Rejected("no such unit", 422)
+    other = await desk.flow.perform([desk.record(attempt=4, dead_letter="exhausted")])
+
+    assert isinstance(found, Done)
+    assert isinstance(effect.record, DeliveryOutcome)
+    assert (effect.record.result, effect.record.reason) == (DeliveryResult.DEAD, "exhausted")
+    assert dead(other).reason is Reason.REJECTED
+
+
+async def test_a_receiver_that_asks_for_a_pause_is_left_alone() -> None:
+    """For all of its properties, and without using up an attempt."""
+    desk = Desk()
+    desk.receiver.answer = Throttled("slow down", 3600)
+    first = parked(await desk.deliver(1, attempt=3))
+    await desk.clock.advance(3599)
+    desk.receiver.answer = Accepted(200)
+    second = parked(await desk.deliver(2, attempt=1))
+    calls = len(desk.receiver.batches)
+    await desk.clock.advance(1)
+    await desk.deliver(1, attempt=3)
+
+    assert (first.reason, first.attempt, wish(first).held) == (Reason.THROTTLED, 2, True)
+    assert (second.reason, second.attempt, wish(second).held) == (Reason.CIRCUIT_OPEN, 0, True)
+    assert calls == 1
+    assert desk.outcome.result is DeliveryResult.ACKNOWLEDGED
+
+
+def test_a_batch_that_the_runner_gives_up_has_an_outcome() -> None:
+    """Whatever was raised, so that no row waits for an outcome that never comes."""
+    desk = Desk()
+    found = desk.flow.unfinished(desk.record(attempt=2), Dead(Reason.BUG, "ValueError"))
+    (effect,) = found.effects
+
+    assert dead(found).reason is Reason.BUG
+    assert isinstance(effect.record, DeliveryOutcome)
+    assert (effect.record.result, effect.record.attempt, effect.record.reason) == (DeliveryResult.DEAD, 2, "bug")
+
+
+def test_a_batch_that_the_runner_holds_is_cut_again_later() -> None:
+    """It is the request that waits: by then the batch may be outdated."""
+    desk = Desk()
+    found = parked(desk.flow.unfinished(desk.record(attempt=2), Held(Reason.BUG, "ValueError")))
+    (effect,) = found.effects
+
+    assert (wish(found).attempt, wish(found).held) == (2, True)
+    assert isinstance(effect.record, DeliveryOutcome)
+    assert effect.record.result is DeliveryResult.WAITING
 
 
 async def test_of_several_batches_of_a_property_the_newest_is_sent() -> None:

@@ -216,15 +216,26 @@ async def test_a_sweep_that_dies_leaves_progress_with_the_reason(
     assert desk.may_start()
 
 
-@pytest.mark.parametrize("failure", [DOWN, Throttled("slow", 30)])
-async def test_a_sweep_that_waits_for_another_attempt_shows_no_failure(failure: Failure) -> None:
+async def test_a_sweep_that_waits_for_another_attempt_shows_no_failure() -> None:
     """And no other sweep begins meanwhile."""
     desk = Desk()
     await desk.step()
-    desk.account.failures[EntityKind.UNIT] = failure
+    desk.account.failures[EntityKind.UNIT] = DOWN
     found = parked(await desk.step(at(EntityKind.UNIT)))
 
     assert (found.rung.delay, found.attempt, found.effects, found.instead) == ("1m", 1, (), None)
+    assert not desk.may_start()
+
+
+async def test_a_sweep_whose_account_asks_for_a_pause_is_held() -> None:
+    """Without using up an attempt."""
+    desk = Desk()
+    await desk.step()
+    desk.account.failures[EntityKind.UNIT] = Throttled("slow", 300)
+    found = held(await desk.step(at(EntityKind.UNIT)))
+
+    assert found.reason is Reason.THROTTLED
+    assert found.until == desk.site.clock.now() + timedelta(minutes=5)
     assert not desk.may_start()
 
 

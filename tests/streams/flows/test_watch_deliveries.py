@@ -1,14 +1,19 @@
-"""The age of the oldest change that a receiver has not acknowledged, by partition and kind of receiver."""
+"""The age of the oldest change that a receiver has not acknowledged, and what is tried again."""
 
 from datetime import datetime, timedelta
 
+from schemas import topics
 from schemas.codec import encode
-from schemas.delivery import DeliveryPhase, DeliveryRow, ReceiverRow
+from schemas.delivery import DeliveryDue, DeliveryPhase, DeliveryRow, DueReason, ReceiverRow
 from schemas.integrations import Integration
+from schemas.rent_roll import AccountRow
 from streams.core.delivery import delivery_key, receiver_key
+from streams.core.delivery.recall import LOST_AFTER, TRIAL_AFTER
+from streams.core.flows import Emit
 from streams.core.observer import NullObserver
+from streams.core.rent_roll import account_key, scope
 from streams.flows.watch_deliveries import WatchDeliveries
-from streams.topology import DELIVERIES
+from streams.topology import DELIVERIES, RENT_ROLL
 from tests.streams.core.views import MemoryView
 from tests.streams.directory.systems import FakePortal
 from tests.streams.flows.parts import CONNECTION, NOW, ORG, RECEIVER, Site, account, receiver
@@ -29,7 +34,7 @@ class Desk:
 
     def __init__(self, *integrations: Integration) -> None:
         self.site = Site(account(), *integrations, more=[FakePortal(name="second")])
-        self.observer, self.view = Recorder(), MemoryView()
+        self.observer, self.view, self.roll = Recorder(), MemoryView(), MemoryView()
         self.scan = WatchDeliveries(self.site.directory, self.site.clock, self.observer)
 
     def row(self, property_id: int, *, sink: str = RECEIVER, org: str = ORG, **facts: object) -> None:
@@ -42,9 +47,40 @@ class Desk:
 
     def look(self, partition: int) -> dict[tuple[str, int], float]:
         """Look at a partition: nothing is emitted, and other work may go on after each row."""
-        steps = list(self.scan.step({DELIVERIES: self.view}, partition))
-        assert steps == [None] * len(self.view)
+        assert self.pass_over(partition) == []
         return self.observer.ages
+
+    def pass_over(self, partition: int = 3) -> list[int]:
+        """Look at a partition; return the properties that are tried again, by retries that use up no attempt."""
+        steps = list(self.scan.step({DELIVERIES: self.view, RENT_ROLL: self.roll}, partition))
+        assert steps.count(None) == len(self.view)
+        return [self.retried(one) for one in steps if one is not None]
+
+    def retried(self, emit: Emit) -> int:
+        due = emit.record
+        assert isinstance(due, DeliveryDue)
+        assert (emit.topic, emit.org, due.org, due.connection, due.sink) == (topics.DUE, ORG, ORG, CONNECTION, RECEIVER)
+        assert (due.reason, due.version, due.attempt, due.held) == (DueReason.RETRY, 7, 5, True)
+        return due.property_id
+
+    def owed(self, property_id: int, *, since: datetime, given_up_at: datetime) -> None:
+        self.row(
+            property_id,
+            phase=DeliveryPhase.OWED,
+            seen_at=since,
+            given_up_at=given_up_at,
+            given_up=1,
+            dead_letter="exhausted",
+            version=7,
+            attempt=5,
+        )
+
+    def acknowledged(self, at: datetime) -> None:
+        self.view[receiver_key(ORG, RECEIVER)] = encode(ReceiverRow(acknowledged_at=at))
+
+    def swept(self, at: datetime) -> None:
+        row = AccountRow(sweep="s", first_sweep="s", started_at=at, completed_at=at)
+        self.roll[account_key(scope(ORG, CONNECTION))] = encode(row)
 
 
 def ago(minutes: int) -> datetime:
@@ -109,3 +145,62 @@ def test_an_empty_table_is_no_trouble() -> None:
     desk = Desk()
 
     assert desk.age() == 0.0
+
+
+def test_what_was_given_up_counts_since_its_oldest_change() -> None:
+    desk = Desk(receiver())
+    desk.owed(1, since=ago(90), given_up_at=ago(1))
+
+    assert desk.age() == 5400.0
+
+
+def test_what_was_given_up_goes_out_once_the_receiver_answers_again() -> None:
+    """Once: the next pass waits for what follows."""
+    desk = Desk(receiver())
+    desk.owed(1, since=ago(90), given_up_at=ago(9))
+    desk.owed(2, since=ago(90), given_up_at=ago(8))
+    before = desk.pass_over()
+    desk.acknowledged(ago(1))
+
+    assert (before, desk.pass_over(), desk.pass_over()) == ([], [1, 2], [])
+
+
+async def test_what_was_given_up_goes_out_after_the_next_sweep_or_as_a_trial() -> None:
+    desk = Desk(receiver())
+    desk.owed(1, since=ago(90), given_up_at=ago(3))
+    desk.owed(2, since=ago(90), given_up_at=ago(2))
+    await desk.site.clock.advance(TRIAL_AFTER.total_seconds() - 180)
+    early = desk.pass_over()
+    await desk.site.clock.advance(60)
+    trial = desk.pass_over()
+    desk.swept(ago(0))
+
+    assert (early, trial, desk.pass_over()) == ([], [1], [2])
+
+
+async def test_a_delivery_whose_outcome_never_comes_is_tried_again() -> None:
+    """After this process has seen it unchanged for long enough; if nothing follows, once more after as long."""
+    desk, long = Desk(receiver()), LOST_AFTER.total_seconds()
+    desk.row(1, phase=DeliveryPhase.IN_FLIGHT, seen_at=ago(600), version=7, attempt=5)
+    passes = [desk.pass_over()]
+    for seconds in (long - 1, 1, long - 1, 1):
+        await desk.site.clock.advance(seconds)
+        passes.append(desk.pass_over())
+
+    assert passes == [[], [], [1], [], [1]]
+
+
+async def test_a_delivery_that_changes_is_not_lost() -> None:
+    desk, long = Desk(receiver()), LOST_AFTER.total_seconds()
+    for attempt in range(3):
+        desk.row(1, phase=DeliveryPhase.IN_FLIGHT, seen_at=ago(600), version=7, attempt=attempt)
+        assert desk.pass_over() == []
+        await desk.site.clock.advance(long)
+
+
+async def test_nothing_is_tried_again_at_a_disabled_receiver() -> None:
+    desk = Desk(receiver(enabled=False))
+    desk.owed(1, since=ago(90), given_up_at=ago(60))
+    desk.acknowledged(ago(1))
+
+    assert desk.pass_over() == []

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from schemas.codec import DecodeError
 from schemas.pms import FetchRequest
 from schemas.topics import TopicSpec
 from streams.backends.memory import MemoryBackend, settle
-from streams.backends.ports import Backend, BackendError
+from streams.backends.ports import Backend, BackendError, TooLarge
 from streams.core.flows import Emit, Record
 from streams.core.observer import NullObserver
 from streams.core.retry import Dead, DeadLetterLimit, Done, Held, Outcome, Parked, Reason, TooManyDead, ladder
@@ -307,12 +308,12 @@ async def test_a_transient_failure_is_parked_with_its_history() -> None:
         await world.start(calling(port, world, observer=observer))
         await world.clock.advance(2)
         await port.end("a:1", Throttled("slow down", 100))
-        (parked,) = world.broker.read("retry.2m", 1)
+        (parked,) = world.broker.read("retry.1m", 1)
 
         assert (parked.key, parked.value) == (b"a", b"a:1")
         assert dict(parked.headers)[header.ORIGIN] == b"in"
-        assert int(dict(parked.headers)[header.DUE_AT]) == parked.timestamp + 120_000
-        assert observer.events == [("f", "parked", 2), ("f", "2m", "throttled")]
+        assert int(dict(parked.headers)[header.DUE_AT]) == parked.timestamp + 60_000
+        assert observer.events == [("f", "parked", 2), ("f", "1m", "throttled")]
         assert world.broker.lag("g") == 0
 
 
@@ -438,6 +439,49 @@ async def test_consecutive_bugs_stop_the_flow() -> None:
         assert isinstance(await process.ended(), TooManyDead)
         assert world.texts("dead-letters") == ["a:0", "a:1"]
         assert (world.broker.committed("g", "in", 0) or 0) <= 2
+
+
+async def test_consecutive_bugs_of_one_integration_hold_its_records_and_those_of_the_others_go_on() -> None:
+    """Its records come back without having used up an attempt; the flow is told, so that it can add what it owes."""
+    ended: list[str] = []
+
+    async def broken(records: Sequence[Record]) -> Outcome:
+        if text(records[-1]).startswith("a:"):
+            raise ValueError
+        return echo(records)
+
+    def unfinished(record: Record, why: Dead | Held) -> Outcome:
+        ended.append(f"{text(record)} {type(why).__name__.lower()}")
+        return why if isinstance(why, Dead) else Done()
+
+    flow = CallFlow("f", ("in",), key, broken, group_of=lambda one: one, unfinished=unfinished)
+    async with stage() as world:
+        world.produce("in", *(f"a:{number}" for number in range(5)), "b:1")
+        await world.start(calling(flow, world, limit=DeadLetterLimit(3, holds=True)))
+
+        assert world.texts("out") == ["b:1"]
+        assert world.texts("dead-letters") == ["a:0", "a:1"]
+        assert sorted(one for one in ended if "held" in one) == ["a:2 held", "a:3 held", "a:4 held"]
+        assert world.broker.lag("g") == 0
+
+
+async def test_what_is_too_large_is_told_to_the_flow() -> None:
+    effect = emit_of("org:given up", TopicSpec("told", "what the flow adds"))
+
+    async def perform(records: Sequence[Record]) -> Outcome:
+        return echo(records)
+
+    def unfinished(_record: Record, why: Dead | Held) -> Outcome:
+        assert isinstance(why, Dead)
+        return replace(why, effects=(effect,))
+
+    async with stage() as world:
+        world.broker.refuses = lambda record: TooLarge("too large") if record.topic == "out" else None
+        world.produce("in", "a:1")
+        await world.start(calling(CallFlow("f", ("in",), key, perform, unfinished=unfinished), world))
+
+        assert world.texts("dead-letters") == ["a:1"]
+        assert world.texts("told") == ["org:given up"]
 
 
 async def test_a_record_that_cannot_be_parked_stops_the_process_without_a_commit() -> None:

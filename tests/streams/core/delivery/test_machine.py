@@ -25,9 +25,10 @@ from schemas.delivery import (
     DueReason,
     OfferedProperty,
     OfferedUnit,
+    ReceiverRow,
     UnitState,
 )
-from streams.core.delivery import Cause, apply, delivery_key
+from streams.core.delivery import Cause, apply, delivery_key, receiver_key
 from streams.core.flows import Disposition, FoldResult
 from streams.core.offer import Offer
 from streams.core.policy import SinkPolicy
@@ -462,7 +463,7 @@ def test_a_retry_that_comes_twice_is_sent_once() -> None:
 
 
 def test_a_retry_whose_delivery_has_ended_is_superseded() -> None:
-    """Acknowledged, given up, or replaced by a newer one."""
+    """Acknowledged, or replaced by a newer one."""
     desk = Desk()
     first = desk.send(offered(1))
     desk.acknowledge(first)
@@ -471,7 +472,7 @@ def test_a_retry_whose_delivery_has_ended_is_superseded() -> None:
     assert desk.last.counts == {"superseded": 1}
     second = desk.send(offered(1, rent=1600))
     assert desk.retry(first) == []
-    desk.answer(second, DeliveryResult.DEAD)
+    desk.acknowledge(second)
     assert desk.retry(second) == []
 
 
@@ -487,6 +488,67 @@ def test_a_retry_of_a_property_that_is_no_longer_offered_ends() -> None:
 # ------------------------------------------------------------------------------------------------------ the outcomes
 
 
+def test_an_acknowledgement_that_comes_after_the_end_of_the_attempts_counts() -> None:
+    """The last attempt was made twice, after a crash, and only its repetition failed."""
+    desk = Desk()
+    batch = desk.send(offered(1))
+    desk.answer(batch, DeliveryResult.DEAD)
+    desk.acknowledge(batch)
+    assert desk.phase() is DeliveryPhase.IDLE
+    assert desk.due() == []
+
+
+def test_what_was_given_up_is_owed_until_the_receiver_knows_it() -> None:
+    """Since the oldest change, with its attempts used up: a change is tried once, and the next one once more."""
+    desk = Desk()
+    batch = desk.send(offered(1))
+    for attempt in range(1, 5):
+        desk.park(batch)
+        (batch,) = desk.retry(batch)
+        assert batch.attempt == attempt + 1
+    for rent in (1600, 1700):
+        desk.now += timedelta(minutes=1)
+        desk.answer(batch, DeliveryResult.DEAD, reason="exhausted")
+        row = desk.row()
+        assert (row.phase, row.seen_at, row.given_up_at) == (DeliveryPhase.OWED, NOW, desk.now)
+        batch = desk.send(offered(1, rent=rent))
+        assert (batch.attempt, batch.seen_at, batch.dead_letter) == (5, NOW, "exhausted")
+    desk.acknowledge(batch)
+    row = desk.row()
+    assert (row.phase, row.given_up, row.given_up_at, row.dead_letter) == (DeliveryPhase.IDLE, 0, None, None)
+    assert desk.send(offered(1)).attempt == 1
+
+
+def test_a_dead_letter_about_the_content_is_not_one_about_other_content() -> None:
+    desk = Desk()
+    desk.answer(desk.send(offered(1)), DeliveryResult.DEAD, reason="rejected")
+    same = desk.send(offered(1))
+    desk.answer(same, DeliveryResult.DEAD, reason="rejected")
+    other = desk.send(offered(1, rent=1600))
+
+    assert (same.dead_letter, other.dead_letter) == ("rejected", None)
+
+
+def test_what_is_no_longer_offered_is_no_longer_owed() -> None:
+    desk = Desk()
+    desk.answer(desk.send(offered(1)), DeliveryResult.DEAD)
+    desk.offers[10] = None
+    assert desk.due() == []
+    assert desk.phase() is DeliveryPhase.IDLE
+
+
+def test_a_receiver_is_known_to_answer_since_its_last_acknowledgement() -> None:
+    desk = Desk({11: offer_of(offered(2), number=11)})
+    first = desk.send(offered(1))
+    desk.now += timedelta(seconds=5)
+    desk.acknowledge(first)
+    (second,) = desk.due(property_id=11)
+    receiver = decode_as(ReceiverRow, desk.view[receiver_key("default", RENTSYNC)])
+
+    assert receiver.acknowledged_at == desk.now.replace(microsecond=0)
+    assert second.sync_id != first.sync_id
+
+
 @pytest.mark.parametrize("result", [result for result in DeliveryResult if result is not DeliveryResult.WAITING])
 def test_a_late_or_repeated_outcome_changes_nothing(result: DeliveryResult) -> None:
     desk = Desk()
@@ -494,6 +556,8 @@ def test_a_late_or_repeated_outcome_changes_nothing(result: DeliveryResult) -> N
     desk.answer(first, result)
     before = dict(desk.view)
     for late in DeliveryResult:
+        if desk.phase() is DeliveryPhase.OWED and late in (DeliveryResult.ACKNOWLEDGED, DeliveryResult.CANCELLED):
+            continue
         assert desk.answer(first, late) == []
         assert (desk.last.verdict, desk.last.counts) == (Disposition.IGNORED, {"superseded": 1})
     assert desk.view == before
@@ -510,7 +574,7 @@ def test_what_was_given_up_is_sent_again_at_the_next_change() -> None:
     desk = Desk()
     first = desk.send(offered(1))
     assert desk.answer(first, DeliveryResult.DEAD, detail="RentSync refused it") == []
-    assert desk.phase() is DeliveryPhase.IDLE
+    assert desk.phase() is DeliveryPhase.OWED
     assert desk.row().last_error == "RentSync refused it"
     second = desk.send(offered(1))
     assert (second.mode, second.version, second.attempt) == (BatchMode.SNAPSHOT, 2, 1)
@@ -710,7 +774,8 @@ def test_a_cancelled_delivery_ends_like_a_dead_one(result: DeliveryResult) -> No
     batch = desk.send(offered(1, rent=1600), offered(2))
     assert desk.answer(batch, result, detail="the receiver was disabled") == []
     row = desk.row()
-    assert (row.phase, row.attempt, row.last_error) == (DeliveryPhase.IDLE, 0, "the receiver was disabled")
+    phase = DeliveryPhase.OWED if result is DeliveryResult.DEAD else DeliveryPhase.IDLE
+    assert (row.phase, row.last_error) == (phase, "the receiver was disabled")
     assert {one.unit_id for one in row.sent} == {1}
     assert ids(desk.send(offered(1), offered(2))) == {1}
 

@@ -13,7 +13,7 @@ from streams.core.flows import Disposition
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 IDLE, IN_FLIGHT, WAITING = DeliveryPhase.IDLE, DeliveryPhase.IN_FLIGHT, DeliveryPhase.WAITING
-ENDS = {Event.ACKNOWLEDGED, Event.DEAD, Event.CANCELLED}
+OWED = DeliveryPhase.OWED
 ROOT = Path(__file__).resolve().parents[4]
 
 
@@ -34,14 +34,22 @@ def test_every_action_is_used() -> None:
 
 
 def test_no_transition_leads_to_an_unknown_phase() -> None:
-    assert {found.phase for events in TRANSITIONS.values() for found in events.values()} == {IDLE, IN_FLIGHT, WAITING}
+    reached = {found.phase for events in TRANSITIONS.values() for found in events.values()}
+    assert reached == {IDLE, IN_FLIGHT, WAITING, OWED}
 
 
 def test_every_phase_has_a_way_back_to_idle() -> None:
-    """By an outcome, whichever it is, and by a cut that holds nothing."""
+    """By an outcome, and by a cut that holds nothing."""
     for phase in DeliveryPhase:
-        for event in (*ENDS, Event.CUT_EMPTY):
+        for event in (Event.ACKNOWLEDGED, Event.CANCELLED, Event.CUT_EMPTY):
             assert TRANSITIONS[phase][event].phase is IDLE
+
+
+def test_what_was_given_up_stays_owed_until_it_is_acknowledged_or_void() -> None:
+    for phase in (IN_FLIGHT, WAITING):
+        assert TRANSITIONS[phase][Event.DEAD].phase is OWED
+    leaving = {event for event, found in TRANSITIONS[OWED].items() if found.phase is IDLE}
+    assert leaving == {Event.ACKNOWLEDGED, Event.CANCELLED, Event.CUT_EMPTY}
 
 
 def test_a_batch_leaves_by_a_cut_only_and_a_cut_only_follows_a_reason() -> None:
@@ -56,6 +64,7 @@ def test_a_batch_leaves_by_a_cut_only_and_a_cut_only_follows_a_reason() -> None:
         (IDLE, Event.DUE),
         *product((IN_FLIGHT, DeliveryPhase.UNKNOWN), (Event.RETRY, Event.REPEATED)),
         (WAITING, Event.RETRY),
+        *product((OWED,), (Event.DUE, Event.RETRY)),
     }
     for phase, events in TRANSITIONS.items():
         sending = {event for event, found in events.items() if found.action is Action.SEND}
@@ -72,7 +81,7 @@ def test_a_change_while_a_delivery_is_on_its_way_only_marks_the_row() -> None:
 
 
 def test_a_superseded_record_changes_no_phase() -> None:
-    for phase in (IDLE, IN_FLIGHT, WAITING):
+    for phase in (IDLE, IN_FLIGHT, WAITING, OWED):
         found = TRANSITIONS[phase][Event.SUPERSEDED]
         assert (found.phase, found.action, found.disposition) == (phase, Action.VOID, Disposition.IGNORED)
 
@@ -145,7 +154,7 @@ def test_the_page_in_the_docs_is_current() -> None:
 def test_the_page_has_every_transition_and_the_diagram_every_change() -> None:
     page = markdown()
     rows = {tuple(cells) for cells in re.findall(r"^\| `(\w+)` \| `(\w+)` \|", page, re.MULTILINE)}
-    assert rows == {*product((IDLE, IN_FLIGHT, WAITING), Event)}
+    assert rows == {*product((IDLE, IN_FLIGHT, WAITING, OWED), Event)}
     edges = {
         (start, end): set(labels.split(", "))
         for start, end, labels in re.findall(r"^  (\w+) --> (\w+) : (.+)$", page, re.MULTILINE)
@@ -156,9 +165,13 @@ def test_the_page_has_every_transition_and_the_diagram_every_change() -> None:
         ("cutting", "idle"): {"cut_empty"},
         ("in_flight", "in_flight"): {"due"},
         ("in_flight", "cutting"): {"retry", "repeated"},
-        ("in_flight", "idle"): {"acknowledged", "dead", "cancelled"},
+        ("in_flight", "idle"): {"acknowledged", "cancelled"},
+        ("in_flight", "owed"): {"dead"},
         ("in_flight", "waiting"): {"parked"},
         ("waiting", "waiting"): {"due", "parked"},
         ("waiting", "cutting"): {"retry"},
-        ("waiting", "idle"): {"acknowledged", "dead", "cancelled"},
+        ("waiting", "idle"): {"acknowledged", "cancelled"},
+        ("waiting", "owed"): {"dead"},
+        ("owed", "cutting"): {"due", "retry"},
+        ("owed", "idle"): {"acknowledged", "cancelled"},
     }
