@@ -77,6 +77,7 @@ async def system(bootstrap: str, portfolio: Portfolio) -> AsyncIterator[System]:
                 "RENTSTREAM_DATA": folder,
                 "RENTSTREAM_TOPIC_PREFIX": prefix,
                 "RENTSTREAM_SWEEP_EVERY": "1d",
+                "RENTSTREAM_PULSE_EVERY": "0",
             }
             topics = await asyncio.create_subprocess_exec(
                 *[sys.executable, "-m", "streams.cli", "topics", "--apply"],

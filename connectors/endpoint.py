@@ -6,7 +6,6 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -15,6 +14,7 @@ import httpx
 
 from connectors.addresses import check_url
 from connectors.checks import Fail, Finding, Pass
+from connectors.http import read_date
 from connectors.ports import Clock
 
 MOST_SKEW_SECONDS: Final = 120.0
@@ -172,12 +172,10 @@ def _ssl_error(error: BaseException | None) -> ssl.SSLError | None:
 
 def check_clock(date: str | None, received_at: datetime, system: str) -> Finding:
     """Compare the ``Date`` header of a response with the time of this machine when it was received."""
-    try:
-        theirs = parsedate_to_datetime(date or "")
-    except (ValueError, TypeError, OverflowError):
+    theirs = read_date(date)
+    if theirs is None:
         return Pass(f"{system} sends no usable Date header, so the clocks could not be compared")
-    aware = theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)
-    ahead = (received_at - aware).total_seconds()
+    ahead = (received_at - theirs).total_seconds()
     if abs(ahead) <= MOST_SKEW_SECONDS:
         return Pass(f"the clocks of this machine and of {system} differ by {abs(ahead):.0f} s")
     direction = "ahead of" if ahead > 0 else "behind"

@@ -66,12 +66,17 @@ def retry_after(header: str | None, now: datetime) -> float | None:
     value = (header or "").strip()
     if re.fullmatch(r"\d{1,15}(\.\d+)?", value, re.ASCII):
         return min(float(value), LONGEST_RETRY_AFTER)
+    due = read_date(value)
+    return None if due is None else min(max((due - now).total_seconds(), 0.0), LONGEST_RETRY_AFTER)
+
+
+def read_date(header: str | None) -> datetime | None:
+    """Return the time in a header such as ``Date`` (RFC 9110, 5.6.7); null if it is not valid."""
     try:
-        due = parsedate_to_datetime(value)
+        found = parsedate_to_datetime(header or "")
     except (ValueError, TypeError, OverflowError):
         return None
-    aware = due if due.tzinfo else due.replace(tzinfo=UTC)
-    return min(max((aware - now).total_seconds(), 0.0), LONGEST_RETRY_AFTER)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def phrase(status: int) -> str:

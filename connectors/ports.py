@@ -130,6 +130,8 @@ class PageOf:
     items: tuple[Found, ...]
     rows: int
     total: int
+    at: datetime | None = None
+    """When the PMS answered, by its own clock; null if it does not say."""
 
 
 class PropertySource(Protocol):
@@ -141,6 +143,15 @@ class PropertySource(Protocol):
 
     async def page(self, kind: EntityKind, offset: int, priority: Priority = Priority.SWEEP) -> PageOf | Failure:
         """Return at most ``page_size`` entities, ordered by id, after skipping the first ``offset``."""
+        ...
+
+    async def changed(
+        self, kind: EntityKind, since: datetime, offset: int, priority: Priority = Priority.WEBHOOK
+    ) -> PageOf | Failure:
+        """Return at most ``page_size`` entities that were updated since a time of the PMS's clock, ordered by id.
+
+        Unlike a page, they may be past (leases). Properties, units and leases have such a list.
+        """
         ...
 
     @property

@@ -24,8 +24,10 @@ from schemas.binary import Reader, Writer, reader_of, writer_of
 RECORDS: tuple[type[Model], ...] = (
     pms.FetchRequest,
     pms.SweepStep,
+    pms.PulseStep,
     rent_roll.Page,
     rent_roll.SweepEnd,
+    rent_roll.PulseEnd,
     rent_roll.PropertySnapshot,
     rent_roll.UnitSnapshot,
     rent_roll.LeaseSnapshot,

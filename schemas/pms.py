@@ -71,3 +71,13 @@ class SweepStep(Model):
     """Whether a stage brought another number of entities than the PMS counted."""
     denied: tuple[EntityKind, ...] = ()
     """Kinds that the credentials may not read, and that the sweep leaves out."""
+
+
+class PulseStep(Model):
+    """A request to read what changed in an account since a point in time. Written to ``pms.pulses``."""
+
+    org: str
+    connection: str
+    since: Instant
+    """By the clock of the PMS."""
+    started_at: Instant

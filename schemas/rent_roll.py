@@ -222,6 +222,15 @@ class SweptRow(Model):
     seq: int
 
 
+class PulseEnd(Model):
+    """The end of a pulse: what changed in the account until then has been read. Written to ``rent-roll.changes``."""
+
+    org: str
+    connection: str
+    until: Instant
+    """By the clock of the PMS."""
+
+
 class AccountRow(Model):
     """A connection as a whole."""
 
@@ -234,3 +243,5 @@ class AccountRow(Model):
     entities: int = 0
     held_back: int = 0
     """Entities that the last sweep missed and the guard against mass removal did not fetch."""
+    pulsed_until: Instant | None = None
+    """Until when, by the clock of the PMS, pulses have read what changed; null before the first one."""

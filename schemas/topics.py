@@ -58,6 +58,9 @@ class TopicSpec:
 
 WEBHOOKS = TopicSpec("pms.webhooks", "requests to fetch what changed in the PMS")
 SWEEPS = TopicSpec("pms.sweeps", "steps of full reads of an account", retention_ms=3 * DAY_MS)
+PULSES = TopicSpec(
+    "pms.pulses", "requests to read what changed in an account since a point in time", retention_ms=DAY_MS
+)
 CHANGES = TopicSpec("rent-roll.changes", "pages of entities as fetched, and ends of sweeps", retention_ms=3 * DAY_MS)
 LINGERING = TopicSpec(
     "deliveries.lingering", "changed properties, held while further changes gather", retention_ms=DAY_MS
@@ -106,6 +109,7 @@ def changelog(app: str, table: str) -> TopicSpec:
 
 TOPICS = (
     WEBHOOKS,
+    PULSES,
     SWEEPS,
     CHANGES,
     LINGERING,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, Field, SecretBytes, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretBytes, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from connectors.addresses import check_url
@@ -103,6 +103,9 @@ class RentStreamSettings(Settings):
         description="increasing delays such as 1m,2m,5m,10m",
     )
     sweep_every: Duration = Field(900.0, validation_alias="RENTSTREAM_SWEEP_EVERY", gt=0, description="such as 15m")
+    pulse_every: Annotated[Duration, BeforeValidator(lambda value: 0.0 if value == "0" else value)] = Field(
+        60.0, validation_alias="RENTSTREAM_PULSE_EVERY", ge=0, description="such as 60s; 0 for none"
+    )
     timezone: Zone = Field("UTC", validation_alias="RENTSTREAM_TIMEZONE", description="an IANA name: America/Edmonton")
     linger: Duration = Field(0.5, validation_alias="RENTSTREAM_LINGER", ge=0, le=60, description="such as 500ms")
     allow_private: bool = Field(

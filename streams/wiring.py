@@ -23,7 +23,9 @@ from streams.flows.deliver_batches import DeliverBatches
 from streams.flows.emit_batches import EmitBatches
 from streams.flows.fetch_changes import FetchChanges
 from streams.flows.mark_date_changes import MarkDateChanges
+from streams.flows.pulse_accounts import PulseAccounts
 from streams.flows.reconcile_receivers import ReconcileReceivers
+from streams.flows.schedule_pulses import SchedulePulses
 from streams.flows.schedule_sweeps import ScheduleSweeps
 from streams.flows.sweep_accounts import SweepAccounts
 from streams.flows.watch_deliveries import WatchDeliveries
@@ -49,6 +51,8 @@ class Dependencies:
     partitions: int
     sweep_every: float
     """Seconds."""
+    pulse_every: float
+    """Seconds; 0: none."""
     linger: float
     """Seconds."""
 
@@ -85,6 +89,9 @@ def folds(needs: Dependencies) -> tuple[FoldPart, ...]:
 SCANS: Final[Mapping[str, Callable[[Dependencies], ScanStep]]] = {
     "schedule_sweeps": lambda needs: (
         ScheduleSweeps(needs.directory, needs.sweep_every, needs.partitions, needs.clock).step
+    ),
+    "schedule_pulses": lambda needs: (
+        SchedulePulses(needs.directory, needs.pulse_every, needs.partitions, needs.clock).step
     ),
     "mark_date_changes": lambda needs: MarkDateChanges(needs.directory, needs.partitions, needs.clock).step,
     "reconcile_receivers": lambda needs: ReconcileReceivers(needs.directory, needs.partitions, needs.clock).step,
@@ -137,6 +144,7 @@ def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
     flows: Mapping[str, Calling] = {
         "fetch_changes": FetchChanges(needs.clients, sequence, needs.clock, breakers),
         "sweep_accounts": SweepAccounts(needs.clients, sequence, needs.rungs, needs.clock, Running(), breakers),
+        "pulse_accounts": PulseAccounts(needs.clients, sequence, needs.clock, breakers),
         "deliver_batches": DeliverBatches(
             needs.directory, needs.clients, needs.rungs, needs.clock, needs.observer, breakers
         ),

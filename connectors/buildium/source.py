@@ -9,6 +9,7 @@ import json
 import logging
 import random as randomness
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
@@ -17,7 +18,7 @@ from connectors.budget import Budget, Limits
 from connectors.buildium.auth import BuildiumAuth
 from connectors.buildium.mapping import entity_id, read_list, read_one, snapshot, tenant_leases
 from connectors.buildium.settings import BuildiumSettings
-from connectors.http import OpenClient, Patience, Reply, exchange, open_client
+from connectors.http import OpenClient, Patience, Reply, exchange, open_client, read_date
 from connectors.ports import (
     Clock,
     Failure,
@@ -60,6 +61,13 @@ _LIST: Final[dict[EntityKind, tuple[str, tuple[tuple[str, str], ...]]]] = {
     EntityKind.LEASE: ("/leases", (("leasestatuses", "Active"), ("leasestatuses", "Future"), ("orderby", "Id"))),
     EntityKind.LISTING: ("/rentals/units/listings", ()),
 }
+
+_CHANGED: Final = {
+    EntityKind.PROPERTY: "/rentals",
+    EntityKind.UNIT: "/rentals/units",
+    EntityKind.LEASE: "/leases",
+}
+"""Lists with the filter ``lastupdatedfrom``, inclusive and in UTC. A unit's occupancy and its listing do not count."""
 
 LISTING_ORDERS: Final = ("Unit.Id", "ListingDate,AvailableDate,Rent")
 """Sort orders to try, the first one first: a listing has no id, and sorting by its unit's id is not documented."""
@@ -175,6 +183,20 @@ class BuildiumSource:
             _LOG.warning("Buildium does not sort listings by %s; trying the next sort order", order[1])
             self._listing_order = max(self._listing_order, tried + 1)
 
+    async def changed(
+        self, kind: EntityKind, since: datetime, offset: int, priority: Priority = Priority.WEBHOOK
+    ) -> PageOf | Failure:
+        """Return a page of the entities that were updated since then, past leases included, ordered by id."""
+        if kind not in _CHANGED:
+            return Rejected(f"{_TITLE} has no list of kind {kind} by the time of its last update")
+        query = (
+            ("lastupdatedfrom", f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"),
+            ("orderby", "Id"),
+            ("offset", str(offset)),
+            ("limit", str(PAGE_SIZE)),
+        )
+        return self._page(kind, await self._get(_CHANGED[kind], query, priority))
+
     # ------------------------------------------------------------------------------------------------------- one entity
 
     async def _fetch_one(self, kind: EntityKind, entity: int, priority: Priority) -> Found | Gone | Failure:
@@ -239,7 +261,8 @@ class BuildiumSource:
         found = [one for row in rows if (one := snapshot(kind, row)) is not None]
         if len(found) < len(rows):
             _LOG.warning("Buildium sent %d rows of kind %s without usable ids", len(rows) - len(found), kind)
-        return PageOf(tuple(Found(kind, entity_id(one), one) for one in found), len(rows), int(total))
+        at = read_date(answer.headers.get("date"))
+        return PageOf(tuple(Found(kind, entity_id(one), one) for one in found), len(rows), int(total), at)
 
     # --------------------------------------------------------------------------------------------------------- one call
 

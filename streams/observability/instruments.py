@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from connectors.ports import (
     Accepted,
@@ -131,6 +132,14 @@ class MeasuredSource:
     async def page(self, kind: EntityKind, offset: int, priority: Priority = Priority.SWEEP) -> PageOf | Failure:
         began = self._clock.monotonic()
         answer = await self._source.page(kind, offset, priority)
+        self._observer.port_called("PropertySource", answer, self._clock.monotonic() - began)
+        return answer
+
+    async def changed(
+        self, kind: EntityKind, since: datetime, offset: int, priority: Priority = Priority.WEBHOOK
+    ) -> PageOf | Failure:
+        began = self._clock.monotonic()
+        answer = await self._source.changed(kind, since, offset, priority)
         self._observer.port_called("PropertySource", answer, self._clock.monotonic() - began)
         return answer
 

@@ -158,6 +158,7 @@ def build(
         rungs=settings.rungs,
         partitions=settings.partitions,
         sweep_every=settings.sweep_every,
+        pulse_every=settings.pulse_every,
         linger=settings.linger,
     )
     engine = Engine(

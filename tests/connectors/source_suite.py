@@ -5,6 +5,7 @@ The tests of a connector inherit `SourceSuite` and implement the fixture ``accou
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -116,7 +117,29 @@ class SourceSuite:
     async def test_a_page_after_the_end_is_empty(self, account: Account) -> None:
         page = await account.source.page(EntityKind.UNIT, 1_000_000)
 
-        assert page == PageOf((), 0, len(account.ids[EntityKind.UNIT]))
+        assert isinstance(page, PageOf)
+        assert (page.items, page.rows, page.total) == ((), 0, len(account.ids[EntityKind.UNIT]))
+
+    @pytest.mark.parametrize("kind", [EntityKind.PROPERTY, EntityKind.UNIT, EntityKind.LEASE])
+    async def test_what_was_updated_since_a_time_of_the_systems_clock_is_returned(
+        self, account: Account, kind: EntityKind
+    ) -> None:
+        """All of it since long ago, past leases included, and nothing since the future."""
+        page = await account.source.page(kind, 0)
+        assert isinstance(page, PageOf)
+        assert page.at is not None
+        everything = await account.source.changed(kind, page.at - timedelta(days=36_500), 0)
+        nothing = await account.source.changed(kind, page.at + timedelta(days=1), 0)
+
+        assert isinstance(everything, PageOf)
+        assert {item.id for item in everything.items} >= {item.id for item in page.items}
+        assert all(type(item.snapshot) is SNAPSHOTS[kind] for item in everything.items)
+        assert (everything.rows > page.rows) is (kind is EntityKind.LEASE)
+        assert isinstance(nothing, PageOf)
+        assert (nothing.items, nothing.rows, nothing.total) == ((), 0, 0)
+
+    async def test_a_kind_without_such_a_list_is_rejected(self, account: Account) -> None:
+        assert isinstance(await account.source.changed(EntityKind.LISTING, datetime.now(UTC), 0), Rejected)
 
     async def test_lists_contain_no_past_lease(self, account: Account) -> None:
         page = await account.source.page(EntityKind.LEASE, 0)

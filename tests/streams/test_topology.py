@@ -173,8 +173,9 @@ def test_a_flow_is_whole(flow: Flow) -> None:
     assert not flow.retries or flow.kind is Kind.CALL
 
 
-def test_every_call_climbs_the_ladder() -> None:
-    assert all(flow.retries for flow in OF_KIND[Kind.CALL])
+def test_every_call_climbs_the_ladder_or_is_soon_made_again() -> None:
+    """A pulse asks from the end of the last one on, so the next one is its retry."""
+    assert {flow.name for flow in OF_KIND[Kind.CALL] if not flow.retries} == {"pulse_accounts"}
 
 
 @each_flow
@@ -222,7 +223,7 @@ def test_a_flow_has_its_name_for_itself() -> None:
 def test_one_group_owns_all_the_reading_of_an_account() -> None:
     """Its budget of calls has one owner; the folds are one group too, and a waiting topic stops nobody else."""
     found = groups(DELAYS)
-    assert found[topology.READERS] == ("pms.webhooks", "pms.sweeps")
+    assert found[topology.READERS] == ("pms.webhooks", "pms.pulses", "pms.sweeps")
     assert found[APP] == ("rent-roll.changes", "deliveries.due", "deliveries.outcomes")
     ports = {flow.port: {one.group for one in OF_KIND[Kind.CALL] if one.port == flow.port} for flow in ALL if flow.port}
     assert all(len(owners) <= 1 for owners in ports.values())
@@ -250,6 +251,7 @@ WRITES_IN: dict[str, tuple[str, ...]] = {
     ),
     "emit_batches": ("streams/core/delivery/machine.py",),
     "sweep_accounts": ("streams/flows/fetch_changes.py",),
+    "pulse_accounts": ("streams/core/rent_roll/refetch.py",),
 }
 """Where a flow's effects are made, beside its own file."""
 

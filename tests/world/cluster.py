@@ -355,6 +355,7 @@ class ClusterWorld:
             "RENTSTREAM_RETRY_LADDER": ",".join(DELAYS),
             "RENTSTREAM_LINGER": "100ms",
             "RENTSTREAM_SESSION_TIMEOUT": "6s",
+            "RENTSTREAM_PULSE_EVERY": "0",
             "RENTSTREAM_SWEEP_EVERY": "1000h",  # one at the start; stories start the others
             "BUILDIUM_RETRY_DELAY": "100",
             **self._settings,

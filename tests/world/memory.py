@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from email.utils import format_datetime
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -67,11 +68,13 @@ class Near(httpx.ASGITransport):
                 raise httpx.ReadTimeout("nothing was answered", request=request)
             if self.latency:
                 await self._clock.sleep(self.latency)
-            return await super().handle_async_request(request)
+            response = await super().handle_async_request(request)
         except AssertionError:
             raise httpx.RemoteProtocolError("the answer broke off") from None
         finally:
             self.spans.append((began, self._clock.monotonic()))
+        response.headers["date"] = format_datetime(self._clock.now(), usegmt=True)
+        return response
 
 
 class Hosts(httpx.AsyncBaseTransport):
@@ -189,6 +192,7 @@ class Worker(Process):
             rungs=ladder(",".join(DELAYS)),
             partitions=world.broker.partitions,
             sweep_every=900.0,
+            pulse_every=world.pulse_every,
             linger=0.5,
         )
         self.run(
@@ -220,8 +224,11 @@ class MemoryWorld:
         *,
         at: datetime | None = None,
         environment: bool = True,
+        pulse_every: float = 0.0,
     ) -> None:
         self.clock = MovableClock(at) if at else MovableClock()
+        self.pulse_every = pulse_every
+        """Seconds; by default there are none, so that stories see what webhooks and sweeps do."""
         self.broker = MemoryBroker(self.clock, partitions=4)
         self.hosts = Hosts()
         self.sites: dict[str, Site] = {}

@@ -9,7 +9,7 @@ how far sweeps have looked at a kind of entity, and a reply that is older than t
 from datetime import datetime
 
 from schemas.pms import STAGES
-from schemas.rent_roll import Page, SweepEnd
+from schemas.rent_roll import Page, PulseEnd, SweepEnd
 from streams.core.flows import FoldResult
 from streams.core.rent_roll.completeness import fold_sweep_end
 from streams.core.rent_roll.keys import (
@@ -25,6 +25,7 @@ from streams.core.rent_roll.keys import (
     units_of,
 )
 from streams.core.rent_roll.pages import fold_page, item_of
+from streams.core.rent_roll.pulses import fold_pulse_end
 from streams.core.rows import Rows
 
 __all__ = [
@@ -44,8 +45,11 @@ __all__ = [
 ]
 
 
-def apply(rows: Rows, record: Page | SweepEnd, now: datetime) -> FoldResult:
+def apply(rows: Rows, record: Page | SweepEnd | PulseEnd, now: datetime) -> FoldResult:
     """Fold one record into the rows. Idempotent: a record that is consumed again repeats what it emitted."""
-    if isinstance(record, SweepEnd):
-        return fold_sweep_end(rows, record, now)
+    match record:
+        case SweepEnd():
+            return fold_sweep_end(rows, record, now)
+        case PulseEnd():
+            return fold_pulse_end(rows, record)
     return fold_page(rows, record)

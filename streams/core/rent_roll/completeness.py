@@ -47,6 +47,7 @@ def fold_sweep_end(rows: Rows, end: SweepEnd, now: datetime) -> FoldResult:
             completed_at=end.ended_at,
             entities=end.entities,
             held_back=held_back,
+            pulsed_until=account.pulsed_until if account else None,
         ),
     )
     emits.append(Emit(topics.INTEGRATION_STATUS, end.org, _result(end, first_sweep)))

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from schemas import topics
 from schemas.base import EntityKind
-from schemas.pms import FetchOrigin, FetchRequest
+from schemas.pms import FetchOrigin, FetchRequest, PulseStep
 from schemas.rent_roll import Page, SweepEnd
 from streams.core.flows import Emit
 
@@ -24,6 +24,8 @@ class RefetchReason(StrEnum):
     """The PMS derives the unit's occupancy from its leases and sends no webhook for it."""
     MISSED = "missed by a sweep"
     """A complete sweep did not bring it: only the PMS's answer 404 removes it."""
+    UNLISTED = "missing in the list of listings"
+    """A pulse did not find the listing of this unit any more."""
 
 
 def origin_of(reason: RefetchReason) -> FetchOrigin:
@@ -31,7 +33,9 @@ def origin_of(reason: RefetchReason) -> FetchOrigin:
     return FetchOrigin.SWEEP if reason is RefetchReason.MISSED else FetchOrigin.ROLL
 
 
-def refetch(record: Page | SweepEnd, kind: EntityKind, entity: int, reason: RefetchReason, at: datetime) -> Emit:
+def refetch(
+    record: Page | SweepEnd | PulseStep, kind: EntityKind, entity: int, reason: RefetchReason, at: datetime
+) -> Emit:
     """Return the request to fetch an entity of the record's connection; one batch emits one for each entity."""
     request = FetchRequest(
         org=record.org,

@@ -64,6 +64,11 @@ class Source(Client):
     async def page(self, kind: EntityKind, offset: int, priority: Priority = Priority.SWEEP) -> PageOf | Failure:
         return PageOf((), 0, 0)
 
+    async def changed(
+        self, kind: EntityKind, since: datetime, offset: int, priority: Priority = Priority.WEBHOOK
+    ) -> PageOf | Failure:
+        return PageOf((), 0, 0)
+
 
 @dataclass
 class Sink(Client):

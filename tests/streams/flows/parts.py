@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,6 +49,10 @@ class Account(Source):
     failures: dict[EntityKind, Failure] = field(default_factory=dict)
     fetched: list[tuple[EntityKind, int]] = field(default_factory=list)
     read: list[tuple[EntityKind, int]] = field(default_factory=list)
+    asked: list[tuple[EntityKind, datetime, int]] = field(default_factory=list)
+    """Which changes it was asked for: of which kind, since when, from which offset."""
+    at: datetime | None = None
+    """What its clock shows."""
     page_size: int = 2
 
     def holds(self, kind: EntityKind, *snapshots: Snapshot) -> None:
@@ -68,6 +72,13 @@ class Account(Source):
         found = self._found(kind)
         items = found[offset : offset + self.page_size]
         return PageOf(tuple(items), len(items), len(found))
+
+    async def changed(
+        self, kind: EntityKind, since: datetime, offset: int, priority: Priority = Priority.WEBHOOK
+    ) -> PageOf | Failure:
+        self.asked.append((kind, since, offset))
+        page = await self.page(kind, offset, priority)
+        return replace(page, at=self.at) if isinstance(page, PageOf) else page
 
     def _found(self, kind: EntityKind) -> list[Found]:
         return [
