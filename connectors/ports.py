@@ -123,13 +123,13 @@ class Fetched:
 class PageOf:
     """One page of a list.
 
-    ``total`` is the number of entities in the whole list, as reported by the PMS. ``rows`` is the number of rows in
-    the page; ``items`` has fewer if rows cannot be used for a rent roll.
+    ``total`` is the number of entities in the whole list, as reported by the PMS; null if it does not say. ``rows`` is
+    the number of rows in the page; ``items`` has fewer if rows cannot be used for a rent roll.
     """
 
     items: tuple[Found, ...]
     rows: int
-    total: int
+    total: int | None
     at: datetime | None = None
     """When the PMS answered, by its own clock; null if it does not say."""
 

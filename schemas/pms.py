@@ -62,7 +62,11 @@ class SweepStep(Model):
     page: int = 0
     """How many pages of this stage were written before."""
     total: int | None = None
-    """How many entities this stage has according to the PMS (``X-Total-Count``); null before its first page."""
+    """How many entities this stage has according to the PMS; null before its first page, or if the PMS does not say."""
+    page_rows: int = 0
+    """The most rows that a page of this stage brought: the PMS may send fewer than it is asked for."""
+    again: int = 0
+    """How often this stage was begun again, because its list shrank while it was read."""
     entities: int = 0
     """How many entities all stages brought so far."""
     pages: tuple[int, ...] = ()

@@ -50,6 +50,7 @@ OPTIONAL: Final[Mapping[str, str]] = {
     "permission_owners": "only the creation of owners needs it",
     "permission_property_creation": "only the creation and inactivation of properties need it",
     "permission_owner_creation": "only the creation of owners needs it",
+    "total_count": "without it sweeps read one page after the other",
     "webhook_secret": "without webhooks, changes are found at the interval of the sweeps",
 }
 """The checks whose failure is a warning, with the reason; every other check is required."""

@@ -157,13 +157,13 @@ def judge_order(first: Reply | Failure, second: Reply | Failure) -> Finding:
 
 
 def judge_total(reply: Reply) -> Finding:
-    """Judge the total count of a list, which a sweep needs to determine its completeness."""
+    """Judge the total count of a list, by which a sweep reads several pages at once and notices a list that shrinks."""
     total = reply.headers.get("x-total-count", "")
     if total.isascii() and total.isdigit() and len(total) <= 15:
         return Pass(f"lists have a total count ({total} properties)")
     return Fail(
         f"lists have no usable total count (X-Total-Count: {total[:20]!r})",
-        "Check that no proxy removes the header X-Total-Count: without it a sweep cannot determine its completeness.",
+        "Check that no proxy removes the header X-Total-Count: without it sweeps read one page after the other.",
     )
 
 

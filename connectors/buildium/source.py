@@ -252,17 +252,18 @@ class BuildiumSource:
         if not isinstance(answer, Reply):
             return answer
         rows = read_list(kind, answer.body)
-        total = answer.headers.get("x-total-count", "")
+        total = answer.headers.get("x-total-count")
         if rows is None:
             return Unavailable(f"{_TITLE} did not send a list of kind {kind}", answer.status)
-        if not (total.isascii() and total.isdigit()) or len(total) > 15:
+        if total is not None and (not (total.isascii() and total.isdigit()) or len(total) > 15):
             return Unavailable(f"{_TITLE} sent no valid X-Total-Count of the list of kind {kind}", answer.status)
         self._proven = True
         found = [one for row in rows if (one := snapshot(kind, row)) is not None]
         if len(found) < len(rows):
             _LOG.warning("Buildium sent %d rows of kind %s without usable ids", len(rows) - len(found), kind)
         at = read_date(answer.headers.get("date"))
-        return PageOf(tuple(Found(kind, entity_id(one), one) for one in found), len(rows), int(total), at)
+        count = None if total is None else int(total)
+        return PageOf(tuple(Found(kind, entity_id(one), one) for one in found), len(rows), count, at)
 
     # --------------------------------------------------------------------------------------------------------- one call
 

@@ -43,7 +43,7 @@ class Listings:
 
 def listings_of(page: PageOf) -> Listings | None:
     """Return the listings of an account; null if the page is not the whole list."""
-    if page.rows < page.total:
+    if page.total is None or page.rows < page.total:
         return None
     items = (item_of(found.snapshot) for found in page.items)
     return Listings({item.id: item.body for item in items if item.body is not None})

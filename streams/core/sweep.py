@@ -14,6 +14,9 @@ from streams.core.rent_roll import STAGES, item_of
 PAGES_AT_ONCE = 10
 """Calls of one step: as many as the account's budget lets begin in a second."""
 
+AGAIN = 2
+"""How often a stage is begun again if its list shrank while it was read."""
+
 ITEMS_A_RECORD = 500
 """Entities of one record on ``rent-roll.changes``; a call may bring more."""
 
@@ -40,7 +43,7 @@ def offsets(step: SweepStep, page_size: int) -> tuple[int, ...]:
     """Return the offsets of a step's calls: one while the length of the list is unknown, then several at once."""
     if step.total is None:
         return (step.offset,)
-    return tuple(range(step.offset, max(step.total, step.offset + 1), page_size))[:PAGES_AT_ONCE]
+    return tuple(range(step.offset, max(step.total, step.offset + 1), step.page_rows or page_size)[:PAGES_AT_ONCE])
 
 
 def sequences(page_size: int) -> int:
@@ -72,21 +75,57 @@ def pages(step: SweepStep, reads: Sequence[tuple[Read, PageOf]], at: datetime) -
 def after(
     step: SweepStep, reads: Sequence[tuple[Read, PageOf]], made: Sequence[Page], at: datetime
 ) -> SweepStep | SweepEnd:
-    """Return what follows a step: more of its stage, the next stage, or the end.
+    """Return what follows a step: more of its stage, its stage once more, the next stage, or the end.
 
-    A stage that brought another number of entities than the PMS counts changed while it was read: the sweep is
-    complete but torn, and what it missed is not fetched.
+    The next offset follows from the rows that came. A stage ends when as many were read as the PMS counts, or by an
+    empty page. If its list shrank meanwhile, rows may have moved to a page that was already read: the stage is begun
+    again, at most `AGAIN` times. After that the sweep is complete but torn, and what it missed is not fetched.
     """
-    rows = sum(page.rows for _, page in reads)
-    total = reads[-1][1].total
-    offset = step.offset + rows
-    entities = step.entities + rows
-    short = any(page.rows == 0 for _, page in reads)
-    page = step.page + len(made)
-    if offset < total and not short:
-        return step.model_copy(update={"offset": offset, "page": page, "total": total, "entities": entities})
-    ended = step.model_copy(update={"page": page, "entities": entities, "torn": step.torn or offset != total})
+    found = _look(step, reads)
+    page, entities = step.page + len(made), step.entities + found.offset - step.offset
+    if not found.ended:
+        update = {"offset": found.offset, "page": page, "entities": entities}
+        return step.model_copy(update=update | {"total": found.total, "page_rows": found.page_rows})
+    if not found.whole and step.again < AGAIN:
+        begun = {"offset": 0, "page": 0, "total": None, "page_rows": 0, "again": step.again + 1}
+        return step.model_copy(update=begun | {"entities": step.entities - step.offset})
+    ended = step.model_copy(update={"page": page, "entities": entities, "torn": step.torn or not found.whole})
     return _next_stage(ended, at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the calls of a step say about its stage."""
+
+    offset: int
+    """How many rows were read without a gap."""
+    total: int | None
+    page_rows: int
+    shrank: bool
+    empty: bool
+
+    @property
+    def ended(self) -> bool:
+        return self.empty or (self.total is not None and self.offset >= self.total)
+
+    @property
+    def whole(self) -> bool:
+        return not self.shrank and (self.total is None or self.offset == self.total)
+
+
+def _look(step: SweepStep, reads: Sequence[tuple[Read, PageOf]]) -> _Look:
+    offset, total, page_rows = step.offset, step.total, step.page_rows
+    shrank = empty = False
+    for read, page in reads:
+        if page.total is not None:
+            shrank = shrank or (total is not None and page.total < total)
+            total = page.total
+        if read.offset != offset or empty:
+            continue  # a page before it was shorter than expected: it is read again, without a gap
+        offset += page.rows
+        page_rows = max(page_rows, page.rows)
+        empty = page.rows == 0
+    return _Look(offset, total, page_rows, shrank, empty)
 
 
 OPTIONAL_STAGES = (EntityKind.LISTING,)
@@ -107,7 +146,7 @@ def _next_stage(step: SweepStep, at: datetime) -> SweepStep | SweepEnd:
     following = STAGES.index(step.stage) + 1
     if following < len(STAGES):
         update = {"stage": STAGES[following], "offset": 0, "page": 0, "total": None, "pages": done}
-        return step.model_copy(update=update)
+        return step.model_copy(update=update | {"page_rows": 0, "again": 0})
     return SweepEnd(
         org=step.org,
         connection=step.connection,

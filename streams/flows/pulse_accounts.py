@@ -98,7 +98,7 @@ class _Pulse:
                 self.until = answer.at
             self._emit(kind, answer, seq)
             offset += answer.rows
-            if answer.rows == 0 or offset >= answer.total:
+            if answer.rows == 0 or (answer.total is not None and offset >= answer.total):
                 break
         return None
 

@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from tests.world import Since, World, current_lease, listed_rent, pick, pick_rented, start_sweep
+import pytest
+
+from tests.world import Since, World, current_lease, listed_rent, pick, pick_rented, receiver_matches, start_sweep
 from tests.world.memory import MemoryWorld
 
 SWEEP_INTERVAL = 900
@@ -20,6 +22,17 @@ async def test_a_scheduled_sweep_counts_missed_changes(memory_world: MemoryWorld
     memory_world.portfolio.set_rent(unit, 1901)
     await memory_world.until(lambda: listed_rent(memory_world, unit) == 1901.0, within=SWEEP_INTERVAL + 60)
     assert memory_world.observed.facts["missed"] >= 1
+
+
+@pytest.mark.parametrize(("most_rows", "total_count"), [(5, ""), (5, None), (1000, None)])
+async def test_an_account_is_read_whole_however_its_pages_come(most_rows: int, total_count: str | None) -> None:
+    """Shorter pages than were asked for, and lists of unknown length."""
+    world = MemoryWorld()
+    world.buildium.most_rows, world.buildium.total_count = most_rows, total_count
+    async with world:
+        await world.until(lambda: receiver_matches(world))
+        await world.rest()
+        assert receiver_matches(world)
 
 
 async def test_a_sweep_without_changes_sends_nothing(world: World) -> None:

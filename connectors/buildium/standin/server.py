@@ -28,6 +28,9 @@ from connectors.buildium.standin.rendering import account_json
 from connectors.buildium.standin.writes import REQUIRED, Invalid, check_body
 from schemas.base import EntityKind
 
+MOST_ROWS: Final = 1000
+"""Buildium reduces a larger limit to this without an error."""
+
 DEMO_ID: Final = "demo-client-id"
 DEMO_SECRET: Final = "demo-client-secret"  # noqa: S105 - a secret of the stand-in only
 
@@ -119,6 +122,10 @@ class BuildiumStandIn:
         self.limit = limit
         self.latency = latency
         self.denied = checked(denied)
+        self.most_rows = MOST_ROWS
+        """The most rows of a page, whatever the limit that is asked for."""
+        self.total_count: str | None = ""
+        """``X-Total-Count`` of every list; empty: the number of its rows, null: there is no such header."""
         self.faults: list[Fault] = []
         self.calls: deque[Call] = deque(maxlen=10_000)
         self.throttled = 0
@@ -213,8 +220,10 @@ class BuildiumStandIn:
         offset, limit = window(query)
         ids = select(self.portfolio, kind, query)
         row = self.portfolio.row
-        body = b"[" + b",".join([row(kind, number) for number in ids[offset : offset + limit]]) + b"]"
-        return _json(body, {"X-Total-Count": str(len(ids))})
+        wanted = ids[offset : offset + min(limit, self.most_rows)]
+        body = b"[" + b",".join([row(kind, number) for number in wanted]) + b"]"
+        count = self.total_count
+        return _json(body, None if count is None else {"X-Total-Count": count or str(len(ids))})
 
     def _entity(self, kind: EntityKind, number: int, word: str) -> Response:
         if number not in self.portfolio.entities(kind):

@@ -23,13 +23,16 @@ GUARD_SHARE = 0.2
 
 
 def fold_sweep_end(rows: Rows, end: SweepEnd, now: datetime) -> FoldResult:
-    """Fetch what a complete sweep missed; after the first complete sweep mark every property as due."""
+    """Fetch what a complete sweep missed; after the first complete sweep mark every property as due.
+
+    A torn sweep may have missed something. It is not the first complete one: nothing is offered on a guess.
+    """
     prefix = scope(end.org, end.connection)
     account = rows.find(AccountRow, account_key(prefix))
     if account is not None and account.started_at > end.started_at:
         return FoldResult(Disposition.IGNORED)
     seen = _seen(rows, prefix, end)
-    if seen is None:
+    if seen is None or (account is None and end.torn):
         return FoldResult(Disposition.IGNORED, counts={"incomplete": 1})
     emits: list[Emit] = []
     missed, held_back = ({}, 0) if end.torn else _missed(rows, prefix, end, seen)

@@ -9,7 +9,7 @@ from schemas.integrations import SyncResult
 from schemas.pms import FetchOrigin, FetchRequest
 from schemas.rent_roll import LeaseStatus, ListingSnapshot
 from streams.core.flows import Disposition, FoldResult
-from streams.core.rent_roll import STAGES
+from streams.core.rent_roll import STAGES, account_key, scope
 from tests.streams.core.rent_roll.rolls import (
     NOW,
     building,
@@ -169,6 +169,18 @@ def test_a_sweep_with_a_missing_page_is_ignored() -> None:
     first_three = [page(stage, 10 + at, sweep="s2") for at, stage in enumerate(STAGES[:3])]
     *_, last = fold(view, *first_three, end(1, 1, 1, 1, sweep="s2", seq=9))
     assert (last.verdict, last.counts) == (Disposition.IGNORED, {"incomplete": 1})
+
+
+def test_a_first_sweep_that_is_torn_offers_nothing() -> None:
+    """It may have missed the lease of a vacant unit. The next whole sweep is the first one."""
+    view = MemoryView()
+    pages = [page(kind, 2 + number, sweep="s1") for number, kind in enumerate(STAGES)]
+    torn = fold(view, *pages, end(1, 1, 1, 1, torn=True))[-1]
+    row = view.get(account_key(scope("default", "buildium")))
+
+    assert (torn.verdict, torn.counts) == (Disposition.IGNORED, {"incomplete": 1})
+    assert not torn.emits
+    assert row is None
 
 
 def test_what_a_torn_sweep_missed_is_not_fetched() -> None:
