@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import IntEnum
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 from zoneinfo import ZoneInfo
 
 from pydantic import JsonValue, SecretStr
@@ -205,6 +205,21 @@ class ListingSink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class LeasingRules:
+    """How a connection's leases and listings are read: what the customer decides and the PMS does not know."""
+
+    make_ready_days: int = 0
+    """Make-ready days of a unit between a move-out and the next move-in."""
+    auto_move_out_days: int = 60
+    """From how many days before its end on a lease counts as on notice whose tenants the PMS will move out."""
+    listed_only: bool = False
+    """Whether only units with a listing are offered."""
+
+
+DEFAULT_RULES: Final = LeasingRules()
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
     """One set of credentials for one PMS account of one org."""
 
@@ -214,8 +229,7 @@ class Connection:
     enabled: bool
     timezone: str
     """IANA name of the time zone in which calendar dates of its properties are interpreted."""
-    make_ready_days: int = 0
-    """Make-ready days of a unit between a move-out and the next move-in."""
+    rules: LeasingRules = DEFAULT_RULES
 
     def day(self, now: datetime) -> date:
         """Return the calendar date in the connection's time zone."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
@@ -128,13 +128,18 @@ def _is_secret(field: FieldInfo) -> bool:
 
 
 def _types(annotation: object) -> set[type]:
-    """Return the types in an annotation, without generics and unions."""
+    """Return the types in an annotation, without generics and unions; of a literal those of its values."""
+    if get_origin(annotation) is Literal:
+        return {type(value) for value in get_args(annotation)}
     if isinstance(annotation, type) and not get_args(annotation):
         return {annotation}
     return {one for part in get_args(annotation) for one in _types(part)}
 
 
 # ------------------------------------------------------------------------------------------- settings of a connection
+
+
+OfferedUnits = Literal["vacant", "listed"]
 
 
 class ProcessSettings(Settings):
@@ -147,6 +152,12 @@ class ProcessSettings(Settings):
         "UTC", validation_alias="RENTSTREAM_TIMEZONE", description="an IANA name such as America/Edmonton"
     )
     """The time zone of connections without their own."""
+    offer: OfferedUnits = Field("vacant", validation_alias="RENTSTREAM_OFFER", description="vacant or listed")
+    """Which units connections without their own setting offer: all vacant ones and those on notice, or listed ones."""
+    auto_move_out_days: int = Field(
+        60, validation_alias="RENTSTREAM_AUTO_MOVE_OUT_DAYS", ge=0, le=3650, description="a number of days, 0-3650"
+    )
+    """From how many days before its end on a lease with automatic move-out counts as on notice."""
     user_agent: str = Field(
         USER_AGENT,
         validation_alias="RENTSYNC_USER_AGENT",

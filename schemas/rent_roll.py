@@ -63,6 +63,8 @@ class UnitSnapshot(Model):
     is_listed: bool | None = None
     is_occupied: bool | None = None
     """A flag that the PMS derives at query time: a cross-check, never the source of a status."""
+    implausible_rent: bool = False
+    """Whether the PMS has a market rent that is no amount of money."""
 
 
 class LeaseTenant(Model):
@@ -108,6 +110,8 @@ class ListingSnapshot(Model):
     available_on: date | None = None
     features: tuple[str, ...] = ()
     """The PMS's own names of the features of unit and property, sorted."""
+    implausible_rent: bool = False
+    """Whether the PMS has a rent that is no amount of money."""
 
 
 class PageItem(Model):

@@ -282,6 +282,7 @@ def _unit(row: Row) -> UnitSnapshot | None:
         code=text(row.get("UnitNumber")) or "",
         building=text(row.get("BuildingName")),
         market_rent=money(row.get("MarketRent")),
+        implausible_rent=_is_implausible(row.get("MarketRent")),
         bedrooms=BEDROOMS.get(bedrooms) if isinstance(bedrooms, str) else None,
         bathrooms=BATHROOMS.get(bathrooms) if isinstance(bathrooms, str) else None,
         size=_size(row.get("UnitSize")),
@@ -341,6 +342,7 @@ def _listing(row: Row) -> ListingSnapshot | None:
         unit_id=number,
         property_id=_id(of.get("Id")),
         rent=money(row.get("Rent")),
+        implausible_rent=_is_implausible(row.get("Rent")),
         available_on=day(row.get("AvailableDate")),
         features=tuple(sorted({*_names(unit.get("Features")), *_names(of.get("Features"))})),
     )
@@ -379,13 +381,19 @@ def money(value: object) -> Decimal | None:
     return _cents(value)
 
 
+def _is_implausible(value: object) -> bool:
+    """Return whether there is an amount that is none: not a number, not finite, or out of range."""
+    return value is not None and money(value) is None
+
+
 @lru_cache(maxsize=8192)
 def _cents(value: float) -> Decimal | None:
     try:
         amount = Decimal(str(value))
         if not amount.is_finite() or abs(amount) >= _TOO_MUCH:
             return None
-        return amount.quantize(_CENT, ROUND_HALF_UP)
+        cents = amount.quantize(_CENT, ROUND_HALF_UP)
+        return cents if abs(cents) < _TOO_MUCH else None
     except (InvalidOperation, ValueError):
         return None
 

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from connectors.addresses import check_url
 from connectors.http import Patience
-from connectors.settings import ConnectionSettings, Stored, Zone
+from connectors.settings import ConnectionSettings, OfferedUnits, Stored, Zone
 from schemas.integrations import IntegrationMode
 
 HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
@@ -46,8 +46,6 @@ class BuildiumSettings(ConnectionSettings):
     Credentials are optional in the class, because the environment may set only webhook secrets or tuning values.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"offer"})
-
     client_id: Annotated[SecretStr | None, Stored("clientId", "secret", required=True)] = Field(
         default=None,
         validation_alias="BUILDIUM_CLIENT_ID",
@@ -74,6 +72,11 @@ class BuildiumSettings(ConnectionSettings):
         le=365,
         validation_alias="BUILDIUM_MAKE_READY_DAYS",
         description="make-ready days of a unit between a move-out and the next move-in, 0-365",
+    )
+    offer: Annotated[OfferedUnits | None, Stored("offer")] = Field(
+        default=None,
+        validation_alias="BUILDIUM_OFFER",
+        description="vacant or listed; the default is RENTSTREAM_OFFER",
     )
     sync_enabled: bool = Field(
         default=True, validation_alias="BUILDIUM_SYNC_ENABLED", description="true or false: whether Buildium is synced"

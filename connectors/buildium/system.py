@@ -16,6 +16,7 @@ from connectors.ports import (
     Connection,
     Field,
     FieldError,
+    LeasingRules,
     PropertySource,
     UsesBudget,
     WebhookReader,
@@ -111,9 +112,14 @@ class BuildiumSystem:
 
         The rest may be wrong or missing: without its key an account keeps its rent roll, and the calendar of it.
         """
-        settings = BuildiumSettings.some_of(configuration, ("timezone", "makeReadyDays"))
+        settings = BuildiumSettings.some_of(configuration, ("timezone", "makeReadyDays", "offer"))
         timezone = settings.timezone or self.process.timezone
-        return Connection(org, name, NAME, enabled, timezone, settings.make_ready_days)
+        rules = LeasingRules(
+            make_ready_days=settings.make_ready_days,
+            auto_move_out_days=self.process.auto_move_out_days,
+            listed_only=(settings.offer or self.process.offer) == "listed",
+        )
+        return Connection(org, name, NAME, enabled, timezone, rules)
 
     def account_of(self, body: bytes) -> int | None:
         """Return the account id in an unverified webhook body; null if there is none."""

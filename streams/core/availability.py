@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+from connectors.ports import DEFAULT_RULES, LeasingRules
 from schemas.delivery import UnitState
 from schemas.rent_roll import (
     LeaseSnapshot,
@@ -36,6 +37,8 @@ class Status(StrEnum):
     DOWN = "down"
     ADMIN = "admin"
     EXCLUDED = "excluded"
+    UNLISTED = "unlisted"
+    """Vacant or on notice, of a connection that offers only what is listed."""
     REMOVED = "removed"
 
 
@@ -51,9 +54,14 @@ UNIT_STATES: dict[Status, UnitState] = {
     Status.DOWN: UnitState.UNAVAILABLE,
     Status.ADMIN: UnitState.UNAVAILABLE,
     Status.EXCLUDED: UnitState.UNAVAILABLE,
+    Status.UNLISTED: UnitState.UNAVAILABLE,
     Status.REMOVED: UnitState.REMOVED,
 }
 """The state that receivers get for each status."""
+
+
+RENEWED = frozenset({"Renewed", "Accepted", "Activated"})
+"""``RenewalOfferStatus`` of a lease whose tenants stay (Buildium, Leases)."""
 
 
 class Doubt(StrEnum):
@@ -61,6 +69,7 @@ class Doubt(StrEnum):
 
     OCCUPIED_FLAG = "the PMS's occupancy flag disagrees with its leases"
     OVERDUE_MOVE_OUT = "a tenant is still current after the day of moving out"
+    IMPLAUSIBLE_RENT = "the rent is not a plausible amount"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,36 +100,45 @@ def derive_availability(
     day: date,
     *,
     gone: bool = False,
-    make_ready_days: int = 0,
+    rules: LeasingRules = DEFAULT_RULES,
 ) -> Availability:
     """Return the availability of a unit on ``day``, a calendar date at the property.
 
-    ``make_ready_days`` are the days between moving out and being ready. The rent is that of the listing, else the
-    market rent; never that of the present tenant.
+    The rent is that of the listing, else the market rent, an amount of 0 or less counting as none; never that of the
+    present tenant.
     """
-    rent = listing.rent if listing and listing.rent is not None else unit.market_rent
+    rent = _rent(listing.rent if listing else None, unit.market_rent)
+    implausible = unit.implausible_rent or bool(listing and listing.implausible_rent)
+    doubts: tuple[Doubt, ...] = (Doubt.IMPLAUSIBLE_RENT,) if implausible else ()
     if gone or not building.is_active:
-        return Availability(Status.REMOVED if gone else Status.EXCLUDED, None, None, rent)
+        return Availability(Status.REMOVED if gone else Status.EXCLUDED, None, None, rent, doubts)
     current = [lease for lease in leases if _is_current(lease, day)]
-    residents = {tenant.id for lease in current for tenant in lease.tenants if _resides(tenant.status, lease, day)}
-    vacate, doubts = _vacates(current, day)
+    residents = {tenant.id for lease in current for tenant in lease.tenants if _stays_or_leaves(tenant.status)}
+    vacate, overdue = _vacates(current, day, rules)
     coming = [lease for lease in leases if lease not in current and _is_coming(lease, day)]
     others = [lease for lease in coming if not residents & {tenant.id for tenant in lease.tenants}]
     rented = bool(others)
     if len(others) < len(coming):  # a renewal: the tenant stays, so the unit does not become available
-        vacate, doubts = None, ()
+        vacate, overdue = None, False
+    if overdue:
+        doubts = (*doubts, Doubt.OVERDUE_MOVE_OUT)
     if unit.is_occupied is not None and unit.is_occupied != bool(current):
         doubts = (*doubts, Doubt.OCCUPIED_FLAG)
     status = _status(bool(current), vacate, rented, ready=True)
+    if UNIT_STATES[status] is UnitState.AVAILABLE and rules.listed_only and listing is None:
+        status = Status.UNLISTED
     if UNIT_STATES[status] is not UnitState.AVAILABLE:
         return Availability(status, None, None, rent, doubts)
-    if listing and listing.available_on:
-        on = listing.available_on
-    elif vacate is None:
-        on = day
-    else:
-        on = _later(vacate, 1 + make_ready_days)
+    ready_on = day if vacate is None else _later(vacate, 1 + rules.make_ready_days)
+    on = listing.available_on if listing and listing.available_on else ready_on
+    if vacate is not None:
+        on = max(on, ready_on)  # whatever an older listing says: the tenants are there until then
     return Availability(status, on, when(on, day), rent, doubts)
+
+
+def _rent(*amounts: Decimal | None) -> Decimal | None:
+    """Return the first amount that is a rent."""
+    return next((amount for amount in amounts if amount is not None and amount > 0), None)
 
 
 def _status(occupied: bool, vacate: date | None, rented: bool, *, ready: bool) -> Status:
@@ -143,14 +161,28 @@ def _ended(lease: LeaseSnapshot, day: date) -> bool:
 
 
 def _resides(tenant: TenantStatus, lease: LeaseSnapshot, day: date) -> bool:
-    """Return whether a tenant lives there on ``day``; a future lease becomes active by date, without a webhook."""
-    if tenant is TenantStatus.CURRENT:
+    """Return whether a tenant lives there on ``day``; a future lease becomes active by date, without a webhook.
+
+    A status that this version does not know counts as staying.
+    """
+    if tenant in (TenantStatus.CURRENT, TenantStatus.UNKNOWN):
         return True
     return tenant is TenantStatus.FUTURE and lease.status is LeaseStatus.FUTURE and _begun(lease, day)
 
 
+def _stays_or_leaves(tenant: TenantStatus) -> bool:
+    """Return whether a tenant of a current lease has not left yet; a roommate may still be to move in."""
+    return tenant is not TenantStatus.MOVED_OUT
+
+
 def _is_current(lease: LeaseSnapshot, day: date) -> bool:
-    if lease.status not in (LeaseStatus.ACTIVE, LeaseStatus.FUTURE) or not _begun(lease, day) or _ended(lease, day):
+    """Return whether somebody lives there by this lease.
+
+    An active one is not over before the PMS says so, even if it was to end by itself. A future one is judged by date.
+    """
+    if lease.status not in (LeaseStatus.ACTIVE, LeaseStatus.FUTURE) or not _begun(lease, day):
+        return False
+    if lease.status is LeaseStatus.FUTURE and _ended(lease, day):
         return False
     return any(_resides(tenant.status, lease, day) for tenant in lease.tenants)
 
@@ -166,20 +198,31 @@ def _is_coming(lease: LeaseSnapshot, day: date) -> bool:
     return lease.status in (LeaseStatus.FUTURE, LeaseStatus.UNKNOWN)
 
 
-def _vacates(current: Sequence[LeaseSnapshot], day: date) -> tuple[date | None, tuple[Doubt, ...]]:
-    """Return the day on which the last resident moves out; null unless all residents gave notice."""
+def _vacates(current: Sequence[LeaseSnapshot], day: date, rules: LeasingRules) -> tuple[date | None, bool]:
+    """Return the day on which the last tenant moves out, and whether it has passed; null unless all of them leave."""
     leaves: list[date | None] = []
     for lease in current:
         given: dict[int, date] = {}
         for move in lease.move_outs:
             given[move.tenant_id] = max(move.on, given.get(move.tenant_id, move.on))
-        ends_on = lease.ends_on if lease.ends_by_itself else None
-        leaves += [given.get(one.id, ends_on) for one in lease.tenants if _resides(one.status, lease, day)]
+        notice_on = _automatic_notice_on(lease, rules)
+        ends_on = lease.ends_on if notice_on is not None and notice_on <= day else None
+        leaves += [given.get(one.id, ends_on) for one in lease.tenants if _stays_or_leaves(one.status)]
     known = [on for on in leaves if on is not None]
     if not known or len(known) < len(leaves):
-        return None, ()
+        return None, False
     last = max(known)
-    return (last, ()) if last >= day else (day, (Doubt.OVERDUE_MOVE_OUT,))
+    return (last, False) if last >= day else (day, True)
+
+
+def _automatic_notice_on(lease: LeaseSnapshot, rules: LeasingRules) -> date | None:
+    """Return from when on a lease that the PMS will end counts as on notice; null if it goes on.
+
+    Without automatic moving out a lease rolls over at its end, and an accepted renewal extends it.
+    """
+    if not lease.ends_by_itself or lease.ends_on is None or lease.renewal in RENEWED:
+        return None
+    return lease.ends_on - timedelta(days=min(rules.auto_move_out_days, (lease.ends_on - date.min).days))
 
 
 def _later(day: date, days: int) -> date:
@@ -188,21 +231,14 @@ def _later(day: date, days: int) -> date:
 
 
 def when(on: date, day: date) -> str:
-    """Return a date as text: ``Immediate``, the month's name within a year, else the ISO date."""
+    """Return a date as text: ``Immediate``, the month's name within the next eleven months, else the ISO date."""
     if on <= day:
         return "Immediate"
-    return calendar.month_name[on.month] if _a_year_before(on) < day else on.isoformat()
-
-
-def _a_year_before(on: date) -> date:
-    """Return the last day from which ``on`` is a whole year away, or more."""
-    if on.year == date.min.year:
-        return date.min
-    return on.replace(year=on.year - 1, day=28 if (on.month, on.day) == (2, 29) else on.day)
+    return calendar.month_name[on.month] if _becomes_a_month(on) <= day else on.isoformat()
 
 
 def dates_of_change(
-    leases: Sequence[LeaseSnapshot], listing: ListingSnapshot | None, *, make_ready_days: int = 0
+    leases: Sequence[LeaseSnapshot], listing: ListingSnapshot | None, *, rules: LeasingRules = DEFAULT_RULES
 ) -> Iterator[date]:
     """Return every day on which the availability of a unit may change without an event.
 
@@ -214,14 +250,17 @@ def dates_of_change(
         leaves = [move.on for move in lease.move_outs]
         if lease.ends_on and lease.ends_by_itself:
             leaves.append(lease.ends_on)
+        if notice_on := _automatic_notice_on(lease, rules):
+            yield notice_on
         for on in leaves:
             yield _later(on, 1)
-            yield _becomes_a_month(_later(on, 1 + make_ready_days))
+            yield _becomes_a_month(_later(on, 1 + rules.make_ready_days))
     if listing and listing.available_on:
         yield listing.available_on
         yield _becomes_a_month(listing.available_on)
 
 
 def _becomes_a_month(on: date) -> date:
-    """Return the first day on which `when` names the month of ``on`` instead of its date."""
-    return min(_later(_a_year_before(on), 1), on)
+    """Return the first day on which `when` names the month of ``on``: that of the month eleven months before."""
+    month = on.year * 12 + on.month - 1 - 11
+    return date(month // 12, month % 12 + 1, 1) if month >= 12 else date.min

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import date
 
+from connectors.ports import DEFAULT_RULES, LeasingRules
 from schemas.codec import decode_as
 from schemas.delivery import OfferedProperty, OfferedUnit
 from schemas.rent_roll import (
@@ -15,7 +16,7 @@ from schemas.rent_roll import (
     UnitRow,
     UnitSnapshot,
 )
-from streams.core.availability import Doubt, derive_availability
+from streams.core.availability import Doubt, Status, derive_availability
 from streams.core.flows import View
 from streams.core.rent_roll import account_key, property_key, scope, unit_key
 
@@ -39,13 +40,14 @@ def offer(
     property_id: int,
     day: date,
     *,
-    make_ready_days: int = 0,
+    rules: LeasingRules = DEFAULT_RULES,
     excluded: bool = False,
 ) -> Offer | None:
     """Return what is offered of a property on ``day``, read from the rent roll.
 
-    Null where there is nothing to offer: before the first complete sweep, for a property that was never fetched, and
-    for a commercial one. A property that is ``excluded`` from the integration is offered like an inactive one.
+    Null where there is nothing to offer: before the first complete sweep, and for a property that was never fetched. A
+    commercial property, and one that is ``excluded`` from the integration, is offered like an inactive one: what was
+    sent of it before becomes unavailable.
     """
     prefix = scope(org, connection)
     if view.get(account_key(prefix)) is None:
@@ -55,9 +57,7 @@ def offer(
     if row is None or row.body is None:
         return None
     building = decode_as(PropertySnapshot, row.body)
-    if building.type is PropertyType.COMMERCIAL:
-        return None
-    if excluded:
+    if excluded or building.type is PropertyType.COMMERCIAL:
         building = building.model_copy(update={"is_active": False})
     units: list[OfferedUnit] = []
     doubts: list[tuple[int, Doubt]] = []
@@ -67,7 +67,7 @@ def offer(
         if unit is None or unit.body is None or unit.property_id != property_id:
             continue
         gone = unit.gone or row.gone
-        offered, found = offered_unit(unit, building, day, gone=gone, make_ready_days=make_ready_days)
+        offered, found = offered_unit(unit, building, day, gone=gone, rules=rules)
         units.append(offered)
         doubts += [(unit_id, doubt) for doubt in found]
     parts = (building.address_line1, building.city, building.state)
@@ -81,13 +81,13 @@ def offer(
 
 
 def offered_unit(
-    row: UnitRow, building: PropertySnapshot, day: date, *, gone: bool, make_ready_days: int = 0
+    row: UnitRow, building: PropertySnapshot, day: date, *, gone: bool, rules: LeasingRules = DEFAULT_RULES
 ) -> tuple[OfferedUnit, tuple[Doubt, ...]]:
     """Return a unit as it is offered on ``day``, and what is doubtful about it."""
     unit = decode_as(UnitSnapshot, row.body)
     listing = None if row.listing is None else decode_as(ListingSnapshot, row.listing)
     leases = [decode_as(LeaseSnapshot, entry.body) for entry in row.leases]
-    found = derive_availability(unit, leases, listing, building, day, gone=gone, make_ready_days=make_ready_days)
+    found = derive_availability(unit, leases, listing, building, day, gone=gone, rules=rules)
     features = set(listing.features) if listing else set()
     return OfferedUnit(
         id=unit.id,
@@ -112,8 +112,10 @@ def digest(building: OfferedProperty, unit: OfferedUnit) -> bytes:
     """Return eight bytes of a digest of what a receiver gets of a unit: equal digests need no batch.
 
     Left out are the finer status, which receivers do not get, and the date of a unit that is available at once: it is
-    so on every further day.
+    so on every further day. Of a unit that has left the scope only that counts: it is told once.
     """
+    if unit.status == Status.EXCLUDED:
+        return hashlib.blake2b(f"{unit.id} {unit.state}".encode(), digest_size=8).digest()
     quiet = {"status"} | ({"available_on"} if unit.when_available == "Immediate" else set())
     text = building.model_dump_json() + unit.model_dump_json(exclude=quiet, exclude_none=True)
     return hashlib.blake2b(text.encode(), digest_size=8).digest()

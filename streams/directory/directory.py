@@ -6,7 +6,7 @@ arrive between any two of them.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -237,7 +237,8 @@ class Directory:
             source = self._entries.get((org, connection))
             facts: list[object] = []
             if source and source.connection:
-                facts = [source.connection.timezone, source.connection.make_ready_days, *switches_of(source.switches)]
+                rules = astuple(source.connection.rules)
+                facts = [source.connection.timezone, *rules, *switches_of(source.switches)]
             found = tuple(
                 replace(
                     one, revision=fingerprint(one.identity, str(one.enabled_at), *switches_of(one.switches), *facts)

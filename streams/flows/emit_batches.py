@@ -39,7 +39,7 @@ class EmitBatches:
                 connection,
                 property_id,
                 source.day(now),
-                make_ready_days=source.make_ready_days,
+                rules=source.rules,
                 excluded=not taking_part,
             )
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 
-from connectors.ports import Clock
+from connectors.ports import Clock, LeasingRules
 from schemas import topics
 from schemas.codec import decode_as
 from schemas.delivery import DeliveryDue, DueReason
@@ -45,7 +45,7 @@ class MarkDateChanges:
                 if row.property_id is None or row.property_id in marked:
                     yield None
                     continue
-                if not _changes(row, since, today, one.make_ready_days):
+                if not _changes(row, since, today, one.rules):
                     yield None
                     continue
                 marked.add(row.property_id)
@@ -60,9 +60,9 @@ class MarkDateChanges:
             self._looked[key] = today
 
 
-def _changes(row: UnitRow, since: date | None, today: date, make_ready_days: int) -> bool:
+def _changes(row: UnitRow, since: date | None, today: date, rules: LeasingRules) -> bool:
     # A day of grace: the time of the row is UTC, the calendar is that of the property.
     after = since or row.fetched_at.date() - timedelta(days=1)
     leases = [decode_as(LeaseSnapshot, entry.body) for entry in row.leases]
     listing = decode_as(ListingSnapshot, row.listing) if row.listing else None
-    return any(after < on <= today for on in dates_of_change(leases, listing, make_ready_days=make_ready_days))
+    return any(after < on <= today for on in dates_of_change(leases, listing, rules=rules))

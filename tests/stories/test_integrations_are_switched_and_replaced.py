@@ -225,7 +225,7 @@ async def test_a_property_that_is_switched_off_is_unavailable_once_and_comes_bac
         await world.until(lambda: {unit: site.rentsync.state[unit].status_name for unit in units} == before, within=5)
         await world.rest()
         assert receiver_matches(site)
-        assert sum(len(units_of) for _, units_of in off) == len(units) + 1, "once, and the changed rent"
+        assert sum(len(units_of) for _, units_of in off) == len(units), "once"
 
 
 async def test_only_named_properties_take_part_where_the_default_is_off(world: MemoryWorld) -> None:

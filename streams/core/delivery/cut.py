@@ -36,13 +36,13 @@ class Content:
 def cut(offer: Offer, row: DeliveryRow) -> Content | None:
     """Return what to send of a property; null if its receiver knows everything.
 
-    A property that was never sent and is not active is not sent at all; one without units is sent once.
+    A property that was never sent is not sent at all as long as it is not active or has no units.
     """
     known = None if row.known is None else {one.unit_id: one.digest for one in row.known}
     if known is None and not row.sent and not offer.property.is_active:
         return None
     units, mode = units_to_send(offer, known, {one.unit_id for one in row.sent})
-    if mode is BatchMode.DELTA and not units:
+    if not units:
         return None
     return Content(
         mode=mode,

@@ -233,6 +233,7 @@ def test_tenant_statuses(name: Any, status: TenantStatus) -> None:
         (-5.5, "-5.50"),
         (99999999999.99, "99999999999.99"), (1e12, None), (float("nan"), None), (float("inf"), None), (None, None),
         ("1850.10", None), (True, None), ([], None), (10**400, None), (1e-9, "0.00"),
+        (999999999999.99, "999999999999.99"), (999999999999.999, None), (-999999999999.999, None),
     ],
 )  # fmt: skip
 def test_money_is_rounded_to_cents(value: Any, amount: str | None) -> None:
@@ -240,6 +241,16 @@ def test_money_is_rounded_to_cents(value: Any, amount: str | None) -> None:
 
     assert found == (Decimal(amount) if amount else None)
     assert found is None or str(found) == amount
+
+
+@pytest.mark.parametrize(
+    ("value", "implausible"),
+    [(1500, False), (0, False), (-1, False), (None, False), (999999999999.999, True), (float("nan"), True), ("", True)],
+)
+def test_a_rent_that_is_no_amount_is_marked(value: Any, implausible: bool) -> None:
+    """And does not spoil the page that it is on."""
+    assert of(UNIT, RENTAL_UNIT, MarketRent=value).implausible_rent is implausible
+    assert of(LISTING, RENTAL_LISTING, Rent=value).implausible_rent is implausible
 
 
 @pytest.mark.parametrize(

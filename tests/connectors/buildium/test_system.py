@@ -14,7 +14,7 @@ from connectors.buildium.standin import DEMO_ID, DEMO_SECRET, BuildiumStandIn, s
 from connectors.buildium.system import BuildiumSystem
 from connectors.clock import SystemClock
 from connectors.http import open_client
-from connectors.ports import Configuration, Connection, Fetched, Field, Refused, SourceSystem
+from connectors.ports import Configuration, Connection, Fetched, Field, LeasingRules, Refused, SourceSystem
 from connectors.settings import ProcessSettings, SettingsError
 from schemas.base import EntityKind
 from schemas.integrations import CheckStatus, IntegrationMode, IntegrationRole
@@ -59,6 +59,7 @@ def test_every_field_is_declared_once_for_the_environment_and_for_a_configuratio
         "baseUrl",
         "timezone",
         "makeReadyDays",
+        "offer",
         "retryAttempts",
         "retryDelay",
         "timeout",
@@ -97,7 +98,7 @@ def test_every_invalid_field_is_reported() -> None:
                 "timeout": 1,
                 "clientSecret": "canary",
                 "colour/~": "canary",
-                "offer": "vacant",
+                "offer": "nothing",
             },
             {"clientId": (SecretStr("canary canary"),), "token": (SecretStr("canary"),)},
         )
@@ -123,7 +124,7 @@ def test_every_invalid_field_is_reported() -> None:
     assert found["/settings/timeout"].endswith("allowed: milliseconds that one call may take, 100-600000")
     assert found["/settings/clientSecret"] == "it belongs under secrets, not under settings"
     assert found["/settings/colour~1~0"].startswith("no such setting; there are: baseUrl, timezone, ")
-    assert found["/settings/offer"].startswith("it is not available yet; there are: ")
+    assert found["/settings/offer"].endswith("allowed: vacant or listed; the default is RENTSTREAM_OFFER")
     assert found["/secrets/token"] == "no such secret; there are: clientId, clientSecret, webhookSecret"
     assert found["/secrets/clientSecret"].startswith("it is required: the secret of that API key")
 
@@ -237,11 +238,11 @@ def test_an_incomplete_environment_is_rejected_with_a_line_for_each_setting() ->
 def test_a_connection_has_the_properties_that_the_flows_need() -> None:
     row = system(RENTSTREAM_TIMEZONE="America/Edmonton")
     assert row.connection("o", "c", configuration(), enabled=True) == Connection(
-        "o", "c", "buildium", enabled=True, timezone="America/Edmonton", make_ready_days=0
+        "o", "c", "buildium", enabled=True, timezone="America/Edmonton", rules=LeasingRules(make_ready_days=0)
     )
     own = configuration({"timezone": "Europe/Berlin", "makeReadyDays": 7})
     assert row.connection("o", "c", own, enabled=False) == Connection(
-        "o", "c", "buildium", enabled=False, timezone="Europe/Berlin", make_ready_days=7
+        "o", "c", "buildium", enabled=False, timezone="Europe/Berlin", rules=LeasingRules(make_ready_days=7)
     )
     assert system().connection("o", "c", configuration(), enabled=True).timezone == "UTC"
 
@@ -252,7 +253,7 @@ def test_the_calendar_of_a_connection_is_known_although_it_cannot_be_called() ->
         {"timezone": "Europe/Berlin", "makeReadyDays": 7, "baseUrl": "x"}, clientId=(), clientSecret=()
     )
     assert system().connection("o", "c", unusable, enabled=False) == Connection(
-        "o", "c", "buildium", enabled=False, timezone="Europe/Berlin", make_ready_days=7
+        "o", "c", "buildium", enabled=False, timezone="Europe/Berlin", rules=LeasingRules(make_ready_days=7)
     )
     with pytest.raises(SettingsError, match="/settings/timezone"):
         system().connection("o", "c", configuration({"timezone": "Mars"}), enabled=True)

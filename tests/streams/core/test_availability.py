@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from connectors.ports import LeasingRules
 from schemas.delivery import UnitState
 from schemas.rent_roll import (
     LeaseSnapshot,
@@ -34,6 +35,7 @@ from streams.core.availability import (
 DAY = date(2026, 3, 10)
 LONG_AGO, YESTERDAY, TOMORROW = date(2025, 1, 1), DAY - timedelta(1), DAY + timedelta(1)
 IN_MAY, IN_JUNE = date(2026, 5, 31), date(2026, 6, 1)
+SOON, IN_SIXTY_DAYS = date(2026, 4, 1), DAY + timedelta(60)
 
 UNIT = UnitSnapshot(id=1, property_id=10, code="101", market_rent=Decimal(1500))
 BUILDING = PropertySnapshot(id=10, name="Sunset Apartments")
@@ -127,7 +129,52 @@ CASES: list[tuple[str, list[LeaseSnapshot], Status, date | None]] = [
     ),
     ("an end of the term alone is no notice: it may roll over", [lease(ends=IN_MAY)], Status.OCCUPIED, None),
     ("nor is one that has passed: the tenant stays", [lease(ends=YESTERDAY)], Status.OCCUPIED, None),
-    ("the PMS moves the tenants out", [lease(ends=IN_MAY, by_itself=True)], Status.NOTICE_UNRENTED, IN_JUNE),
+    ("the PMS moves the tenants out in twelve weeks", [lease(ends=IN_MAY, by_itself=True)], Status.OCCUPIED, None),
+    (
+        "the PMS moves the tenants out in sixty days",
+        [lease(ends=IN_SIXTY_DAYS, by_itself=True)],
+        Status.NOTICE_UNRENTED,
+        IN_SIXTY_DAYS + timedelta(1),
+    ),
+    (
+        "the PMS moves the tenants out in sixty-one days",
+        [lease(ends=IN_SIXTY_DAYS + timedelta(1), by_itself=True)],
+        Status.OCCUPIED,
+        None,
+    ),
+    *(
+        (f"a renewal that is {renewal}", [lease(ends=SOON, by_itself=True, renewal=renewal)], Status.OCCUPIED, None)
+        for renewal in ("Renewed", "Accepted", "Activated")
+    ),
+    *(
+        (
+            f"a renewal that is {renewal} is none",
+            [lease(ends=SOON, by_itself=True, renewal=renewal)],
+            Status.NOTICE_UNRENTED,
+            SOON + timedelta(1),
+        )
+        for renewal in ("Declined", "Sent", None)
+    ),
+    # -- roommates
+    (
+        "one leaves and a roommate moves in by the same lease",
+        [lease(tenants=[(7, CURRENT), (8, FUTURE)], leaving=[(7, IN_MAY)])],
+        Status.OCCUPIED,
+        None,
+    ),
+    (
+        "one has left and the roommate is still to move in",
+        [lease(tenants=[(7, MOVED_OUT), (8, FUTURE)], leaving=[(7, YESTERDAY)])],
+        TAKEN,
+        None,
+    ),
+    (
+        "one leaves and another has a status of a newer version",
+        [lease(tenants=[(7, CURRENT), (8, TenantStatus.UNKNOWN)], leaving=[(7, IN_MAY)])],
+        Status.OCCUPIED,
+        None,
+    ),
+    ("only a tenant of unknown status", [lease(tenants=[(8, TenantStatus.UNKNOWN)])], Status.OCCUPIED, None),
     ("by itself, but without an end", [lease(by_itself=True)], Status.OCCUPIED, None),
     (
         "a day of moving out goes before the end of the term",
@@ -136,7 +183,12 @@ CASES: list[tuple[str, list[LeaseSnapshot], Status, date | None]] = [
         IN_JUNE,
     ),
     ("moved out by itself today: still there", [lease(ends=DAY, by_itself=True)], Status.NOTICE_UNRENTED, TOMORROW),
-    ("moved out by itself yesterday", [lease(ends=YESTERDAY, by_itself=True)], VACANT, DAY),
+    (
+        "moved out by itself yesterday, but the PMS says that they live there",
+        [lease(ends=YESTERDAY, by_itself=True)],
+        Status.NOTICE_UNRENTED,
+        TOMORROW,
+    ),
     (
         "overdue: still there after the day of moving out",
         [lease(leaving=[(7, YESTERDAY)])],
@@ -192,9 +244,9 @@ CASES: list[tuple[str, list[LeaseSnapshot], Status, date | None]] = [
     ("it comes tomorrow", [coming(starts=TOMORROW)], TAKEN, None),
     (
         "moved in by date, and leaves by itself",
-        [coming(starts=LONG_AGO, ends=IN_MAY, by_itself=True)],
+        [coming(starts=LONG_AGO, ends=SOON, by_itself=True)],
         Status.NOTICE_UNRENTED,
-        IN_JUNE,
+        SOON + timedelta(1),
     ),
     (
         "the old tenant leaves by itself, the new one has moved in",
@@ -202,7 +254,8 @@ CASES: list[tuple[str, list[LeaseSnapshot], Status, date | None]] = [
         Status.OCCUPIED,
         None,
     ),
-    ("the last day of time", [lease(ends=date.max, by_itself=True)], Status.NOTICE_UNRENTED, date.max),
+    ("the last day of time", [lease(leaving=[(7, date.max)])], Status.NOTICE_UNRENTED, date.max),
+    ("by itself on the last day of time", [lease(ends=date.max, by_itself=True)], Status.OCCUPIED, None),
 ]
 
 
@@ -240,6 +293,7 @@ def test_a_receiver_gets_four_states() -> None:
         Status.DOWN,
         Status.ADMIN,
         Status.EXCLUDED,
+        Status.UNLISTED,
     }
     assert [status for status, state in UNIT_STATES.items() if state is UnitState.REMOVED] == [Status.REMOVED]
 
@@ -272,9 +326,45 @@ def test_the_date_is_that_of_the_listing_else_that_of_the_leases(
 
 def test_the_days_to_make_ready_come_after_the_move_out() -> None:
     """Vacant on the day after, and so many days later available."""
-    assert of(ON_NOTICE, make_ready_days=3).available_on == date(2026, 6, 4)
-    assert of(ON_NOTICE, make_ready_days=0).available_on == IN_JUNE
-    assert of(lease(leaving=[(7, date.max)]), make_ready_days=3).available_on == date.max
+    assert of(ON_NOTICE, rules=LeasingRules(make_ready_days=3)).available_on == date(2026, 6, 4)
+    assert of(ON_NOTICE, rules=LeasingRules(make_ready_days=0)).available_on == IN_JUNE
+    assert of(lease(leaving=[(7, date.max)]), rules=LeasingRules(make_ready_days=3)).available_on == date.max
+
+
+@pytest.mark.parametrize(
+    ("advertised", "expected"), [(DAY, IN_JUNE + timedelta(3)), (date(2026, 7, 1), date(2026, 7, 1))]
+)
+def test_a_unit_is_never_available_before_its_tenants_have_left(advertised: date, expected: date) -> None:
+    """Whatever an older listing says; the make-ready days are counted as well."""
+    found = of(
+        ON_NOTICE,
+        listing=ListingSnapshot(unit_id=1, available_on=advertised),
+        rules=LeasingRules(make_ready_days=3),
+    )
+    assert found.available_on == expected
+
+
+@pytest.mark.parametrize("leases", [[], [ON_NOTICE]])
+def test_a_connection_may_offer_only_what_is_listed(leases: list[LeaseSnapshot]) -> None:
+    """What is vacant or on notice without a listing is unavailable then; what is rented stays rented."""
+    rules, listing = LeasingRules(listed_only=True), ListingSnapshot(unit_id=1)
+    assert of(*leases, rules=rules).status is Status.UNLISTED
+    assert of(*leases, rules=rules, listing=listing).is_available
+    assert of(lease(), rules=rules).status is Status.OCCUPIED
+
+
+def test_the_days_before_an_automatic_move_out_can_be_set() -> None:
+    ending = lease(ends=IN_MAY, by_itself=True)
+    statuses = [of(ending, rules=LeasingRules(auto_move_out_days=days)).status for days in (81, 82, 3650)]
+    assert statuses == [Status.OCCUPIED, Status.NOTICE_UNRENTED, Status.NOTICE_UNRENTED]
+
+
+def test_a_rent_that_is_no_amount_is_a_doubt() -> None:
+    unit = UNIT.model_copy(update={"market_rent": None, "implausible_rent": True})
+    found = derive_availability(unit, [], None, BUILDING, DAY)
+    assert (found.rent, found.doubts) == (None, (Doubt.IMPLAUSIBLE_RENT,))
+    listing = ListingSnapshot(unit_id=1, implausible_rent=True)
+    assert of(listing=listing).doubts == (Doubt.IMPLAUSIBLE_RENT,)
 
 
 @pytest.mark.parametrize(
@@ -282,19 +372,22 @@ def test_the_days_to_make_ready_come_after_the_move_out() -> None:
     [
         (Decimal(1650), Decimal(1500), Decimal(1650)),
         (None, Decimal(1500), Decimal(1500)),
-        (Decimal(0), Decimal(1500), Decimal(0)),
+        (Decimal(0), Decimal(1500), Decimal(1500)),
+        (None, Decimal(-1), None),
+        (Decimal(-1), Decimal(0), None),
         (None, None, None),
     ],
 )
 def test_the_rent_is_the_listings_else_the_markets(
     listed: Decimal | None, market: Decimal | None, rent: Decimal | None
 ) -> None:
-    """Null where unknown, never zero."""
+    """Null where unknown, never zero or less."""
     unit = UNIT.model_copy(update={"market_rent": market})
     listing = ListingSnapshot(unit_id=1, rent=listed)
     for leases in ([], [lease()], [ON_NOTICE]):
         assert derive_availability(unit, leases, listing, BUILDING, DAY).rent == rent
-        assert derive_availability(unit, leases, None, BUILDING, DAY).rent == market
+        alone = derive_availability(unit, leases, None, BUILDING, DAY).rent
+        assert alone == (market if market and market > 0 else None)
 
 
 @pytest.mark.parametrize(
@@ -305,12 +398,12 @@ def test_the_rent_is_the_listings_else_the_markets(
         (date(1999, 1, 1), DAY, "Immediate"),
         (TOMORROW, DAY, "March"),
         (date(2026, 12, 24), DAY, "December"),
-        (date(2027, 3, 9), DAY, "March"),
-        (date(2027, 3, 10), DAY, "2027-03-10"),
-        (date(2027, 3, 11), DAY, "2027-03-11"),
+        (date(2027, 2, 28), DAY, "February"),
+        (date(2027, 3, 1), DAY, "2027-03-01"),
+        (date(2027, 3, 9), DAY, "2027-03-09"),
         (date(2030, 1, 1), DAY, "2030-01-01"),
-        (date(2029, 2, 28), date(2028, 2, 29), "February"),
-        (date(2029, 3, 1), date(2028, 2, 29), "2029-03-01"),
+        (date(2029, 1, 31), date(2028, 2, 29), "January"),
+        (date(2029, 2, 1), date(2028, 2, 29), "2029-02-01"),
         (date(2028, 2, 29), date(2027, 2, 28), "2028-02-29"),
         (date(2028, 2, 29), date(2027, 3, 1), "February"),
         (date(2028, 2, 29), date(2028, 2, 29), "Immediate"),
@@ -320,7 +413,7 @@ def test_the_rent_is_the_listings_else_the_markets(
     ],
 )
 def test_a_date_is_immediate_or_a_month_or_a_date(on: date, day: date, text: str) -> None:
-    """A month names a day of the twelve months to come, never one of next year's."""
+    """A month names a day of this month or of the eleven months to come."""
     assert when(on, day) == text
 
 
@@ -389,7 +482,9 @@ def test_every_row_has_an_availability_on_every_day(
 ) -> None:
     """Total, and consistent with itself: available, from when, and in which words go together."""
     building = BUILDING.model_copy(update={"is_active": active})
-    found = derive_availability(UNIT, leases, listing, building, day, gone=gone, make_ready_days=turn)
+    found = derive_availability(
+        UNIT, leases, listing, building, day, gone=gone, rules=LeasingRules(make_ready_days=turn)
+    )
     assert found.state is UNIT_STATES[found.status]
     assert found.is_available is (found.status in ADVERTISED)
     assert (found.available_on is None) is (not found.is_available)
@@ -398,7 +493,7 @@ def test_every_row_has_an_availability_on_every_day(
         assert found.when_available == when(found.available_on, day)
         assert (found.when_available == "Immediate") is (found.available_on <= day)
     assert not (found.is_available and (gone or not active))
-    list(dates_of_change(leases, listing, make_ready_days=turn))
+    list(dates_of_change(leases, listing, rules=LeasingRules(make_ready_days=turn)))
 
 
 @MANY
@@ -452,9 +547,10 @@ def test_availability_changes_on_a_date_of_change_only(
         ([lease(starts=None)], ListingSnapshot(unit_id=1), set()),
         ([coming()], None, {IN_JUNE}),
         ([lease(ends=IN_MAY)], None, {LONG_AGO}),
-        ([lease(ends=IN_MAY, by_itself=True)], None, {LONG_AGO, IN_JUNE, date(2025, 6, 2)}),
-        ([lease(leaving=[(7, IN_MAY)])], None, {LONG_AGO, IN_JUNE, date(2025, 6, 2)}),
-        ([], ListingSnapshot(unit_id=1, available_on=IN_JUNE), {IN_JUNE, date(2025, 6, 2)}),
+        ([lease(ends=IN_MAY, by_itself=True)], None, {LONG_AGO, IN_JUNE, date(2026, 4, 1), date(2025, 7, 1)}),
+        ([lease(ends=IN_MAY, by_itself=True, renewal="Renewed")], None, {LONG_AGO, IN_JUNE, date(2025, 7, 1)}),
+        ([lease(leaving=[(7, IN_MAY)])], None, {LONG_AGO, IN_JUNE, date(2025, 7, 1)}),
+        ([], ListingSnapshot(unit_id=1, available_on=IN_JUNE), {IN_JUNE, date(2025, 7, 1)}),
         ([], ListingSnapshot(unit_id=1, available_on=date(2028, 2, 29)), {date(2028, 2, 29), date(2027, 3, 1)}),
         ([], ListingSnapshot(unit_id=1, available_on=date.min), {date.min}),
     ],

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from connectors.ports import LeasingRules
 from schemas.base import EntityKind
 from schemas.delivery import OfferedProperty, OfferedUnit, UnitState
 from schemas.rent_roll import ListingSnapshot, MoveOut, PropertySnapshot, PropertyType
@@ -64,13 +65,14 @@ def test_nothing_is_offered_of_what_was_never_fetched() -> None:
 
 
 @pytest.mark.parametrize("kind", PropertyType)
-def test_a_commercial_property_is_not_offered(kind: PropertyType) -> None:
-    """Every other type is, with the dwelling type that follows from it, if one does."""
+def test_a_commercial_property_is_offered_like_an_inactive_one(kind: PropertyType) -> None:
+    """So that what was sent of it before becomes unavailable. Other types have the dwelling type that follows."""
     found = offer(roll(HOUSE.model_copy(update={"type": kind})), "default", "buildium", 10, DAY)
-    assert (found is None) is (kind is PropertyType.COMMERCIAL)
-    if found is not None:
-        (offered,) = found.units
-        assert offered.dwelling_type == {PropertyType.APARTMENT: "Apartment", PropertyType.HOUSE: "House"}.get(kind)
+    assert found is not None
+    (offered,) = found.units
+    assert found.property.is_active is (kind is not PropertyType.COMMERCIAL)
+    assert (offered.state is UnitState.UNAVAILABLE) is (kind is PropertyType.COMMERCIAL)
+    assert offered.dwelling_type == {PropertyType.APARTMENT: "Apartment", PropertyType.HOUSE: "House"}.get(kind)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_an_excluded_property_is_offered_like_an_inactive_one(active: bool) -> N
 def test_the_days_to_make_a_unit_ready_are_added_to_its_move_out() -> None:
     leaving = lease(move_outs=(MoveOut(tenant_id=7, on=date(2026, 5, 31)),))
     view = roll(HOUSE, page(EntityKind.LEASE, 11, leaving))
-    days = {ready: read(view, make_ready_days=ready).units[0].available_on for ready in (0, 5)}
+    days = {ready: read(view, rules=LeasingRules(make_ready_days=ready)).units[0].available_on for ready in (0, 5)}
     assert days == {0: date(2026, 6, 1), 5: date(2026, 6, 6)}
     assert read(view).units[0].available_on == days[0]
 

@@ -18,6 +18,7 @@ from connectors.ports import (
     Fetched,
     Field,
     FieldError,
+    LeasingRules,
     PageOf,
     Priority,
     Refused,
@@ -172,7 +173,8 @@ class FakePms:
 
     def connection(self, org: str, name: str, configuration: Configuration, *, enabled: bool) -> Connection:
         days = int(str(configuration.settings.get("makeReadyDays", 0)))
-        return Connection(org, name, self.name, enabled, str(configuration.settings.get("timezone", "UTC")), days)
+        zone = str(configuration.settings.get("timezone", "UTC"))
+        return Connection(org, name, self.name, enabled, zone, LeasingRules(make_ready_days=days))
 
     def account_of(self, body: bytes) -> int | None:
         return int(json.loads(body)["AccountId"])

@@ -63,10 +63,10 @@ def test_an_inactive_property_is_sent_only_to_a_receiver_that_may_have_it() -> N
     assert content(asleep, DeliveryRow(known=sent)).mode is BatchMode.DELTA
 
 
-def test_a_property_without_units_is_sent_once() -> None:
-    empty = offer_of()
-    assert content(empty).units == ()
-    assert cut(empty, DeliveryRow(known=())) is None
+def test_a_property_without_units_is_not_sent() -> None:
+    """Before its first snapshot, and after one."""
+    assert cut(offer_of(), DeliveryRow()) is None
+    assert cut(offer_of(), DeliveryRow(known=())) is None
 
 
 @pytest.mark.parametrize(

@@ -162,12 +162,11 @@ def test_the_first_batch_of_a_property_is_a_snapshot_of_all_its_units() -> None:
     assert desk.phase() is DeliveryPhase.IN_FLIGHT
 
 
-def test_a_property_without_units_is_sent_once() -> None:
-    desk = Desk()
-    batch = desk.send()
-    assert (batch.mode, batch.units) == (BatchMode.SNAPSHOT, ())
-    desk.acknowledge(batch)
+def test_a_property_without_units_is_not_sent_before_it_has_one() -> None:
+    desk = Desk({10: offer_of()})
     assert desk.due() == []
+    batch = desk.send(offered(1))
+    assert (batch.mode, ids(batch)) == (BatchMode.SNAPSHOT, {1})
 
 
 def test_a_delta_carries_only_the_units_that_changed() -> None:
@@ -400,11 +399,11 @@ def test_a_retry_of_other_content_has_another_name(changed: Offer) -> None:
     assert not {again.batch_id, again.sync_id} & {first.batch_id, first.sync_id}
 
 
-def test_a_property_without_units_that_is_renamed_while_it_waits_has_another_name() -> None:
+def test_a_property_that_is_renamed_while_it_waits_has_another_name() -> None:
     desk = Desk()
-    first = desk.send()
+    first = desk.send(offered(1))
     desk.park(first)
-    desk.offers[10] = offer_of(name="Sunrise Apartments")
+    desk.offers[10] = offer_of(offered(1), name="Sunrise Apartments")
     (again,) = desk.retry(first)
     assert again.batch_id != first.batch_id
 
