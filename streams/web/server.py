@@ -7,6 +7,7 @@ with an ``X-Request-ID``.
 
 import asyncio
 import logging
+import re
 import signal
 import socket
 from asyncio import TimerHandle, Transport
@@ -64,6 +65,8 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if b"h2c" in data and (self._in_head or not self._in_request):
+            data = without_h2c(data)
         super().data_received(data)
         if not self._in_request:
             self._cancel_timer()
@@ -119,6 +122,19 @@ class Connection(HttpToolsProtocol):
         header_lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         self.transport.write(status_line + header_lines + b"\r\n" + answer.body)
         self.transport.close()
+
+
+_H2C: Final = re.compile(rb"(?<=\r\n)upgrade(?=[ \t]*:[ \t]*h2c)", re.IGNORECASE)
+
+
+def without_h2c(data: bytes) -> bytes:
+    """Return the start of a request in which an offer to upgrade to HTTP/2 has another name, of the same length.
+
+    Java's HTTP client and gateways add the offer to ordinary requests. A server may ignore it (RFC 9110, 7.8), but the
+    parser takes what follows the head of such a request for another protocol, so that its body would be lost.
+    """
+    head, separator, body = data.partition(b"\r\n\r\n")
+    return _H2C.sub(b"ignored", head) + separator + body
 
 
 class Server(uvicorn.Server):

@@ -47,6 +47,18 @@ async def test_a_webhook_is_answered_after_it_is_durable() -> None:
     assert here.counts == [("buildium", "accepted")]
 
 
+@pytest.mark.parametrize("name", ["Upgrade", "upgrade", "UPGRADE"])
+async def test_an_offer_to_upgrade_to_http_2_is_ignored(name: str) -> None:
+    """Java clients make it with every request; the body arrives, also if it mentions an upgrade itself."""
+    body = b'{"EventName":"Rental.Updated","text":"\\r\\nupgrade: h2c"}'
+    more = ("Connection: Upgrade, HTTP2-Settings", f"{name}: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
+    async with site() as here:
+        reply = await here.ask(post("/api/webhooks/buildium", body, *more))
+
+    assert reply.status == 202
+    assert here.publisher.webhooks[0].body == body
+
+
 async def test_a_duplicate_is_answered_like_the_original() -> None:
     """The same bytes get the same answer."""
     async with site() as here:

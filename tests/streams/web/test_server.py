@@ -12,7 +12,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from streams.web.ingress import build_ingress
-from streams.web.server import MAX_HEAD_BYTES, Connection, WebError, listen
+from streams.web.server import MAX_HEAD_BYTES, Connection, WebError, listen, without_h2c
 from tests.streams.web.parts import FixedClock, MemoryPublisher, Readers, connected, post, read_reply, served
 
 
@@ -90,6 +90,16 @@ async def test_invalid_http_gets_a_problem_document(garbage: bytes) -> None:
         reply = await read_reply(reader)
 
     assert reply.is_problem(400)
+
+
+def test_only_the_head_of_a_request_is_searched_for_an_upgrade() -> None:
+    """A body is left as it is, and so is an upgrade to another protocol."""
+    head = b"POST / HTTP/1.1\r\nUpgrade: h2c\r\nhost: x"
+    assert without_h2c(head + b"\r\n\r\na\r\nupgrade: h2c") == (
+        b"POST / HTTP/1.1\r\nignored: h2c\r\nhost: x\r\n\r\na\r\nupgrade: h2c"
+    )
+    websocket = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nx: h2c\r\n\r\n"
+    assert without_h2c(websocket) == websocket
 
 
 def test_a_port_in_use_is_one_sentence() -> None:
