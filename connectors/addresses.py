@@ -3,12 +3,17 @@
 import ipaddress
 import re
 import socket
+import unicodedata
 from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
 
-_LOCAL_NAMES: Final = re.compile(r"(^|\.)(localhost|local|internal|intranet|lan|corp|home|home\.arpa)$")
+_LOCAL_NAMES: Final = re.compile(
+    r"(^|\.)(localhost|localdomain|local|internal|intranet|lan|corp|home|home\.arpa|svc|cluster\.local)$"
+)
+_DOTS: Final = str.maketrans("\u3002\uff0e\uff61", "...")
+"""Characters that IDNA (RFC 3490, 3.1) takes for a dot."""
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -16,7 +21,7 @@ def check_url(url: str, allow_private: bool) -> str | None:
     """Return why a URL must not be called, as the end of a sentence; null if it may be called.
 
     ``allow_private`` (``RENTSTREAM_ALLOW_PRIVATE=1``, for tests and the demo) allows plain ``http`` and private
-    addresses. Names are not resolved, so a public name with a private address passes.
+    addresses. Names are not resolved here: `connectors.guard` judges their addresses when a connection is made.
     """
     try:
         parts = urlsplit(url)
@@ -36,11 +41,22 @@ def check_url(url: str, allow_private: bool) -> str | None:
 
 
 def _is_private(host: str) -> bool:
-    name = host.lower().rstrip(".")
+    name = unicodedata.normalize("NFKC", host).translate(_DOTS).lower().rstrip(".")
     address = _address(name)
     if address is None:
         return "." not in name or bool(_LOCAL_NAMES.search(name))
-    return not address.is_global or address.is_multicast
+    return _is_not_public(address)
+
+
+def is_private_address(address: str) -> bool:
+    """Return whether an IP address, with or without a scope, is not a public one; also if it is not an address."""
+    found = _address(address)
+    return found is None or _is_not_public(found)
+
+
+def _is_not_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    site_local = isinstance(address, ipaddress.IPv6Address) and address.is_site_local
+    return not address.is_global or address.is_multicast or site_local
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -19,6 +19,7 @@ from typing import Final, Protocol, TypeVar
 
 import httpx
 
+from connectors.guard import GuardedTransport
 from connectors.ports import Clock, Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
 
 log = logging.getLogger("connectors.http")
@@ -217,23 +218,32 @@ def open_client(
     seconds: float = 30.0,
     connections: int = 20,
     allow_private: bool = False,
+    any_address: bool = False,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> httpx.AsyncClient:
     """Return a client that does not follow redirects, so that credentials are sent to the configured host only.
 
     Proxy and certificate settings of the environment apply unless private addresses are allowed: those are reached
     without a proxy. ``seconds`` is the timeout of each network operation.
+
+    Only public addresses are connected to, unless private ones are allowed, or ``any_address``. Through a proxy the
+    proxy resolves the name, so there only the URL is judged, when it is configured.
     """
-    return httpx.AsyncClient(
+    certificates = _certificates(not allow_private)
+    client = httpx.AsyncClient(
         headers={"user-agent": user_agent},
         timeout=httpx.Timeout(seconds),
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         follow_redirects=False,
         trust_env=not allow_private,
-        verify=_certificates(not allow_private),
+        verify=certificates,
         transport=transport,
         event_hooks={"response": [_ignore_location]},
     )
+    if transport is None and not allow_private and not any_address:
+        # As an argument it would switch off the proxies of the environment, which have transports of their own.
+        client._transport = GuardedTransport(certificates, connections)  # noqa: SLF001
+    return client
 
 
 async def _ignore_location(response: httpx.Response) -> None:

@@ -109,7 +109,8 @@ async def _keys(settings: RentStreamSettings, signing: SharedSecret | None, cloc
         yield signing
         return
     assert settings.jwt_jwks is not None
-    async with open_client(allow_private=settings.allow_private) as client:
+    # An identity provider may well have a private address.
+    async with open_client(allow_private=settings.allow_private, any_address=True) as client:
         keys = jwks(settings.jwt_jwks, client, clock, allow_private=settings.allow_private)
         try:
             yield keys

@@ -30,7 +30,8 @@ def test_public_https_urls_are_allowed(url: str) -> None:
         "0x7f000001", "017700000001", "10.0.0.7", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1",
         "0.0.0.0",
         "224.0.0.1", "[::1]", "[::]", "[fe80::1]", "[fd00::1]", "[::ffff:10.0.0.1]", "[64:ff9b::a00:1]",
-        "[2002:a00:1::]", "[fe80::1%25eth0]",
+        "[2002:a00:1::]", "[fe80::1%25eth0]", "[fec0::1]", "169\u3002254.169.254", "127\uff0e0.0.1",
+        "kubernetes.default.svc", "api.team.svc.cluster.local", "localhost.localdomain",
     ],
 )  # fmt: skip
 def test_private_hosts_are_refused_unless_allowed(host: str) -> None:
