@@ -38,7 +38,7 @@ def seconds(text: str) -> float:
     """Return a duration with a unit (``500ms``, ``15m``, ``1h``) in seconds. Raise `ValueError`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text.strip())
     if not found:
-        raise ValueError("a number with a unit: ms, s, m, h or d, such as 500ms or 15m")
+        raise ValueError("it is not a number with a unit (ms, s, m, h or d)")
     return float(found[1]) * _UNITS[found[2]]
 
 
@@ -86,10 +86,21 @@ class Settings(BaseSettings):
         """Read the settings from ``env``; an empty value counts as not set. Raise `SettingsError`."""
         # Only the aliases are looked up: a variable of the environment that is called `url` is not a setting.
         names = [str(field.validation_alias) for field in cls.model_fields.values() if field.validation_alias]
+        if quoted := [name for name in names if is_quoted(env.get(name, ""))]:
+            raise SettingsError(
+                f"{name} is in quotes, which `docker --env-file` and Kubernetes take as part of the value: remove them"
+                for name in quoted
+            )
         try:
             return cls.model_validate({name: env[name] for name in names if is_given(env, name)})
         except ValidationError as error:
             raise SettingsError(_line(cls, dict(problem), env) for problem in error.errors()) from None
+
+
+def is_quoted(value: str) -> bool:
+    """Return whether a value has quotes around it. A `.env` file is read without them."""
+    text = value.strip()
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
 
 
 def is_given(env: Mapping[str, str], name: str) -> bool:

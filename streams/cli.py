@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -135,8 +136,21 @@ def http(env: Mapping[str, str], only: str | None) -> None:
         raise Failed(str(error)) from None
 
 
+def _worker_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return the name of a worker, which names a folder on disk and a Kafka client. Raise `WrongUse`."""
+    del context, parameter
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", value):
+        raise WrongUse("--name needs 1 to 64 letters, digits, dots, dashes or underscores, and no dot or dash at first")
+    return value
+
+
 @cli.command()
-@click.option("--name", default=None, help="Name of the worker, unique in its group; its state on disk has that name.")
+@click.option(
+    "--name",
+    default=None,
+    callback=_worker_name,
+    help="Name of the worker, unique in its group; its state on disk has that name.",
+)
 @click.pass_obj
 def worker(env: Mapping[str, str], name: str | None) -> None:
     """Run one worker; there can be as many as partitions."""

@@ -174,7 +174,7 @@ def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
 
 def _sequence_of(record: Record) -> int:
     text = next((value for name, value in record.headers if name == header.SEQ), b"0")
-    return int(text) if text.isdigit() else 0
+    return int(text) if text and text.isdigit() else 0
 
 
 def _call_flow(flow: Flow, calling: Calling) -> CallFlow:

@@ -35,7 +35,10 @@ Partition = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Offsets:
-    """Offsets of one partition: begin, end, and what a group has committed (None: nothing yet)."""
+    """Offsets of one partition: begin, end, and what a group has committed (None: nothing yet).
+
+    An offset beyond the end was committed for a topic that was deleted and made anew: it says nothing about this one.
+    """
 
     begin: int
     end: int
@@ -44,7 +47,8 @@ class Offsets:
     @property
     def next(self) -> int:
         """The offset that the group reads next, within what retention has left."""
-        return min(max(self.begin if self.committed is None else self.committed, self.begin), self.end)
+        known = self.committed is not None and self.begin <= self.committed <= self.end
+        return self.committed if known and self.committed is not None else self.begin
 
     @property
     def lag(self) -> int:
@@ -111,10 +115,10 @@ def parked(measured: Iterable[PartitionLag]) -> dict[str, tuple[int, float]]:
     return rungs
 
 
-def due_at(headers: Sequence[tuple[str, bytes]]) -> int | None:
+def due_at(headers: Sequence[tuple[str, bytes | None]]) -> int | None:
     """Return the due time in a parked record's headers, in ms since the epoch; None if there is no valid one."""
     for name, value in headers:
-        if name == header.DUE_AT and value.isdigit():
+        if name == header.DUE_AT and value and value.isdigit():
             return int(value)
     return None
 

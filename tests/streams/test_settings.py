@@ -195,3 +195,20 @@ def test_a_file_that_is_not_utf_8_is_reported(tmp_path: Path) -> None:
 def test_the_file_is_optional(tmp_path: Path) -> None:
     (tmp_path / ".env").mkdir()
     assert environment(tmp_path) == environment(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("value", ['"15m"', "'15m'", ' "15m" ', "''"])
+def test_quotes_that_became_part_of_a_value_are_named(value: str) -> None:
+    """``docker --env-file`` keeps them; in a secret they would otherwise be part of it."""
+    with pytest.raises(SettingsError, match="^RENTSTREAM_SWEEP_EVERY is in quotes") as caught:
+        RentStreamSettings.read({"RENTSTREAM_SWEEP_EVERY": value})
+
+    assert caught.value.lines == (
+        "RENTSTREAM_SWEEP_EVERY is in quotes, which `docker --env-file` and Kubernetes take as part of the value: "
+        "remove them",
+    )
+
+
+def test_pulses_can_be_switched_off() -> None:
+    assert RentStreamSettings.read({"RENTSTREAM_PULSE_EVERY": "0"}).pulse_every == 0.0
+    assert RentStreamSettings.read({}).pulse_every == 60.0

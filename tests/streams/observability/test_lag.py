@@ -27,7 +27,8 @@ NOW = 1_000_000
         (Offsets(begin=0, end=5, committed=2), 2, 3),
         (Offsets(begin=0, end=5, committed=5), 5, 0),
         (Offsets(begin=4, end=5, committed=2), 4, 1),
-        (Offsets(begin=0, end=1, committed=9), 1, 0),
+        (Offsets(begin=0, end=1, committed=9), 0, 1),
+        (Offsets(begin=0, end=10, committed=1000), 0, 10),
     ],
 )
 def test_lag_in_records(offsets: Offsets, next_offset: int, lag: int) -> None:
@@ -81,6 +82,7 @@ def test_an_invalid_due_time_is_ignored() -> None:
     """A parked record without a valid due time is not overdue."""
     assert due_at([("x", b"1"), (header.DUE_AT, b"123")]) == 123
     assert due_at([(header.DUE_AT, b"soon")]) is None
+    assert due_at([(header.DUE_AT, None)]) is None
     assert due_at([]) is None
 
 
