@@ -8,6 +8,7 @@ from typing import Final
 from connectors import http
 from connectors.buildium.settings import BuildiumSettings
 from connectors.buildium.system import BuildiumSystem
+from connectors.network_settings import network_problems
 from connectors.ports import SinkSystem, SourceSystem
 from connectors.rentsync.system import RentSyncSystem
 from connectors.settings import ProcessSettings, SettingsError, is_given
@@ -36,8 +37,11 @@ class Systems:
 def systems(
     env: Mapping[str, str], open_client: http.OpenClient = http.open_client
 ) -> Mapping[str, SourceSystem | SinkSystem]:
-    """Return every system by name. Raise `SettingsError` if the settings of the process are wrong."""
-    return _systems(ProcessSettings.read(env), open_client).by_name
+    """Return every system by name. Raise `SettingsError` if the settings of the process or its network are wrong."""
+    process = ProcessSettings.read(env)
+    if not process.allow_private and (problems := network_problems(env)):
+        raise SettingsError(problems)
+    return _systems(process, open_client).by_name
 
 
 def environment_enabled(env: Mapping[str, str], system: str) -> bool:

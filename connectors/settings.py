@@ -109,8 +109,8 @@ def is_given(env: Mapping[str, str], name: str) -> bool:
 
 
 def mask(value: str) -> str:
-    """Mask the user info of a URL, which may hold a password."""
-    return re.sub(r"(?<=//)[^/@\s]*@", "…@", value)
+    """Mask what may be secret in a URL: the user info, and the query."""
+    return re.sub(r"(?<=//)\S*@", "…@", re.sub(r"(?<=\S)\?\S*", "?…", value) if "://" in value else value)
 
 
 def _line(cls: type[Settings], problem: dict[str, Any], env: Mapping[str, str]) -> str:

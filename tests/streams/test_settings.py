@@ -200,12 +200,14 @@ def test_the_file_is_optional(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ['"15m"', "'15m'", ' "15m" ', "''"])
 def test_quotes_that_became_part_of_a_value_are_named(value: str) -> None:
     """``docker --env-file`` keeps them; in a secret they would otherwise be part of it."""
-    with pytest.raises(SettingsError, match="^RENTSTREAM_SWEEP_EVERY is in quotes") as caught:
+    with pytest.raises(SettingsError, match=r"^RENTSTREAM_SWEEP_EVERY is in quotes") as caught:
         RentStreamSettings.read({"RENTSTREAM_SWEEP_EVERY": value})
 
     assert caught.value.lines == (
-        "RENTSTREAM_SWEEP_EVERY is in quotes, which `docker --env-file` and Kubernetes take as part of the value: "
-        "remove them",
+        (
+            "RENTSTREAM_SWEEP_EVERY is in quotes, which `docker --env-file` and Kubernetes take as part of the value: "
+            "remove them"
+        ),
     )
 
 
