@@ -64,6 +64,10 @@ RENEWED = frozenset({"Renewed", "Accepted", "Activated"})
 """``RenewalOfferStatus`` of a lease whose tenants stay (Buildium, Leases)."""
 
 
+MONTHS_NAMED = 11
+"""A date is given as the name of its month within so many months."""
+
+
 class Doubt(StrEnum):
     """Data of the PMS that contradicts itself: worth a warning, never a guess."""
 
@@ -124,21 +128,31 @@ def derive_availability(
         doubts = (*doubts, Doubt.OVERDUE_MOVE_OUT)
     if unit.is_occupied is not None and unit.is_occupied != bool(current):
         doubts = (*doubts, Doubt.OCCUPIED_FLAG)
-    status = _status(bool(current), vacate, rented, ready=True)
+    left = vacate if current else _left(leases)
+    ready_on = None if left is None else _later(left, 1 + rules.make_ready_days)
+    status = _status(bool(current), vacate, rented, ready=ready_on is None or ready_on <= day)
     if UNIT_STATES[status] is UnitState.AVAILABLE and rules.listed_only and listing is None:
         status = Status.UNLISTED
     if UNIT_STATES[status] is not UnitState.AVAILABLE:
         return Availability(status, None, None, rent, doubts)
-    ready_on = day if vacate is None else _later(vacate, 1 + rules.make_ready_days)
-    on = listing.available_on if listing and listing.available_on else ready_on
-    if vacate is not None:
-        on = max(on, ready_on)  # whatever an older listing says: the tenants are there until then
+    on = listing.available_on if listing and listing.available_on else day
+    if ready_on is not None:
+        on = max(on, ready_on)  # whatever an older listing says: until then the tenants are there, or it is not ready
     return Availability(status, on, when(on, day), rent, doubts)
 
 
 def _rent(*amounts: Decimal | None) -> Decimal | None:
     """Return the first amount that is a rent."""
     return next((amount for amount in amounts if amount is not None and amount > 0), None)
+
+
+def _left(leases: Sequence[LeaseSnapshot]) -> date | None:
+    """Return the last day on which a tenant who has moved out was there, as far as the leases still say so."""
+    days: list[date] = []
+    for lease in leases:
+        gone = {tenant.id for tenant in lease.tenants if tenant.status is TenantStatus.MOVED_OUT}
+        days += [move.on for move in lease.move_outs if move.tenant_id in gone]
+    return max(days, default=None)
 
 
 def _status(occupied: bool, vacate: date | None, rented: bool, *, ready: bool) -> Status:
@@ -156,8 +170,9 @@ def _begun(lease: LeaseSnapshot, day: date) -> bool:
 
 
 def _ended(lease: LeaseSnapshot, day: date) -> bool:
-    """Return whether the PMS moved all tenants out before ``day``; without that a lease rolls over at its end."""
-    return lease.ends_by_itself and lease.ends_on is not None and lease.ends_on < day
+    """Return whether the PMS was to move all tenants out before ``day``; without that a lease rolls over at its end."""
+    ends_on = lease.ends_on if lease.ends_by_itself and lease.renewal not in RENEWED else None
+    return ends_on is not None and ends_on < day
 
 
 def _resides(tenant: TenantStatus, lease: LeaseSnapshot, day: date) -> bool:
@@ -234,7 +249,7 @@ def when(on: date, day: date) -> str:
     """Return a date as text: ``Immediate``, the month's name within the next eleven months, else the ISO date."""
     if on <= day:
         return "Immediate"
-    return calendar.month_name[on.month] if _becomes_a_month(on) <= day else on.isoformat()
+    return calendar.month_name[on.month] if on <= _months_later(day, MONTHS_NAMED) else on.isoformat()
 
 
 def dates_of_change(
@@ -253,14 +268,26 @@ def dates_of_change(
         if notice_on := _automatic_notice_on(lease, rules):
             yield notice_on
         for on in leaves:
+            ready_on = _later(on, 1 + rules.make_ready_days)
             yield _later(on, 1)
-            yield _becomes_a_month(_later(on, 1 + rules.make_ready_days))
+            yield ready_on
+            yield _becomes_a_month(ready_on)
     if listing and listing.available_on:
         yield listing.available_on
         yield _becomes_a_month(listing.available_on)
 
 
 def _becomes_a_month(on: date) -> date:
-    """Return the first day on which `when` names the month of ``on``: that of the month eleven months before."""
-    month = on.year * 12 + on.month - 1 - 11
-    return date(month // 12, month % 12 + 1, 1) if month >= 12 else date.min
+    """Return the first day on which `when` names the month of ``on`` instead of its date."""
+    first = _months_later(on, -MONTHS_NAMED)
+    while _months_later(first, MONTHS_NAMED) < on:  # at most three days: the month before may be shorter
+        first = _later(first, 1)
+    return first
+
+
+def _months_later(day: date, months: int) -> date:
+    """Return the same day of a later or earlier month, or the last one of a shorter month, within the calendar."""
+    year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
+    if not date.min.year <= year <= date.max.year:
+        return date.max if months > 0 else date.min
+    return date(year, month + 1, min(day.day, calendar.monthrange(year, month + 1)[1]))

@@ -227,7 +227,8 @@ class BuildiumStandIn:
 
     def _entity(self, kind: EntityKind, number: int, word: str) -> Response:
         if number not in self.portfolio.entities(kind):
-            return _error(404, f"No {word} found with the id.")
+            key = "unit id" if kind is EntityKind.LISTING else "id."
+            return _error(404, f"No {word} found with the {key}")
         return _json(self.portfolio.row(kind, number))
 
 

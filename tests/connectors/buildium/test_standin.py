@@ -126,6 +126,8 @@ async def test_an_entity_that_does_not_exist_is_answered_with_buildiums_error(ca
         {"UserMessage": "No property found with the id.", "ErrorCode": None, "Errors": []},
     )
     assert response.headers["x-amzn-RequestId"]
+    unlisted = await caller.get("/v1/rentals/units/4242/listing")
+    assert (unlisted.status_code, unlisted.json()["UserMessage"]) == (404, "No listing found with the unit id")
 
 
 async def test_pages_have_fifty_rows_by_default_and_a_thousand_at_most() -> None:

@@ -344,6 +344,15 @@ def test_a_unit_is_never_available_before_its_tenants_have_left(advertised: date
     assert found.available_on == expected
 
 
+def test_a_unit_whose_tenants_have_left_is_made_ready_first() -> None:
+    """As long as the account still says when they left."""
+    left = lease(tenants=[(7, MOVED_OUT)], leaving=[(7, YESTERDAY)])
+    found = of(left, rules=LeasingRules(make_ready_days=3))
+    assert (found.status, found.available_on) == (Status.VACANT_UNRENTED_NOT_READY, YESTERDAY + timedelta(4))
+    ready = of(left, day=YESTERDAY + timedelta(4), rules=LeasingRules(make_ready_days=3))
+    assert (ready.status, ready.when_available) == (Status.VACANT_UNRENTED_READY, "Immediate")
+
+
 @pytest.mark.parametrize("leases", [[], [ON_NOTICE]])
 def test_a_connection_may_offer_only_what_is_listed(leases: list[LeaseSnapshot]) -> None:
     """What is vacant or on notice without a listing is unavailable then; what is rented stays rented."""
@@ -398,22 +407,23 @@ def test_the_rent_is_the_listings_else_the_markets(
         (date(1999, 1, 1), DAY, "Immediate"),
         (TOMORROW, DAY, "March"),
         (date(2026, 12, 24), DAY, "December"),
-        (date(2027, 2, 28), DAY, "February"),
-        (date(2027, 3, 1), DAY, "2027-03-01"),
+        (date(2027, 2, 10), DAY, "February"),
+        (date(2027, 2, 11), DAY, "2027-02-11"),
         (date(2027, 3, 9), DAY, "2027-03-09"),
         (date(2030, 1, 1), DAY, "2030-01-01"),
-        (date(2029, 1, 31), date(2028, 2, 29), "January"),
-        (date(2029, 2, 1), date(2028, 2, 29), "2029-02-01"),
+        (date(2029, 1, 29), date(2028, 2, 29), "January"),
+        (date(2029, 1, 30), date(2028, 2, 29), "2029-01-30"),
         (date(2028, 2, 29), date(2027, 2, 28), "2028-02-29"),
-        (date(2028, 2, 29), date(2027, 3, 1), "February"),
+        (date(2028, 2, 29), date(2027, 3, 28), "2028-02-29"),
+        (date(2028, 2, 29), date(2027, 3, 29), "February"),
         (date(2028, 2, 29), date(2028, 2, 29), "Immediate"),
-        (date.max, date(9999, 1, 1), "December"),
+        (date.max, date(9999, 1, 31), "December"),
         (date.max, date(9998, 12, 31), "9999-12-31"),
         (date.max, date.max, "Immediate"),
     ],
 )
 def test_a_date_is_immediate_or_a_month_or_a_date(on: date, day: date, text: str) -> None:
-    """A month names a day of this month or of the eleven months to come."""
+    """A month names a day within the next eleven months, never one of next year's."""
     assert when(on, day) == text
 
 
@@ -551,7 +561,7 @@ def test_availability_changes_on_a_date_of_change_only(
         ([lease(ends=IN_MAY, by_itself=True, renewal="Renewed")], None, {LONG_AGO, IN_JUNE, date(2025, 7, 1)}),
         ([lease(leaving=[(7, IN_MAY)])], None, {LONG_AGO, IN_JUNE, date(2025, 7, 1)}),
         ([], ListingSnapshot(unit_id=1, available_on=IN_JUNE), {IN_JUNE, date(2025, 7, 1)}),
-        ([], ListingSnapshot(unit_id=1, available_on=date(2028, 2, 29)), {date(2028, 2, 29), date(2027, 3, 1)}),
+        ([], ListingSnapshot(unit_id=1, available_on=date(2028, 2, 29)), {date(2028, 2, 29), date(2027, 3, 29)}),
         ([], ListingSnapshot(unit_id=1, available_on=date.min), {date.min}),
     ],
 )
