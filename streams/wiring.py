@@ -187,7 +187,7 @@ def _call_flow(flow: Flow, calling: Calling) -> CallFlow:
         group_of=lambda key: key[:2],
         max_in_flight=flow.max_in_flight,
         max_in_flight_per_integration=flow.max_in_flight_per_integration,
-        unfinished=calling.unfinished if isinstance(calling, DeliverBatches) else None,
+        unfinished=calling.unfinished if isinstance(calling, DeliverBatches | SweepAccounts) else None,
     )
 
 

@@ -11,7 +11,17 @@ from schemas.pms import SweepStep
 from schemas.rent_roll import SweepEnd
 from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Disposition, Emit, Record
-from streams.core.retry import Dead, Done, Held, Ladder, Outcome, attempt_of, outcome_of
+from streams.core.retry import (
+    Dead,
+    Done,
+    Held,
+    Ladder,
+    Outcome,
+    attempt_of,
+    first_failed_at,
+    outcome_of,
+    outcome_of_hold,
+)
 from streams.core.sequence import FetchSequence
 from streams.core.sweep import (
     Read,
@@ -64,6 +74,16 @@ class SweepAccounts:
             return await self.perform(records)  # the configuration was replaced while the calls were on their way
         return self._after(step, integration, answer, attempt_of(record))
 
+    def unfinished(self, record: Record, why: Dead | Held) -> Outcome:
+        """Return the outcome of a step that the runner gives up or holds: a sweep that ends by it ends visibly.
+
+        Raise `schemas.codec.DecodeError`.
+        """
+        step, now = decode_as(SweepStep, record.value), self.clock.now()
+        if isinstance(why, Held):
+            return outcome_of_hold(why, attempt_of(record), first_failed_at(record), now, self.rungs)
+        return self._ended(step, why, f"an error of the program: {why.detail}")
+
     def _unusable(self, step: SweepStep, problem: Problem) -> Done | Held:
         """Return what follows if the account cannot be read: the schedule starts another sweep when it can."""
         self.running.ended(step.org, step.connection)
@@ -109,11 +129,12 @@ class SweepAccounts:
         """Return what follows a call that failed; a sweep that ends by it ends visibly."""
         now = self.clock.now()
         outcome = outcome_of(answer, attempt, now, self.rungs)
-        if not isinstance(outcome, Dead):
-            return outcome
+        return self._ended(step, outcome, answer.detail) if isinstance(outcome, Dead) else outcome
+
+    def _ended(self, step: SweepStep, dead: Dead, failed: str) -> Dead:
         self.running.ended(step.org, step.connection)
-        ended = Emit(topics.INTEGRATION_STATUS, step.org, progress(step, now, failed=answer.detail))
-        return replace(outcome, effects=(ended,))
+        ended = Emit(topics.INTEGRATION_STATUS, step.org, progress(step, self.clock.now(), failed=failed))
+        return replace(dead, effects=(ended,))
 
 
 async def _read(source: PropertySource, step: SweepStep, reads: Sequence[Read]) -> list[tuple[Read, PageOf]] | Failure:

@@ -16,7 +16,7 @@ from streams.backends.memory import MovableClock
 from streams.core.breaker import FAILURES, Breakers, Integration
 from streams.core.flows import Disposition, Emit, Headers
 from streams.core.observer import NullObserver
-from streams.core.retry import Dead, Done, Reason, ladder
+from streams.core.retry import Dead, Done, Held, Reason, ladder
 from streams.core.sequence import FetchSequence
 from streams.core.sweep import Running
 from streams.flows.sweep_accounts import SweepAccounts
@@ -224,6 +224,27 @@ async def test_a_sweep_that_waits_for_another_attempt_shows_no_failure() -> None
     found = parked(await desk.step(at(EntityKind.UNIT)))
 
     assert (found.rung.delay, found.attempt, found.effects, found.instead) == ("1m", 1, (), None)
+    assert not desk.may_start()
+
+
+async def test_a_sweep_that_ends_by_an_error_of_the_program_ends_visibly() -> None:
+    """Otherwise its progress would never end, and the next sweep would wait for it."""
+    desk = Desk()
+    await desk.step()
+    record = consumed(topics.SWEEPS.name, at(EntityKind.UNIT))
+    found = dead(desk.flow.unfinished(record, Dead(Reason.BUG, "ValueError")))
+    (shown,) = progresses(list(found.effects))
+
+    assert (found.reason, shown.failed) == (Reason.BUG, "an error of the program: ValueError")
+    assert desk.may_start()
+
+
+async def test_a_step_that_the_runner_holds_comes_back_as_it_is() -> None:
+    desk = Desk()
+    await desk.step()
+    found = parked(desk.flow.unfinished(consumed(topics.SWEEPS.name, at(EntityKind.UNIT)), Held(Reason.BUG, "x")))
+
+    assert (found.attempt, found.effects, found.instead) == (0, (), None)
     assert not desk.may_start()
 
 
