@@ -154,6 +154,10 @@ class PropertySource(Protocol):
         """
         ...
 
+    async def leases_of(self, property_id: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
+        """Return all leases of a property that are not past."""
+        ...
+
     @property
     def page_size(self) -> int: ...
 

@@ -37,6 +37,8 @@ class FetchRequest(Model):
     ignored: str | None = None
     body: bytes = b""
     """The webhook's body as it came, byte for byte."""
+    leases: bool = False
+    """Of a property: whether its current leases are to be read as well."""
 
 
 STAGES = (EntityKind.PROPERTY, EntityKind.UNIT, EntityKind.LEASE, EntityKind.LISTING)

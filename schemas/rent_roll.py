@@ -139,6 +139,8 @@ class Page(Model):
     number: int = 0
     """Which page of its stage this is, for a sweep."""
     items: tuple[PageItem, ...] = ()
+    whole_of: int | None = None
+    """Of leases: the property whose current leases are all on this page."""
 
 
 class SweepEnd(Model):
@@ -187,6 +189,10 @@ class UnitRow(Model):
     """Counts the changes of this row."""
     fetched_at: Instant
     """When its content was fetched; a sweep that finds no difference does not write it."""
+    awaits: int = 0
+    """What was not read yet since the unit was first seen (`streams.core.rent_roll.firsts`); 0: nothing."""
+    awaited_sweep: str = ""
+    """The first sweep whose end proves that it was read all the same."""
 
 
 class LeaseRow(Model):
@@ -249,3 +255,7 @@ class AccountRow(Model):
     """Entities that the last sweep missed and the guard against mass removal did not fetch."""
     pulsed_until: Instant | None = None
     """Until when, by the clock of the PMS, pulses have read what changed; null before the first one."""
+    whole_sweep: str = ""
+    """The last complete sweep that was not torn."""
+    awaiting: tuple[int, ...] = ()
+    """Properties with units that were first seen since then."""

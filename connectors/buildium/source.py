@@ -197,6 +197,21 @@ class BuildiumSource:
         )
         return self._page(kind, await self._get(_CHANGED[kind], query, priority))
 
+    async def leases_of(self, property_id: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
+        """Return the active and future leases of a property (``propertyids``), usually in one call."""
+        path, query = _LIST[EntityKind.LEASE]
+        found: list[Found] = []
+        offset = 0
+        while True:
+            window = (("propertyids", str(property_id)), ("offset", str(offset)), ("limit", str(PAGE_SIZE)))
+            page = self._page(EntityKind.LEASE, await self._get(path, (*query, *window), priority))
+            if not isinstance(page, PageOf):
+                return page
+            found += page.items
+            offset += page.rows
+            if page.rows == 0 or (page.total is not None and offset >= page.total):
+                return Fetched(tuple(found))
+
     # ------------------------------------------------------------------------------------------------------- one entity
 
     async def _fetch_one(self, kind: EntityKind, entity: int, priority: Priority) -> Found | Gone | Failure:

@@ -8,6 +8,7 @@ from connectors.ports import DEFAULT_RULES, LeasingRules
 from schemas.codec import decode_as
 from schemas.delivery import OfferedProperty, OfferedUnit
 from schemas.rent_roll import (
+    AccountRow,
     LeaseSnapshot,
     ListingSnapshot,
     PropertyRow,
@@ -19,6 +20,7 @@ from schemas.rent_roll import (
 from streams.core.availability import Doubt, Status, derive_availability
 from streams.core.flows import View
 from streams.core.rent_roll import account_key, property_key, scope, unit_key
+from streams.core.rent_roll.firsts import is_read
 
 DWELLING: dict[PropertyType, str] = {PropertyType.APARTMENT: "Apartment", PropertyType.HOUSE: "House"}
 """Null for a condominium or town house: the PMS does not distinguish the two."""
@@ -47,11 +49,13 @@ def offer(
 
     Null where there is nothing to offer: before the first complete sweep, and for a property that was never fetched. A
     commercial property, and one that is ``excluded`` from the integration, is offered like an inactive one: what was
-    sent of it before becomes unavailable.
+    sent of it before becomes unavailable. A unit is left out before its leases and its listing were read.
     """
     prefix = scope(org, connection)
-    if view.get(account_key(prefix)) is None:
+    raw = view.get(account_key(prefix))
+    if raw is None:
         return None
+    account = decode_as(AccountRow, raw)
     raw = view.get(property_key(prefix, property_id))
     row = None if raw is None else decode_as(PropertyRow, raw)
     if row is None or row.body is None:
@@ -64,7 +68,7 @@ def offer(
     for unit_id in row.units:
         raw = view.get(unit_key(prefix, unit_id))
         unit = None if raw is None else decode_as(UnitRow, raw)
-        if unit is None or unit.body is None or unit.property_id != property_id:
+        if unit is None or unit.body is None or unit.property_id != property_id or not is_read(unit, account):
             continue
         gone = unit.gone or row.gone
         offered, found = offered_unit(unit, building, day, gone=gone, rules=rules)

@@ -10,6 +10,7 @@ from schemas.integrations import SyncProgress
 from schemas.pms import SweepStep
 from schemas.rent_roll import Page, SweepEnd
 from streams.core.rent_roll import STAGES, item_of
+from streams.core.rent_roll.keys import stamp
 
 PAGES_AT_ONCE = 10
 """Calls of one step: as many as the account's budget lets begin in a second."""
@@ -24,11 +25,6 @@ ITEMS_A_RECORD = 500
 def sweep_id(now: datetime, every: float) -> str:
     """Return the id of the sweep that is due at ``now``: one for each slot of ``every`` seconds, in order of time."""
     return stamp(datetime.fromtimestamp(now.timestamp() // every * every, UTC))
-
-
-def stamp(at: datetime) -> str:
-    """Return the id of a sweep that starts at a moment, to the second (``20260301T120000Z``)."""
-    return at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """``fetch_changes``: reads the entity that a webhook names, as it is now."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from connectors.ports import Clock, Failure, Fetched, Found, Priority
@@ -51,9 +51,33 @@ class FetchChanges:
                 return held
             seq = self.sequence.take(records[-1].partition, now)
             answer = await source.fetch(request.kind, request.entity, Priority.WEBHOOK)
+            leases: Fetched | Failure | None = None
+            if isinstance(answer, Fetched) and any(one.leases for one in requests):
+                leases = await source.leases_of(request.entity, Priority.WEBHOOK)
         if refusal_by_source(answer) and self.clients.version(request.org, request.connection) != version:
             return await self.perform(records)  # the configuration was replaced while the call was on its way
-        return self._after(requests, integration, answer, seq)
+        if leases is not None and not isinstance(leases, Fetched):
+            answer = leases
+        done = self._after(requests, integration, answer, seq)
+        if isinstance(done, Done) and isinstance(leases, Fetched):
+            return replace(done, effects=(*done.effects, self._leases(requests, leases, seq)))
+        return done
+
+    def _leases(self, requests: Sequence[FetchRequest], leases: Fetched, seq: int) -> Emit:
+        """Return the page with all current leases of a property."""
+        request = requests[-1]
+        return page_out(
+            Page(
+                org=request.org,
+                connection=request.connection,
+                kind=EntityKind.LEASE,
+                seq=seq,
+                fetched_at=self.clock.now(),
+                seen_at=min(one.received_at for one in requests),
+                items=tuple(item_of(one.snapshot) for one in leases.items if isinstance(one, Found)),
+                whole_of=request.entity,
+            )
+        )
 
     def _after(
         self, requests: Sequence[FetchRequest], integration: Integration, answer: Fetched | Failure, seq: int

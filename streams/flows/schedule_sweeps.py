@@ -12,7 +12,8 @@ from schemas.pms import SweepStep
 from schemas.rent_roll import AccountRow, SeenRow
 from streams.core.flows import Emit, View
 from streams.core.rent_roll import STAGES, account_key, scope, seen_key
-from streams.core.sweep import stamp, sweep_id
+from streams.core.rent_roll.keys import stamp
+from streams.core.sweep import sweep_id
 from streams.directory.directory import Directory
 from streams.topology import RENT_ROLL
 

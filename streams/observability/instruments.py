@@ -143,6 +143,12 @@ class MeasuredSource:
         self._observer.port_called("PropertySource", answer, self._clock.monotonic() - began)
         return answer
 
+    async def leases_of(self, property_id: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
+        began = self._clock.monotonic()
+        answer = await self._source.leases_of(property_id, priority)
+        self._observer.port_called("PropertySource", answer, self._clock.monotonic() - began)
+        return answer
+
     async def aclose(self) -> None:
         await self._source.aclose()
 

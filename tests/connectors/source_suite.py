@@ -138,6 +138,18 @@ class SourceSuite:
         assert isinstance(nothing, PageOf)
         assert (nothing.items, nothing.rows, nothing.total) == ((), 0, 0)
 
+    async def test_the_leases_of_a_property_are_all_that_are_not_past(self, account: Account) -> None:
+        page = await account.source.page(EntityKind.LEASE, 0)
+        assert isinstance(page, PageOf)
+        every = [item.snapshot for item in page.items if isinstance(item.snapshot, LeaseSnapshot)]
+        number = every[0].property_id
+        found = await account.source.leases_of(number)
+        none = await account.source.leases_of(account.absent)
+
+        assert isinstance(found, Fetched)
+        assert {item.id for item in found.items} == {one.id for one in every if one.property_id == number}
+        assert none == Fetched(())
+
     async def test_a_kind_without_such_a_list_is_rejected(self, account: Account) -> None:
         assert isinstance(await account.source.changed(EntityKind.LISTING, datetime.now(UTC), 0), Rejected)
 

@@ -13,7 +13,17 @@ from schemas.integrations import SyncResult
 from schemas.pms import STAGES
 from schemas.rent_roll import AccountRow, LeaseRow, PropertyRow, SeenRow, SweepEnd, UnitRow
 from streams.core.flows import Disposition, Emit, FoldResult
-from streams.core.rent_roll.keys import account_key, id_of, leases_of, properties_of, scope, seen_key, units_of
+from streams.core.rent_roll.keys import (
+    account_key,
+    id_of,
+    leases_of,
+    properties_of,
+    property_key,
+    scope,
+    seen_key,
+    unit_key,
+    units_of,
+)
 from streams.core.rent_roll.refetch import RefetchReason, refetch
 from streams.core.rows import Rows
 
@@ -38,8 +48,12 @@ def fold_sweep_end(rows: Rows, end: SweepEnd, now: datetime) -> FoldResult:
     missed, held_back = ({}, 0) if end.torn else _missed(rows, prefix, end, seen)
     for stage, entities in missed.items():
         emits += [refetch(end, stage, entity, RefetchReason.MISSED, now) for entity in entities]
+    awaiting = account.awaiting if account else ()
     if account is None or account.first_sweep == end.sweep:
         emits += _due_properties(rows, prefix, end)
+    elif not end.torn:
+        emits += [_due(end, number) for number in awaiting]
+        awaiting = tuple(number for number in awaiting if _still_awaits(rows, prefix, number, end.sweep))
     first_sweep = account.first_sweep if account else end.sweep
     rows.put(
         account_key(prefix),
@@ -51,6 +65,8 @@ def fold_sweep_end(rows: Rows, end: SweepEnd, now: datetime) -> FoldResult:
             entities=end.entities,
             held_back=held_back,
             pulsed_until=account.pulsed_until if account else None,
+            whole_sweep=(account.whole_sweep if account else "") if end.torn else end.sweep,
+            awaiting=awaiting,
         ),
     )
     emits.append(Emit(topics.INTEGRATION_STATUS, end.org, _result(end, first_sweep)))
@@ -72,14 +88,25 @@ def _result(end: SweepEnd, first_sweep: str) -> SyncResult:
 
 def _due_properties(rows: Rows, prefix: bytes, end: SweepEnd) -> Iterator[Emit]:
     for key, _ in rows.scan(PropertyRow, properties_of(prefix)):
-        due = DeliveryDue(
-            org=end.org,
-            connection=end.connection,
-            property_id=id_of(key),
-            reason=DueReason.SWEPT,
-            seen_at=end.ended_at,
-        )
-        yield Emit(topics.DUE, end.org, due)
+        yield _due(end, id_of(key))
+
+
+def _due(end: SweepEnd, property_id: int) -> Emit:
+    due = DeliveryDue(
+        org=end.org,
+        connection=end.connection,
+        property_id=property_id,
+        reason=DueReason.SWEPT,
+        seen_at=end.ended_at,
+    )
+    return Emit(topics.DUE, end.org, due)
+
+
+def _still_awaits(rows: Rows, prefix: bytes, property_id: int, sweep: str) -> bool:
+    """Return whether a property has a unit that was first seen after a sweep had begun."""
+    row = rows.find(PropertyRow, property_key(prefix, property_id))
+    units = (rows.find(UnitRow, unit_key(prefix, number)) for number in (row.units if row else ()))
+    return any(unit is not None and unit.awaits and unit.awaited_sweep > sweep for unit in units)
 
 
 def _missed(

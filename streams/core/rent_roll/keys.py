@@ -4,6 +4,8 @@
 ``a`` account. PMS ids are unique within a connection only, so every key begins with its scope.
 """
 
+from datetime import UTC, datetime
+
 from schemas.base import EntityKind
 
 
@@ -54,3 +56,8 @@ def leases_of(prefix: bytes) -> bytes:
 def id_of(key: bytes) -> int:
     """Return the PMS's id in the key of a unit, property or lease."""
     return int(key.rsplit(b"/", 1)[1])
+
+
+def stamp(at: datetime) -> str:
+    """Return the id of a sweep that starts at a moment, to the second (``20260301T120000Z``)."""
+    return at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")

@@ -24,6 +24,7 @@ from schemas.rent_roll import (
     UnitSnapshot,
 )
 from streams.core.flows import Disposition, Emit, FoldResult
+from streams.core.rent_roll.firsts import LEASES, LISTING, proving_sweep
 from streams.core.rent_roll.keys import account_key, lease_key, property_key, scope, seen_key, swept_key, unit_key
 from streams.core.rent_roll.refetch import RefetchReason, refetch
 from streams.core.rows import Rows
@@ -59,7 +60,8 @@ class _PageFold:
         """Properties that this page has marked as due: all units of one property are one reason."""
         self.changed = 0
         self.repeated = 0
-        self.offered = rows.find(AccountRow, account_key(self.prefix)) is not None
+        self.account = rows.find(AccountRow, account_key(self.prefix))
+        self.offered = self.account is not None
         """Whether the first sweep is complete: before it nothing is marked as due."""
 
     def fold(self) -> FoldResult:
@@ -73,6 +75,8 @@ class _PageFold:
             self._items(page, sweeping=sweeping)
             if sweeping:
                 self._mark_swept(page)
+            if page.whole_of is not None:
+                self._leases_read(page.whole_of)
         counts = {"missed": self.changed} if sweeping and self.offered and self.changed else {}
         return FoldResult(self._disposition(), self.emits, counts)
 
@@ -153,7 +157,10 @@ class _PageFold:
                     if unit is not None:
                         self._mark_due(self._unit_row(unit_key(self.prefix, unit)).property_id)
             case _:
-                self._mark_due(self._unit_row(unit_key(self.prefix, entity)).property_id)
+                unit_row = self._unit_row(unit_key(self.prefix, entity))
+                self._mark_due(unit_row.property_id)
+                if self.page.kind is EntityKind.UNIT and unit_row.awaits:
+                    self._ask(entity, unit_row.property_id)
 
     # ---- one entity ------------------------------------------------------------------------------------------------
 
@@ -181,8 +188,37 @@ class _PageFold:
             self._index(row.property_id, item.id, belongs=False)
         if row.body is None or row.property_id != property_id:  # otherwise the property's index has it already
             self._index(property_id, item.id, belongs=True)
-        self._put_unit(key, row, {"seq": seq, "gone": False, "body": item.body, "property_id": property_id})
+        update: dict[str, object] = {"seq": seq, "gone": False, "body": item.body, "property_id": property_id}
+        first = row.body is None and self.offered
+        if first:
+            proof = proving_sweep(self.page.sweep, self.page.fetched_at)
+            update |= {"awaits": LEASES | LISTING, "awaited_sweep": proof}
+        self._put_unit(key, row, update)
         self._mark_due(property_id)
+        if first:
+            self._ask(item.id, property_id)
+
+    def _ask(self, unit: int, property_id: int | None) -> None:
+        """Ask for what a unit awaits that was seen for the first time; a sweep reads it anyway."""
+        if property_id is None:
+            return
+        key = account_key(self.prefix)
+        account = self.rows.find(AccountRow, key)
+        if account is not None and property_id not in account.awaiting:
+            self.rows.put(key, account.model_copy(update={"awaiting": (*account.awaiting, property_id)}))
+        if self.page.sweep is None:
+            self._refetch(EntityKind.LISTING, unit, RefetchReason.FIRST_SEEN)
+            self._refetch(EntityKind.PROPERTY, property_id, RefetchReason.FIRST_SEEN, leases=True)
+
+    def _leases_read(self, property_id: int) -> None:
+        """Note that the leases of a property were read; they are on this page."""
+        row = self.rows.find(PropertyRow, property_key(self.prefix, property_id))
+        for unit in row.units if row else ():
+            key = unit_key(self.prefix, unit)
+            known = self._unit_row(key)
+            if known.awaits & LEASES and known.seq <= self.page.seq:
+                self.rows.put(key, known.model_copy(update={"awaits": known.awaits & ~LEASES}))
+                self._mark_due(property_id)
 
     def _listing(self, item: PageItem) -> None:
         key, seq = unit_key(self.prefix, item.id), self.page.seq
@@ -191,12 +227,16 @@ class _PageFold:
             if seq == row.listing_seq:
                 self._repeat(item.id)
             return
+        awaits = row.awaits & ~LISTING
         if row.listing == item.body:
-            self.rows.put(key, row.model_copy(update={"listing_seq": seq}))
+            self.rows.put(key, row.model_copy(update={"listing_seq": seq, "awaits": awaits}))
+            if awaits != row.awaits:
+                self._mark_due(row.property_id)
             return
         self._reference(row, item.id, item.parent)
         property_id = row.property_id or item.parent
-        self._put_unit(key, row, {"listing_seq": seq, "listing": item.body, "property_id": property_id})
+        update = {"listing_seq": seq, "listing": item.body, "property_id": property_id}
+        self._put_unit(key, row, {**update, "awaits": awaits})
         self._mark_due(property_id)
 
     def _lease(self, item: PageItem) -> None:
@@ -310,8 +350,8 @@ class _PageFold:
         if self.page.sweep is None:
             self._refetch(EntityKind.UNIT, unit, RefetchReason.LEASE_CHANGED)
 
-    def _refetch(self, kind: EntityKind, entity: int, reason: RefetchReason) -> None:
-        self.emits.append(refetch(self.page, kind, entity, reason, self.page.fetched_at))
+    def _refetch(self, kind: EntityKind, entity: int, reason: RefetchReason, *, leases: bool = False) -> None:
+        self.emits.append(refetch(self.page, kind, entity, reason, self.page.fetched_at, leases=leases))
 
 
 def _by_id(entry: LeaseEntry) -> int:

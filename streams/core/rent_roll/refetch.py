@@ -24,6 +24,8 @@ class RefetchReason(StrEnum):
     """The PMS derives the unit's occupancy from its leases and sends no webhook for it."""
     MISSED = "missed by a sweep"
     """A complete sweep did not bring it: only the PMS's answer 404 removes it."""
+    FIRST_SEEN = "first seen"
+    """A unit is not offered before its listing and the leases of its property were read."""
     UNLISTED = "missing in the list of listings"
     """A pulse did not find the listing of this unit any more."""
 
@@ -34,9 +36,18 @@ def origin_of(reason: RefetchReason) -> FetchOrigin:
 
 
 def refetch(
-    record: Page | SweepEnd | PulseStep, kind: EntityKind, entity: int, reason: RefetchReason, at: datetime
+    record: Page | SweepEnd | PulseStep,
+    kind: EntityKind,
+    entity: int,
+    reason: RefetchReason,
+    at: datetime,
+    *,
+    leases: bool = False,
 ) -> Emit:
-    """Return the request to fetch an entity of the record's connection; one batch emits one for each entity."""
+    """Return the request to fetch an entity of the record's connection; one batch emits one for each entity.
+
+    ``leases``: those of a property are read as well.
+    """
     request = FetchRequest(
         org=record.org,
         connection=record.connection,
@@ -45,5 +56,6 @@ def refetch(
         kind=kind,
         entity=entity,
         received_at=at,
+        leases=leases,
     )
-    return Emit(topics.WEBHOOKS, record.org, request, once=("refetch", record.connection, kind, entity))
+    return Emit(topics.WEBHOOKS, record.org, request, once=("refetch", record.connection, kind, entity, leases))

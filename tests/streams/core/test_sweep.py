@@ -16,6 +16,7 @@ from schemas.integrations import SyncProgress
 from schemas.pms import SweepStep
 from schemas.rent_roll import Page, SweepEnd, UnitSnapshot
 from streams.core.rent_roll import STAGES
+from streams.core.rent_roll.keys import stamp
 from streams.core.sweep import (
     AGAIN,
     ITEMS_A_RECORD,
@@ -27,7 +28,6 @@ from streams.core.sweep import (
     pages,
     progress,
     sequences,
-    stamp,
     sweep_id,
     without,
 )

@@ -19,7 +19,7 @@ from streams.core.sequence import FetchSequence
 from streams.flows.fetch_changes import FetchChanges
 from streams.runners.call import Answer, Call, CallFlow
 from streams.runners.intake import Bounds
-from tests.streams.core.rent_roll.rolls import unit
+from tests.streams.core.rent_roll.rolls import building, lease, unit
 from tests.streams.directory.systems import Source
 from tests.streams.flows.parts import CONNECTION, NOW, ORG, Site, account, consumed, done, held, receiver
 from tests.streams.runners.stage import Stage, stage
@@ -238,3 +238,31 @@ async def test_the_backlog_of_an_org_whose_pms_does_not_answer_holds_up_the_othe
         assert len(world.texts("retry.1m")) == HOLDS * 10
         assert world.texts("dead-letters") == []
         assert world.broker.lag("g") == 0
+
+
+async def test_the_leases_of_a_property_are_read_with_it_if_one_of_its_requests_asks_for_them() -> None:
+    """They are one page, which says that it has all of them, also if there are none."""
+    desk = Desk()
+    desk.account.holds(EntityKind.PROPERTY, building(10))
+    desk.account.holds(EntityKind.LEASE, lease(100), lease(101, unit_id=2))
+    plain = request(10).model_copy(update={"kind": EntityKind.PROPERTY})
+    found = done(await desk.flow.perform(taken(plain, plain.model_copy(update={"leases": True}), plain)))
+    pages = [one.record for one in found if isinstance(one.record, Page)]
+
+    assert [(one.kind, [item.id for item in one.items], one.whole_of) for one in pages] == [
+        (EntityKind.PROPERTY, [10], None),
+        (EntityKind.LEASE, [100, 101], 10),
+    ]
+    assert desk.account.fetched == [(EntityKind.PROPERTY, 10), (EntityKind.LEASE, 10)]
+    desk.account.holds(EntityKind.LEASE)
+    empty = done(await desk.flow.perform(taken(plain.model_copy(update={"leases": True}))))
+    assert [one.record.whole_of for one in empty if isinstance(one.record, Page)] == [None, 10]
+
+
+async def test_a_property_whose_leases_cannot_be_read_is_asked_for_again() -> None:
+    desk = Desk()
+    desk.account.holds(EntityKind.PROPERTY, building(10))
+    desk.account.failures[EntityKind.LEASE] = Unavailable("down", 503)
+    asked = request(10).model_copy(update={"kind": EntityKind.PROPERTY, "leases": True})
+
+    assert await desk.flow.perform(taken(asked)) == Unavailable("down", 503)

@@ -10,7 +10,7 @@ from schemas.partitions import partition_for
 from schemas.pms import STAGES, SweepStep
 from schemas.rent_roll import Page, SweepEnd
 from streams.core.rent_roll import seen_key
-from streams.core.sweep import stamp
+from streams.core.rent_roll.keys import stamp
 from streams.flows.schedule_sweeps import ScheduleSweeps
 from streams.topology import RENT_ROLL
 from tests.streams.core.rent_roll.rolls import PREFIX, building, end, fold, page

@@ -179,6 +179,10 @@ class Outside:
         await self.clock.sleep(2)
         return PageOf((), 0, 0)
 
+    async def leases_of(self, property_id: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
+        await self.clock.sleep(2)
+        return Fetched(())
+
     async def deliver(self, batch: Batch) -> Accepted | Failure:
         await self.clock.sleep(2)
         return Accepted(200)
@@ -197,6 +201,7 @@ async def test_measured_ports_report_each_call_and_are_otherwise_the_port() -> N
         asyncio.create_task(source.fetch(EntityKind.UNIT, 1)),
         asyncio.create_task(source.page(EntityKind.UNIT, 0)),
         asyncio.create_task(source.changed(EntityKind.UNIT, NOW, 0)),
+        asyncio.create_task(source.leases_of(1)),
         asyncio.create_task(sink.deliver(batch())),
     ]
     await clock.advance(2)
@@ -204,8 +209,8 @@ async def test_measured_ports_report_each_call_and_are_otherwise_the_port() -> N
     await source.aclose()
     await sink.aclose()
 
-    assert answers == [Fetched((GONE,)), Throttled("slow"), PageOf((), 0, 0), Accepted(200)]
+    assert answers == [Fetched((GONE,)), Throttled("slow"), PageOf((), 0, 0), Fetched(()), Accepted(200)]
     assert (source.page_size, sink.name, outside.closed) == (100, "rentsync", 2)
     for port, label in (("PropertySource", "gone"), ("PropertySource", "throttled"), ("ListingSink", "ok")):
         assert metrics.value("rentstream_calls_total", port=port, outcome=label) == 1
-    assert metrics.value("rentstream_call_seconds_sum", port="PropertySource") == 6
+    assert metrics.value("rentstream_call_seconds_sum", port="PropertySource") == 8

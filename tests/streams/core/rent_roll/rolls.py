@@ -89,16 +89,16 @@ def fold(view: MemoryView, *records: Page | SweepEnd) -> list[FoldResult]:
     return results
 
 
-def swept(view: MemoryView | None = None) -> MemoryView:
+def swept(view: MemoryView | None = None, sweep: str = "s1") -> MemoryView:
     """Return a rent roll whose first sweep is complete, with one property and one unit."""
     view = MemoryView() if view is None else view
     fold(
         view,
-        page(EntityKind.PROPERTY, 2, building(), sweep="s1"),
-        page(EntityKind.UNIT, 3, unit(), sweep="s1"),
-        page(EntityKind.LEASE, 4, sweep="s1"),
-        page(EntityKind.LISTING, 5, sweep="s1"),
-        end(1, 1, 1, 1),
+        page(EntityKind.PROPERTY, 2, building(), sweep=sweep),
+        page(EntityKind.UNIT, 3, unit(), sweep=sweep),
+        page(EntityKind.LEASE, 4, sweep=sweep),
+        page(EntityKind.LISTING, 5, sweep=sweep),
+        end(1, 1, 1, 1, sweep=sweep),
     )
     return view
 

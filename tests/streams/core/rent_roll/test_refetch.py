@@ -38,14 +38,14 @@ def test_requests_for_one_entity_are_emitted_once_for_a_batch() -> None:
 
 def test_a_request_carries_the_moment_of_the_reply_that_caused_it() -> None:
     (result,) = fold(swept(), page(EntityKind.UNIT, 10, unit(5, property_id=77)))
-    (request,) = (emit.record for emit in result.emits if isinstance(emit.record, FetchRequest))
-    assert request.received_at == NOW + timedelta(microseconds=10)
+    requests = [emit.record for emit in result.emits if isinstance(emit.record, FetchRequest)]
+    assert {request.received_at for request in requests} == {NOW + timedelta(microseconds=10)}
 
 
 def test_a_unit_of_an_unknown_property_has_it_fetched() -> None:
     (result,) = fold(swept(), page(EntityKind.UNIT, 10, unit(5, property_id=77)))
-    assert refetches(result) == {(EntityKind.PROPERTY, 77)}
-    assert reasons(result) == {RefetchReason.REFERENCED}
+    assert refetches(result) == {(EntityKind.PROPERTY, 77), (EntityKind.LISTING, 5)}
+    assert reasons(result) == {RefetchReason.REFERENCED, RefetchReason.FIRST_SEEN}
 
 
 def test_a_lease_or_listing_of_an_unknown_unit_has_it_fetched() -> None:
