@@ -4,11 +4,14 @@ Runs on the cluster that the other stories share, so that their records and logs
 """
 
 import sys
+from datetime import timedelta
 
 import httpx
 
 from connectors.buildium.standin import Webhooks
 from schemas import topics
+from schemas.codec import encode
+from schemas.pms import PulseStep
 from streams import topology
 from tests.world import listed_rent, pick, receiver_matches
 from tests.world.cluster import DELAYS, ENCRYPTION_KEY, SECRETS, ClusterWorld, Org
@@ -58,6 +61,9 @@ async def cause_errors_of_the_environment(world: ClusterWorld) -> None:
     world.buildium.fail(403, times=1, path=rf"/v1/rentals/units/{unit}")
     world.rentsync.answer_next(503)
     await world.put(topics.WEBHOOKS.name, b"\x00poison")
+    now = world.clock.now()
+    pulse = PulseStep(org="default", connection="buildium", since=now - timedelta(minutes=1), started_at=now)
+    await world.put(topics.PULSES.name, encode(pulse))
     await world.send_webhooks(world.portfolio.set_rent(unit, 5003))
     await world.rest()
 
