@@ -132,7 +132,7 @@ async def exchange(
                 try:
                     return await _sent(client, request, most_bytes, auth)
                 except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
-                    if connected.anew:
+                    if connected.newly:
                         raise
             return await _sent(client, request, most_bytes, auth)
     except Exception as error:  # whatever is raised: the caller gets an outcome
@@ -161,11 +161,11 @@ STALE_CONNECTIONS: Final = 3
 class _Connected:
     """Trace of a request (httpcore): whether a connection was opened for it."""
 
-    anew = False
+    newly = False
 
     async def __call__(self, event: str, info: object) -> None:
         del info
-        self.anew = self.anew or event == "connection.connect_tcp.started"
+        self.newly = self.newly or event == "connection.connect_tcp.started"
 
 
 async def _sent(client: httpx.AsyncClient, request: httpx.Request, most_bytes: int, auth: httpx.Auth | None) -> Reply:

@@ -118,7 +118,7 @@ class Batch(Model):
     property: OfferedProperty
     units: tuple[OfferedUnit, ...]
     dead_letter: str | None = None
-    """The reason of the dead letter that tells people of this delivery already; null if there is none."""
+    """The reason of the dead letter that was written for this delivery already; null if there is none."""
 
 
 class DeliveryResult(StrEnum):
@@ -207,7 +207,7 @@ class DeliveryRow(Model):
     given_up: int = 0
     """How often it was given up since the last acknowledgement."""
     dead_letter: str | None = None
-    """The reason of the dead letter that tells people of it."""
+    """The reason of the dead letter that was written for it."""
 
 
 class ReceiverRow(Model):

@@ -1,4 +1,4 @@
-"""What the body of an answer says: the receiver's own words for a failure, and failures behind a status of success.
+"""Reading the body of an answer: the receiver's error text, and failures behind a status of success.
 
 The guide for RentSync does not describe the body of an answer, so the usual forms of web frameworks are read.
 """
@@ -43,7 +43,7 @@ def denial(reply: Reply, hide: str = "") -> str | None:
     if not isinstance(content, dict) or not (kind == "application/problem+json" or _failed(content)):
         return None
     words = _words(content, hide)
-    return "the body says that it failed" + (f": {words}" if words else "")
+    return "the body reports a failure" + (f": {words}" if words else "")
 
 
 def _failed(content: dict[str, Any]) -> bool:

@@ -137,7 +137,7 @@ def derive_availability(
         return Availability(status, None, None, rent, doubts)
     on = listing.available_on if listing and listing.available_on else day
     if ready_on is not None:
-        on = max(on, ready_on)  # whatever an older listing says: until then the tenants are there, or it is not ready
+        on = max(on, ready_on)  # whatever an older listing shows: until then the tenants are there, or it is not ready
     return Availability(status, on, when(on, day), rent, doubts)
 
 
@@ -191,9 +191,9 @@ def _stays_or_leaves(tenant: TenantStatus) -> bool:
 
 
 def _is_current(lease: LeaseSnapshot, day: date) -> bool:
-    """Return whether somebody lives there by this lease.
+    """Return whether a tenant lives in the unit by this lease.
 
-    An active one is not over before the PMS says so, even if it was to end by itself. A future one is judged by date.
+    An active one is not over before the PMS ends it, even if it was to end by itself. A future one is judged by date.
     """
     if lease.status not in (LeaseStatus.ACTIVE, LeaseStatus.FUTURE) or not _begun(lease, day):
         return False

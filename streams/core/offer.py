@@ -116,7 +116,7 @@ def digest(building: OfferedProperty, unit: OfferedUnit) -> bytes:
     """Return eight bytes of a digest of what a receiver gets of a unit: equal digests need no batch.
 
     Left out are the finer status, which receivers do not get, and the date of a unit that is available at once: it is
-    so on every further day. Of a unit that has left the scope only that counts: it is told once.
+    so on every further day. Of a unit that has left the scope only that counts: it is sent once.
     """
     if unit.status == Status.EXCLUDED:
         return hashlib.blake2b(f"{unit.id} {unit.state}".encode(), digest_size=8).digest()

@@ -37,7 +37,7 @@ Partition = tuple[str, int]
 class Offsets:
     """Offsets of one partition: begin, end, and what a group has committed (None: nothing yet).
 
-    An offset beyond the end was committed for a topic that was deleted and made anew: it says nothing about this one.
+    An offset beyond the end was committed for a topic that was deleted and created again, so it is ignored.
     """
 
     begin: int

@@ -116,7 +116,7 @@ DENIALS = [
     (200, b"<html><body>Sign in</body></html>", "text/html; charset=utf-8", "a page instead of a confirmation"),
     (200, b"\n <!DOCTYPE html>", "text/plain", "a page instead of a confirmation"),
     (200, b'{"success": false, "message": "the roll is locked"}', JSON, "the roll is locked"),
-    (202, b'{"ok": false}', JSON, "the body says that it failed"),
+    (202, b'{"ok": false}', JSON, "the body reports a failure"),
     (200, b'{"status": "error", "error": {"message": "no such project"}}', JSON, "no such project"),
     (200, b'{"status": 500, "title": "Internal error"}', JSON, "Internal error"),
     (207, b'{"errors": [{"unit_id": 7, "message": "no rent"}]}', JSON, "7 no rent"),

@@ -1,4 +1,4 @@
-"""Which addresses are connected to, whatever a name server says at that moment."""
+"""Which addresses are connected to, whatever a name server answers at that moment."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -61,7 +61,7 @@ async def test_a_connection_goes_to_an_address_that_was_judged() -> None:
      "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "224.0.0.1", "ff02::1", "no address"],
 )  # fmt: skip
 async def test_a_name_with_a_private_address_is_refused(address: str) -> None:
-    """Also if it has public ones as well: then somebody tries something."""
+    """Also if it has public ones as well: that is no ordinary setup."""
     network = Network()
     with pytest.raises(httpcore.ConnectError, match="RENTSTREAM_ALLOW_PRIVATE=1"):
         await GuardedBackend(network, answers(PUBLIC, address)).connect_tcp("api.example.com", 443)

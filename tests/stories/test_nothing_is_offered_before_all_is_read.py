@@ -1,4 +1,4 @@
-"""A unit that is new by its webhook alone is not told before its leases and its listing were read."""
+"""A unit that is new by its webhook alone is not delivered before its leases and its listing were read."""
 
 from datetime import timedelta
 
@@ -15,21 +15,21 @@ def property_id(memory_world: MemoryWorld) -> int:
     return listed.project_id
 
 
-async def test_a_new_unit_that_is_rented_is_never_told_as_available(
+async def test_a_new_unit_that_is_rented_is_never_sent_as_available(
     memory_world: MemoryWorld, property_id: int
 ) -> None:
-    """The webhook of its lease is late: the first batch with the unit says that it is rented."""
+    """The webhook of its lease is late: in the first batch the unit is rented."""
     world, since = memory_world, Since(memory_world)
     created = world.portfolio.add_unit(property_id, "901")
     (unit,) = set(world.portfolio.units_of[property_id]) - set(world.rentsync.state)
     signed = world.portfolio.sign_lease(unit, world.portfolio.today() - timedelta(days=30))
     await world.send_webhooks(created)
     await world.until(lambda: unit in world.rentsync.state)
-    told = world.rentsync.state[unit].status_name
+    first = world.rentsync.state[unit].status_name
     await world.send_webhooks(signed)
     await world.rest()
 
-    assert told == "Rented"
+    assert first == "Rented"
     assert [batch[unit]["is_available"] for batch in since.batches() if unit in batch] == [False]
 
 
@@ -43,7 +43,7 @@ async def test_a_new_unit_costs_four_calls(memory_world: MemoryWorld, property_i
     assert len(world.buildium.calls) - since.calls == 4
 
 
-async def test_a_new_property_is_told_with_all_that_is_known_of_its_units(memory_world: MemoryWorld) -> None:
+async def test_a_new_property_is_sent_with_all_that_is_known_of_its_units(memory_world: MemoryWorld) -> None:
     """A property without units is not sent; the first batch has the leases of the units that are there by then."""
     world, since = memory_world, Since(memory_world)
     address = next(iter(world.portfolio.properties.values())).address
@@ -59,14 +59,14 @@ async def test_a_new_property_is_told_with_all_that_is_known_of_its_units(memory
         await world.send_webhooks(event)
     await world.until(lambda: set(units) <= set(world.rentsync.state))
     await world.rest()
-    told = [batch[units[0]]["is_available"] for batch in since.batches() if units[0] in batch]
+    sent = [batch[units[0]]["is_available"] for batch in since.batches() if units[0] in batch]
 
     assert empty == []
     assert [world.rentsync.state[one].status_name for one in units] == ["Rented", "Available", "Available"]
-    assert told == [False]
+    assert sent == [False]
 
 
-async def test_a_unit_whose_listing_cannot_be_read_is_told_after_the_next_sweep(
+async def test_a_unit_whose_listing_cannot_be_read_is_sent_after_the_next_sweep(
     memory_world: MemoryWorld, property_id: int
 ) -> None:
     world = memory_world

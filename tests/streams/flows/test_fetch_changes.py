@@ -241,7 +241,7 @@ async def test_the_backlog_of_an_org_whose_pms_does_not_answer_holds_up_the_othe
 
 
 async def test_the_leases_of_a_property_are_read_with_it_if_one_of_its_requests_asks_for_them() -> None:
-    """They are one page, which says that it has all of them, also if there are none."""
+    """They are one page, marked as complete, also if there are none."""
     desk = Desk()
     desk.account.holds(EntityKind.PROPERTY, building(10))
     desk.account.holds(EntityKind.LEASE, lease(100), lease(101, unit_id=2))

@@ -442,7 +442,7 @@ async def test_consecutive_bugs_stop_the_flow() -> None:
 
 
 async def test_consecutive_bugs_of_one_integration_hold_its_records_and_those_of_the_others_go_on() -> None:
-    """Its records come back without having used up an attempt; the flow is told, so that it can add what it owes."""
+    """Its records come back without having used up an attempt; the flow adds what else has to be written."""
     ended: list[str] = []
 
     async def broken(records: Sequence[Record]) -> Outcome:
@@ -466,7 +466,7 @@ async def test_consecutive_bugs_of_one_integration_hold_its_records_and_those_of
 
 
 async def test_what_is_too_large_is_told_to_the_flow() -> None:
-    effect = emit_of("org:given up", TopicSpec("told", "what the flow adds"))
+    effect = emit_of("org:given up", TopicSpec("added", "what the flow adds"))
 
     async def perform(records: Sequence[Record]) -> Outcome:
         return echo(records)
@@ -481,7 +481,7 @@ async def test_what_is_too_large_is_told_to_the_flow() -> None:
         await world.start(calling(CallFlow("f", ("in",), key, perform, unfinished=unfinished), world))
 
         assert world.texts("dead-letters") == ["a:1"]
-        assert world.texts("told") == ["org:given up"]
+        assert world.texts("added") == ["org:given up"]
 
 
 async def test_a_record_that_cannot_be_parked_stops_the_process_without_a_commit() -> None:

@@ -53,7 +53,7 @@ def test_everything_goes_out_after_the_next_complete_sweep() -> None:
 
 @pytest.mark.parametrize("reason", sorted(OF_CONTENT))
 def test_content_that_was_refused_is_tried_after_a_sweep_only(reason: Reason) -> None:
-    """That others are accepted says nothing about it, and neither does time."""
+    """That others are accepted proves nothing about it, and neither does time."""
     refused = owed(dead_letter=reason.value)
     swept = owed(dead_letter=reason.value, swept_at=NOW + MINUTE)
 

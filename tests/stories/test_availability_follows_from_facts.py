@@ -1,4 +1,4 @@
-"""What a receiver is told of a unit follows from facts of the account, and what leaves the scope is told once."""
+"""What a receiver gets of a unit follows from facts of the account, and what leaves the scope is sent once."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from tests.world.memory import MemoryWorld
 ORG = "acme"
 
 
-async def test_a_property_that_becomes_commercial_is_told_once_as_unavailable(memory_world: MemoryWorld) -> None:
+async def test_a_property_that_becomes_commercial_is_sent_once_as_unavailable(memory_world: MemoryWorld) -> None:
     """Like one that is made inactive; later changes of it are not sent."""
     world = memory_world
     unit = pick(world, "Available")
