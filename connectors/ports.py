@@ -234,6 +234,8 @@ class Connection:
     timezone: str
     """IANA name of the time zone in which calendar dates of its properties are interpreted."""
     rules: LeasingRules = DEFAULT_RULES
+    timezone_is_default: bool = False
+    """Whether no setting names the time zone."""
 
     def day(self, now: datetime) -> date:
         """Return the calendar date in the connection's time zone."""

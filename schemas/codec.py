@@ -42,6 +42,7 @@ RECORDS: tuple[type[Model], ...] = (
     delivery.Batch,
     delivery.DeliveryOutcome,
     delivery.DeliveryRow,
+    delivery.DoubtsRow,
     delivery.ReceiverRow,
     integrations.Integration,
     integrations.IntegrationChange,

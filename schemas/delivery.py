@@ -53,6 +53,21 @@ class UnitState(StrEnum):
     REMOVED = "removed"
 
 
+class Doubt(StrEnum):
+    """What is doubtful about the data of the PMS. A doubt is shown to people and changes nothing that is sent."""
+
+    UNKNOWN = "unknown"
+    LISTED_WHILE_OCCUPIED = "listed_while_occupied"
+    OVERDUE_MOVE_OUT = "overdue_move_out"
+    OCCUPANCY_FLAG = "occupancy_flag"
+    IMPLAUSIBLE_RENT = "implausible_rent"
+    AMBIGUOUS_DWELLING = "ambiguous_dwelling"
+    BEDROOMS_OR_MORE = "bedrooms_or_more"
+    BATHROOMS_OR_MORE = "bathrooms_or_more"
+    NO_TIME_ZONE = "no_time_zone"
+    """Of a connection; all others are of a unit."""
+
+
 class OfferedProperty(Model):
     """A property as it is offered, before the mapping to a receiver's own format."""
 
@@ -208,6 +223,21 @@ class DeliveryRow(Model):
     """How often it was given up since the last acknowledgement."""
     dead_letter: str | None = None
     """The reason of the dead letter that was written for it."""
+
+
+class DoubtfulUnit(Model):
+    """A unit and what is doubtful about it."""
+
+    unit_id: int
+    doubts: tuple[Doubt, ...]
+    since: Instant
+    """When these doubts were first seen together."""
+
+
+class DoubtsRow(Model):
+    """The units of a property whose data is doubtful, by id; as of the last time that the property was cut."""
+
+    units: tuple[DoubtfulUnit, ...] = ()
 
 
 class ReceiverRow(Model):

@@ -65,6 +65,10 @@ class UnitSnapshot(Model):
     """A flag that the PMS derives at query time: a cross-check, never the source of a status."""
     implausible_rent: bool = False
     """Whether the PMS has a market rent that is no amount of money."""
+    bedrooms_or_more: bool = False
+    """Whether the PMS knows ``bedrooms`` as the least number only."""
+    bathrooms_or_more: bool = False
+    """Whether the PMS knows ``bathrooms`` as the least number only."""
 
 
 class LeaseTenant(Model):

@@ -185,6 +185,13 @@ FLOWS: tuple[Flow, ...] = (
         every=15.0,
     ),
     Flow(
+        "count_doubts",
+        Kind.SCAN,
+        "counts the units whose data in the PMS is doubtful, for people",
+        views=(DELIVERIES,),
+        every=30.0,
+    ),
+    Flow(
         "deliver_batches",
         Kind.CALL,
         "POSTs a batch to its receiver",

@@ -19,6 +19,7 @@ from streams.core.sweep import Running
 from streams.directory.clients import Clients
 from streams.directory.directory import Directory
 from streams.flows import maintain_rent_roll
+from streams.flows.count_doubts import CountDoubts
 from streams.flows.deliver_batches import DeliverBatches
 from streams.flows.emit_batches import EmitBatches
 from streams.flows.fetch_changes import FetchChanges
@@ -96,6 +97,7 @@ SCANS: Final[Mapping[str, Callable[[Dependencies], ScanStep]]] = {
     "mark_date_changes": lambda needs: MarkDateChanges(needs.directory, needs.partitions, needs.clock).step,
     "reconcile_receivers": lambda needs: ReconcileReceivers(needs.directory, needs.partitions, needs.clock).step,
     "watch_deliveries": lambda needs: WatchDeliveries(needs.directory, needs.clock, needs.observer).step,
+    "count_doubts": lambda needs: CountDoubts(needs.directory, needs.partitions, needs.observer).step,
 }
 """The step of each scan."""
 

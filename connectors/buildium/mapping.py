@@ -60,6 +60,9 @@ BATHROOMS: Final[Mapping[str, Decimal]] = {
     "FivePlusBath": Decimal(5),
 }
 
+OR_MORE: Final = ("NineBedPlus", "FivePlusBath")
+"""Values of the two enums that name the least number only."""
+
 PROPERTY_TYPES: Final[Mapping[str, PropertyType]] = {
     "MultiFamily": PropertyType.APARTMENT,
     "CondoTownhome": PropertyType.CONDO_OR_TOWNHOME,
@@ -285,6 +288,8 @@ def _unit(row: Row) -> UnitSnapshot | None:
         implausible_rent=_is_implausible(row.get("MarketRent")),
         bedrooms=BEDROOMS.get(bedrooms) if isinstance(bedrooms, str) else None,
         bathrooms=BATHROOMS.get(bathrooms) if isinstance(bathrooms, str) else None,
+        bedrooms_or_more=bedrooms in OR_MORE,
+        bathrooms_or_more=bathrooms in OR_MORE,
         size=_size(row.get("UnitSize")),
         is_listed=_flag(row.get("IsUnitListed")),
         is_occupied=_flag(row.get("IsUnitOccupied")),

@@ -119,7 +119,8 @@ class BuildiumSystem:
             auto_move_out_days=self.process.auto_move_out_days,
             listed_only=(settings.offer or self.process.offer) == "listed",
         )
-        return Connection(org, name, NAME, enabled, timezone, rules)
+        is_default = settings.timezone is None and "timezone" not in self.process.model_fields_set
+        return Connection(org, name, NAME, enabled, timezone, rules, timezone_is_default=is_default)
 
     def account_of(self, body: bytes) -> int | None:
         """Return the account id in an unverified webhook body; null if there is none."""

@@ -12,12 +12,13 @@ from decimal import Decimal
 from enum import StrEnum
 
 from connectors.ports import DEFAULT_RULES, LeasingRules
-from schemas.delivery import UnitState
+from schemas.delivery import Doubt, UnitState
 from schemas.rent_roll import (
     LeaseSnapshot,
     LeaseStatus,
     ListingSnapshot,
     PropertySnapshot,
+    PropertyType,
     TenantStatus,
     UnitSnapshot,
 )
@@ -68,14 +69,6 @@ MONTHS_NAMED = 11
 """A date is given as the name of its month within so many months."""
 
 
-class Doubt(StrEnum):
-    """Data of the PMS that contradicts itself: worth a warning, never a guess."""
-
-    OCCUPIED_FLAG = "the PMS's occupancy flag disagrees with its leases"
-    OVERDUE_MOVE_OUT = "a tenant is still current after the day of moving out"
-    IMPLAUSIBLE_RENT = "the rent is not a plausible amount"
-
-
 @dataclass(frozen=True, slots=True)
 class Availability:
     """The status of a unit on a day, and what follows from it."""
@@ -112,10 +105,9 @@ def derive_availability(
     present tenant.
     """
     rent = _rent(listing.rent if listing else None, unit.market_rent)
-    implausible = unit.implausible_rent or bool(listing and listing.implausible_rent)
-    doubts: tuple[Doubt, ...] = (Doubt.IMPLAUSIBLE_RENT,) if implausible else ()
     if gone or not building.is_active:
-        return Availability(Status.REMOVED if gone else Status.EXCLUDED, None, None, rent, doubts)
+        return Availability(Status.REMOVED if gone else Status.EXCLUDED, None, None, rent)
+    doubts = _doubts_of_fields(unit, listing, building)
     current = [lease for lease in leases if _is_current(lease, day)]
     residents = {tenant.id for lease in current for tenant in lease.tenants if _stays_or_leaves(tenant.status)}
     vacate, overdue = _vacates(current, day, rules)
@@ -125,20 +117,33 @@ def derive_availability(
     if len(others) < len(coming):  # a renewal: the tenant stays, so the unit does not become available
         vacate, overdue = None, False
     if overdue:
-        doubts = (*doubts, Doubt.OVERDUE_MOVE_OUT)
+        doubts.append(Doubt.OVERDUE_MOVE_OUT)
     if unit.is_occupied is not None and unit.is_occupied != bool(current):
-        doubts = (*doubts, Doubt.OCCUPIED_FLAG)
+        doubts.append(Doubt.OCCUPANCY_FLAG)
     left = vacate if current else _left(leases)
     ready_on = None if left is None else _later(left, 1 + rules.make_ready_days)
     status = _status(bool(current), vacate, rented, ready=ready_on is None or ready_on <= day)
     if UNIT_STATES[status] is UnitState.AVAILABLE and rules.listed_only and listing is None:
         status = Status.UNLISTED
+    if status is Status.OCCUPIED and listing is not None:
+        doubts.append(Doubt.LISTED_WHILE_OCCUPIED)
     if UNIT_STATES[status] is not UnitState.AVAILABLE:
-        return Availability(status, None, None, rent, doubts)
+        return Availability(status, None, None, rent, tuple(doubts))
     on = listing.available_on if listing and listing.available_on else day
     if ready_on is not None:
         on = max(on, ready_on)  # whatever an older listing shows: until then the tenants are there, or it is not ready
-    return Availability(status, on, when(on, day), rent, doubts)
+    return Availability(status, on, when(on, day), rent, tuple(doubts))
+
+
+def _doubts_of_fields(unit: UnitSnapshot, listing: ListingSnapshot | None, building: PropertySnapshot) -> list[Doubt]:
+    """Return what is doubtful about a unit whatever the day is."""
+    found = {
+        Doubt.IMPLAUSIBLE_RENT: unit.implausible_rent or (listing is not None and listing.implausible_rent),
+        Doubt.AMBIGUOUS_DWELLING: building.type is PropertyType.CONDO_OR_TOWNHOME,
+        Doubt.BEDROOMS_OR_MORE: unit.bedrooms_or_more,
+        Doubt.BATHROOMS_OR_MORE: unit.bathrooms_or_more,
+    }
+    return [doubt for doubt, holds in found.items() if holds]
 
 
 def _rent(*amounts: Decimal | None) -> Decimal | None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from schemas.base import Model
 from schemas.codec import encode
+from schemas.delivery import Doubt
 from schemas.topics import TopicSpec
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -110,6 +111,19 @@ class Disposition(StrEnum):
     DUPLICATE = "duplicate"
 
 
+@dataclass(frozen=True, slots=True)
+class DoubtChange:
+    """A doubt about the data of a PMS that appeared or ended."""
+
+    org: str
+    connection: str
+    doubt: Doubt
+    appeared: bool
+    property_id: int | None = None
+    """Null if the doubt is about the connection."""
+    units: tuple[int, ...] = ()
+
+
 @dataclass(slots=True)
 class FoldResult:
     """The decision of a fold's pure step about one record."""
@@ -118,3 +132,4 @@ class FoldResult:
     emits: list[Emit] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     """Counts for metrics, by names that the flow defines (``missed``, ``held_back``)."""
+    doubts: tuple[DoubtChange, ...] = ()

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from connectors.ports import Accepted, Failure
 from schemas.base import Model
-from schemas.delivery import Batch
+from schemas.delivery import Batch, Doubt
+from streams.core.flows import DoubtChange
 
 
 class Observer(Protocol):
@@ -24,6 +25,8 @@ class Observer(Protocol):
     def port_called(self, port: str, answer: object, seconds: float) -> None: ...
     def delivery_answered(self, batch: Batch, answer: Accepted | Failure) -> None: ...
     def oldest_undelivered(self, sink: str, partition: int, seconds: float) -> None: ...
+    def doubt_changed(self, change: DoubtChange) -> None: ...
+    def doubts_counted(self, partition: int, counts: Mapping[Doubt, int]) -> None: ...
 
     def batch_folded(self, flow: str, topic: str, records: int, seconds: float) -> None: ...
     def partition_scanned(self, scan: str, partition: int, effects: int, seconds: float) -> None: ...
@@ -63,6 +66,12 @@ class NullObserver:
 
     def oldest_undelivered(self, sink: str, partition: int, seconds: float) -> None:
         """Report the age of a partition's oldest change that a receiver has not acknowledged; 0 if there is none."""
+
+    def doubt_changed(self, change: DoubtChange) -> None:
+        """Report a doubt about the data of a PMS that appeared or ended."""
+
+    def doubts_counted(self, partition: int, counts: Mapping[Doubt, int]) -> None:
+        """Report how many units (of `NO_TIME_ZONE`: connections) of a partition have each doubt."""
 
     # -------------------------------------------------------------------------------------------------------- engine
 

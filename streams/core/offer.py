@@ -6,7 +6,7 @@ from datetime import date
 
 from connectors.ports import DEFAULT_RULES, LeasingRules
 from schemas.codec import decode_as
-from schemas.delivery import OfferedProperty, OfferedUnit
+from schemas.delivery import Doubt, OfferedProperty, OfferedUnit
 from schemas.rent_roll import (
     AccountRow,
     LeaseSnapshot,
@@ -17,7 +17,7 @@ from schemas.rent_roll import (
     UnitRow,
     UnitSnapshot,
 )
-from streams.core.availability import Doubt, Status, derive_availability
+from streams.core.availability import Status, derive_availability
 from streams.core.flows import View
 from streams.core.rent_roll import account_key, property_key, scope, unit_key
 from streams.core.rent_roll.firsts import is_read
@@ -32,7 +32,8 @@ class Offer:
 
     property: OfferedProperty
     units: tuple[OfferedUnit, ...]
-    doubts: tuple[tuple[int, Doubt], ...] = ()
+    doubts: tuple[tuple[int, tuple[Doubt, ...]], ...] = ()
+    """What is doubtful, by unit; units without doubts are left out."""
 
 
 def offer(
@@ -64,7 +65,7 @@ def offer(
     if excluded or building.type is PropertyType.COMMERCIAL:
         building = building.model_copy(update={"is_active": False})
     units: list[OfferedUnit] = []
-    doubts: list[tuple[int, Doubt]] = []
+    doubts: list[tuple[int, tuple[Doubt, ...]]] = []
     for unit_id in row.units:
         raw = view.get(unit_key(prefix, unit_id))
         unit = None if raw is None else decode_as(UnitRow, raw)
@@ -73,7 +74,8 @@ def offer(
         gone = unit.gone or row.gone
         offered, found = offered_unit(unit, building, day, gone=gone, rules=rules)
         units.append(offered)
-        doubts += [(unit_id, doubt) for doubt in found]
+        if found:
+            doubts.append((unit_id, found))
     parts = (building.address_line1, building.city, building.state)
     head = OfferedProperty(
         id=building.id,

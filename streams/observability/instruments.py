@@ -20,9 +20,11 @@ from connectors.ports import (
     Unauthorized,
 )
 from schemas.base import EntityKind, Model
-from schemas.delivery import Batch
+from schemas.delivery import Batch, Doubt
 from schemas.rent_roll import Page, SweepEnd
 from streams.core.breaker import State
+from streams.core.doubts import CONTRADICTIONS, TEXTS
+from streams.core.flows import DoubtChange
 from streams.core.observer import NullObserver, Observer
 from streams.observability.metrics import Metrics
 
@@ -57,6 +59,7 @@ class PrometheusObserver(NullObserver):
         self._clock = clock
         self._system_of = system_of
         self._oldest: dict[tuple[str, int], float] = {}
+        self._doubts: dict[int, Mapping[Doubt, int]] = {}
 
     def record_ended(self, flow: str, verdict: str, seconds: float) -> None:
         """Count the record and the time that it took."""
@@ -105,10 +108,31 @@ class PrometheusObserver(NullObserver):
         self._oldest[sink, partition] = seconds
         self._metrics.undelivered(sink, max(age for (name, _), age in self._oldest.items() if name == sink))
 
+    def doubt_changed(self, change: DoubtChange) -> None:
+        """Log the doubt; what a person should correct in the PMS is a warning as long as it lasts."""
+        level = logging.WARNING if change.appeared and change.doubt in CONTRADICTIONS else logging.INFO
+        where = f"{change.org}/{change.connection}"
+        if change.property_id is not None:
+            where += f" property {change.property_id}"
+        units = f" (units {', '.join(map(str, change.units))})" if change.units else ""
+        ended = "" if change.appeared else "no longer: "
+        log.log(level, "%s%s: %s%s", where, units, ended, TEXTS[change.doubt])
+
+    def doubts_counted(self, partition: int, counts: Mapping[Doubt, int]) -> None:
+        """Keep the counts of each partition; the gauge is their sum."""
+        self._doubts[partition] = counts
+        self._show_doubts()
+
+    def _show_doubts(self) -> None:
+        for doubt in TEXTS:
+            self._metrics.doubts(doubt.value, sum(counts.get(doubt, 0) for counts in self._doubts.values()))
+
     def partitions_assigned(self, partitions: frozenset[int], seconds: float) -> None:
         """Forget what another worker reports from now on."""
         del seconds
         self._oldest = {key: age for key, age in self._oldest.items() if key[1] in partitions}
+        self._doubts = {key: counts for key, counts in self._doubts.items() if key in partitions}
+        self._show_doubts()
 
 
 class MeasuredSource:

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from schemas.delivery import Doubt
 from streams.core.retry import Reason
 
 OTHER: Final = "other"
@@ -50,6 +51,7 @@ CLOSED: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("rentstream_batches_total", "mode"): MODES,
     ("rentstream_batches_total", "outcome"): DELIVERY_OUTCOMES,
     ("rentstream_freshness_seconds", "stage"): STAGES,
+    ("rentstream_doubts", "kind"): tuple(doubt.value for doubt in Doubt if doubt is not Doubt.UNKNOWN),
 }
 """Labels with a fixed set of values. The values of all others come from the topology and the connector registry."""
 
@@ -112,6 +114,7 @@ CATALOGUE: Final = (
         ("sink",),
     ),
     Spec("rentstream_receiver_hold", "gauge", "1 while a receiver is on hold, else 0", ("sink",)),
+    Spec("rentstream_doubts", "gauge", "Units, or connections, whose data in the PMS is doubtful, by kind", ("kind",)),
     Spec(
         "rentstream_webhook_misses_total", "counter", "Changes found by a sweep that no webhook announced", ("system",)
     ),
@@ -214,6 +217,10 @@ class Metrics:
     def undelivered(self, sink: str, oldest_seconds: float) -> None:
         """Set the age of the oldest change that a receiver has not acknowledged."""
         self._set("rentstream_oldest_undelivered_seconds", sink, value=oldest_seconds)
+
+    def doubts(self, kind: str, count: int) -> None:
+        """Set how many units, or connections, have a kind of doubt."""
+        self._set("rentstream_doubts", kind, value=count)
 
     def lag(self, topic: str, partition: int, records: int, seconds: float | None) -> None:
         """Set the lag of a partition; None for ``seconds`` keeps the last value."""

@@ -80,6 +80,8 @@ class Fold:
             self._succeeded(record)
             if applied.counts:
                 self._observer.fold_counted(self.name, value, applied.counts)
+            for change in applied.doubts:
+                self._observer.doubt_changed(change)
             ended(self.name, applied.verdict, time.perf_counter() - started)
         return Step(rows.encoded(), tuple(effects.values()))
 

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from tests.world import Since, pick
+from schemas.delivery import Doubt
+from tests.world import Since, pick, pick_rented
 from tests.world.memory import MemoryWorld
 
 ORG = "acme"
@@ -23,6 +24,31 @@ async def test_a_property_that_becomes_commercial_is_sent_once_as_unavailable(me
     await world.rest()
 
     assert [set(batch) for batch in since.batches()] == [units]
+
+
+async def test_a_contradiction_in_the_account_is_shown_once_and_until_it_ends(memory_world: MemoryWorld) -> None:
+    """A unit with a listing and a tenant who stays is counted; it is sent as rented all the same."""
+    world = memory_world
+    before = _listed_while_occupied(world)
+    rented = pick_rented(world)
+    await world.send_webhooks(world.portfolio.list_unit(rented))
+    await world.until(lambda: _listed_while_occupied(world) == before + 1)
+    await world.send_webhooks(world.portfolio.set_rent(rented, 1234))
+    await world.rest()
+    await world.send_webhooks(world.portfolio.unlist_unit(rented))
+    await world.until(lambda: _listed_while_occupied(world) == before)
+
+    changes = [
+        (one.appeared, one.units)
+        for one in world.observed.doubt_changes
+        if one.doubt is Doubt.LISTED_WHILE_OCCUPIED and rented in one.units
+    ]
+    assert changes == [(True, (rented,)), (False, (rented,))]
+    assert world.rentsync.state[rented].status_name == "Rented"
+
+
+def _listed_while_occupied(world: MemoryWorld) -> int:
+    return sum(counts.get(Doubt.LISTED_WHILE_OCCUPIED, 0) for counts in world.observed.doubts.values())
 
 
 async def test_a_connection_can_offer_only_what_is_listed() -> None:

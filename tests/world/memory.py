@@ -18,11 +18,12 @@ from connectors.rentsync.standin import RentSyncStandIn
 from schemas import topics
 from schemas.base import Model
 from schemas.codec import encode
+from schemas.delivery import Doubt
 from schemas.integrations import IntegrationMode
 from schemas.pms import FetchRequest
 from streams import topology
 from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock
-from streams.core.flows import ProducerRecord, Record
+from streams.core.flows import DoubtChange, ProducerRecord, Record
 from streams.core.observer import NullObserver
 from streams.core.retry import ladder
 from streams.directory.clients import Clients
@@ -101,6 +102,9 @@ class Recorder(NullObserver):
         self.letters: list[tuple[str, str]] = []
         self.facts: dict[str, int] = {}
         self.undelivered: dict[str, float] = {}
+        self.doubts: dict[int, Mapping[Doubt, int]] = {}
+        """How many units have each doubt, by partition."""
+        self.doubt_changes: list[DoubtChange] = []
         self.breakers: dict[tuple[str, str], str] = {}
         """The last state of each breaker that ever moved, by org and integration."""
 
@@ -118,6 +122,12 @@ class Recorder(NullObserver):
         del flow, record
         for name, number in counts.items():
             self.facts[name] = self.facts.get(name, 0) + number
+
+    def doubt_changed(self, change: DoubtChange) -> None:
+        self.doubt_changes.append(change)
+
+    def doubts_counted(self, partition: int, counts: Mapping[Doubt, int]) -> None:
+        self.doubts[partition] = counts
 
     def oldest_undelivered(self, sink: str, partition: int, seconds: float) -> None:
         del partition

@@ -169,7 +169,8 @@ def test_no_personal_data_is_read() -> None:
     ],
 )  # fmt: skip
 def test_bedrooms(name: Any, bedrooms: int | None) -> None:
-    assert of(UNIT, RENTAL_UNIT, UnitBedrooms=name).bedrooms == bedrooms
+    found = of(UNIT, RENTAL_UNIT, UnitBedrooms=name)
+    assert (found.bedrooms, found.bedrooms_or_more) == (bedrooms, name == "NineBedPlus")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,9 @@ def test_bedrooms(name: Any, bedrooms: int | None) -> None:
     ],
 )  # fmt: skip
 def test_bathrooms(name: Any, bathrooms: str | None) -> None:
-    assert of(UNIT, RENTAL_UNIT, UnitBathrooms=name).bathrooms == (Decimal(bathrooms) if bathrooms else None)
+    found = of(UNIT, RENTAL_UNIT, UnitBathrooms=name)
+    assert found.bathrooms == (Decimal(bathrooms) if bathrooms else None)
+    assert found.bathrooms_or_more is (name == "FivePlusBath")
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,8 @@ def test_a_connection_has_the_properties_that_the_flows_need() -> None:
     assert row.connection("o", "c", own, enabled=False) == Connection(
         "o", "c", "buildium", enabled=False, timezone="Europe/Berlin", rules=LeasingRules(make_ready_days=7)
     )
-    assert system().connection("o", "c", configuration(), enabled=True).timezone == "UTC"
+    without = system().connection("o", "c", configuration(), enabled=True)
+    assert (without.timezone, without.timezone_is_default) == ("UTC", True)
 
 
 def test_the_calendar_of_a_connection_is_known_although_it_cannot_be_called() -> None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.ports import LeasingRules
-from schemas.delivery import UnitState
+from schemas.delivery import Doubt, UnitState
 from schemas.rent_roll import (
     LeaseSnapshot,
     LeaseStatus,
@@ -19,13 +19,13 @@ from schemas.rent_roll import (
     ListingSnapshot,
     MoveOut,
     PropertySnapshot,
+    PropertyType,
     TenantStatus,
     UnitSnapshot,
 )
 from streams.core.availability import (
     UNIT_STATES,
     Availability,
-    Doubt,
     Status,
     dates_of_change,
     derive_availability,
@@ -435,14 +435,14 @@ def test_a_date_is_immediate_or_a_month_or_a_date(on: date, day: date, text: str
     [
         ([], None, ()),
         ([], False, ()),
-        ([], True, (Doubt.OCCUPIED_FLAG,)),
+        ([], True, (Doubt.OCCUPANCY_FLAG,)),
         ([lease()], True, ()),
-        ([lease()], False, (Doubt.OCCUPIED_FLAG,)),
+        ([lease()], False, (Doubt.OCCUPANCY_FLAG,)),
         ([lease()], None, ()),
-        ([coming()], True, (Doubt.OCCUPIED_FLAG,)),
+        ([coming()], True, (Doubt.OCCUPANCY_FLAG,)),
         ([coming()], False, ()),
         ([lease(leaving=[(7, YESTERDAY)])], True, (Doubt.OVERDUE_MOVE_OUT,)),
-        ([lease(leaving=[(7, YESTERDAY)])], False, (Doubt.OVERDUE_MOVE_OUT, Doubt.OCCUPIED_FLAG)),
+        ([lease(leaving=[(7, YESTERDAY)])], False, (Doubt.OVERDUE_MOVE_OUT, Doubt.OCCUPANCY_FLAG)),
         ([lease(leaving=[(7, DAY)])], True, ()),
         ([lease(tenants=TWO, leaving=[(7, YESTERDAY)])], True, ()),
     ],
@@ -454,6 +454,32 @@ def test_a_disagreement_is_a_doubt_and_changes_nothing(
     flagged = derive_availability(UNIT.model_copy(update={"is_occupied": flag}), leases, None, BUILDING, DAY)
     assert flagged.doubts == doubts
     assert flagged.status is of(*leases).status
+
+
+@pytest.mark.parametrize(
+    ("unit", "building", "doubt"),
+    [
+        ({"bathrooms_or_more": True}, {}, Doubt.BATHROOMS_OR_MORE),
+        ({"bedrooms_or_more": True}, {}, Doubt.BEDROOMS_OR_MORE),
+        ({}, {"type": PropertyType.CONDO_OR_TOWNHOME}, Doubt.AMBIGUOUS_DWELLING),
+    ],
+)
+def test_what_the_pms_does_not_know_exactly_is_a_doubt(
+    unit: dict[str, object], building: dict[str, object], doubt: Doubt
+) -> None:
+    """Unless the unit is not offered at all."""
+    found, home = UNIT.model_copy(update=unit), BUILDING.model_copy(update=building)
+    inactive = home.model_copy(update={"is_active": False})
+    assert derive_availability(found, [], None, home, DAY).doubts == (doubt,)
+    assert derive_availability(found, [], None, home, DAY, gone=True).doubts == ()
+    assert derive_availability(found, [], None, inactive, DAY).doubts == ()
+
+
+def test_a_listing_of_an_occupied_unit_is_a_doubt_until_a_tenant_gives_notice() -> None:
+    listing = ListingSnapshot(unit_id=1)
+    assert of(lease(), listing=listing).doubts == (Doubt.LISTED_WHILE_OCCUPIED,)
+    assert of(lease(leaving=[(7, IN_MAY)]), listing=listing).doubts == ()
+    assert of(listing=listing).doubts == ()
 
 
 # ----------------------------------------------------------------------------------------------------------- the laws

@@ -8,9 +8,8 @@ import pytest
 
 from connectors.ports import LeasingRules
 from schemas.base import EntityKind
-from schemas.delivery import OfferedProperty, OfferedUnit, UnitState
+from schemas.delivery import Doubt, OfferedProperty, OfferedUnit, UnitState
 from schemas.rent_roll import ListingSnapshot, MoveOut, PropertySnapshot, PropertyType
-from streams.core.availability import Doubt
 from streams.core.offer import Offer, digest, offer
 from tests.streams.core.rent_roll.rolls import building, end, fold, lease, page, swept, unit
 from tests.streams.core.views import MemoryView
@@ -195,7 +194,7 @@ def test_the_days_to_make_a_unit_ready_are_added_to_its_move_out() -> None:
 
 def test_doubts_are_named_with_their_unit() -> None:
     view = roll(HOUSE, page(EntityKind.UNIT, 11, unit(2, is_occupied=True)))
-    assert read(view).doubts == ((2, Doubt.OCCUPIED_FLAG),)
+    assert read(view).doubts == ((2, (Doubt.OCCUPANCY_FLAG,)),)
 
 
 # --------------------------------------------------------------------------------------------------------- the digest

@@ -176,8 +176,10 @@ class FakePms:
 
     def connection(self, org: str, name: str, configuration: Configuration, *, enabled: bool) -> Connection:
         days = int(str(configuration.settings.get("makeReadyDays", 0)))
-        zone = str(configuration.settings.get("timezone", "UTC"))
-        return Connection(org, name, self.name, enabled, zone, LeasingRules(make_ready_days=days))
+        zone = configuration.settings.get("timezone")
+        rules = LeasingRules(make_ready_days=days)
+        is_default = zone is None
+        return Connection(org, name, self.name, enabled, str(zone or "UTC"), rules, timezone_is_default=is_default)
 
     def account_of(self, body: bytes) -> int | None:
         return int(json.loads(body)["AccountId"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,9 +22,11 @@ from connectors.ports import (
     Unavailable,
 )
 from schemas.base import EntityKind
-from schemas.delivery import Batch, BatchMode, OfferedProperty
+from schemas.delivery import Batch, BatchMode, Doubt, OfferedProperty
 from schemas.rent_roll import Page, PropertySnapshot, SweepEnd
 from streams.backends.memory import MovableClock
+from streams.core.doubts import TEXTS
+from streams.core.flows import DoubtChange
 from streams.core.observer import Observer
 from streams.observability.instruments import MeasuredSink, MeasuredSource, PrometheusObserver, outcome
 from streams.observability.metrics import DELIVERY_OUTCOMES, OUTCOMES, Metrics
@@ -117,6 +120,40 @@ def test_the_oldest_undelivered_change_is_that_of_all_owned_partitions() -> None
 
     assert both == 90
     assert metrics.value("rentstream_oldest_undelivered_seconds", sink="rentsync") == 8
+
+
+def test_doubts_are_summed_over_the_owned_partitions() -> None:
+    observer, metrics = observing()
+    observer.doubts_counted(0, {Doubt.OVERDUE_MOVE_OUT: 2})
+    observer.doubts_counted(1, {Doubt.OVERDUE_MOVE_OUT: 3, Doubt.NO_TIME_ZONE: 1})
+    both = metrics.value("rentstream_doubts", kind="overdue_move_out")
+    observer.partitions_assigned(frozenset({0}), 0.5)
+
+    assert both == 5
+    assert metrics.value("rentstream_doubts", kind="overdue_move_out") == 2
+    assert metrics.value("rentstream_doubts", kind="no_time_zone") == 0
+
+
+def test_a_doubt_is_logged_when_it_appears_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """As a warning if a person should correct something."""
+    observer, _ = observing()
+    caplog.set_level(logging.INFO)
+    overdue = DoubtChange("default", "north", Doubt.OVERDUE_MOVE_OUT, True, 10, (1, 2))
+    for change in (
+        overdue,
+        replace(overdue, appeared=False),
+        replace(overdue, doubt=Doubt.AMBIGUOUS_DWELLING),
+        DoubtChange("default", "north", Doubt.NO_TIME_ZONE, True),
+    ):
+        observer.doubt_changed(change)
+
+    overdue_text, units = TEXTS[Doubt.OVERDUE_MOVE_OUT], "default/north property 10 (units 1, 2)"
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", f"{units}: {overdue_text}"),
+        ("INFO", f"{units}: no longer: {overdue_text}"),
+        ("INFO", f"{units}: {TEXTS[Doubt.AMBIGUOUS_DWELLING]}"),
+        ("INFO", "default/north: has no time zone: its dates are read in UTC"),
+    ]
 
 
 def test_what_webhooks_missed_is_counted_and_what_was_held_back_is_logged(caplog: pytest.LogCaptureFixture) -> None:
