@@ -316,7 +316,7 @@ def run_stock(options: argparse.Namespace) -> None:
             record = decode(event.value)
             assert isinstance(record, Page | SweepEnd)
             rows = Rows(view)
-            applied = apply(rows, record, datetime.now(UTC))
+            applied = apply(rows, record)
             rows.keep()
             for key, value in rows.encoded().items():
                 table[key] = value

@@ -154,8 +154,10 @@ class PropertySource(Protocol):
         """
         ...
 
-    async def leases_of(self, property_id: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
-        """Return all leases of a property that are not past."""
+    async def all_of(
+        self, kind: EntityKind, property_id: int, priority: Priority = Priority.WEBHOOK
+    ) -> Fetched | Failure:
+        """Return all units or all listings of a property, or all its leases that are not past."""
         ...
 
     @property

@@ -24,6 +24,7 @@ from schemas.binary import Reader, Writer, reader_of, writer_of
 RECORDS: tuple[type[Model], ...] = (
     pms.FetchRequest,
     pms.SweepStep,
+    pms.RecheckStep,
     pms.PulseStep,
     rent_roll.Page,
     rent_roll.SweepEnd,
@@ -36,6 +37,7 @@ RECORDS: tuple[type[Model], ...] = (
     rent_roll.LeaseRow,
     rent_roll.PropertyRow,
     rent_roll.SeenRow,
+    rent_roll.AbsentRow,
     rent_roll.SweptRow,
     rent_roll.AccountRow,
     delivery.DeliveryDue,

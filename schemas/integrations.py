@@ -209,6 +209,8 @@ class SyncResult(Model):
     first_sweep: str
     """The first complete one."""
     denied: tuple[EntityKind, ...] = ()
+    held_removals: int = 0
+    """Entities whose removal waits for the confirmation of a person."""
 
 
 STATUS_KINDS: Mapping[type[Model], str] = {CheckReport: "check", SyncProgress: "progress", SyncResult: "sync"}

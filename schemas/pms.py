@@ -11,10 +11,10 @@ class FetchOrigin(StrEnum):
     UNKNOWN = "unknown"
     WEBHOOK = "webhook"
     """The PMS reported a change."""
-    SWEEP = "sweep"
-    """A complete sweep missed it: it may not exist any more."""
     ROLL = "roll"
     """The rent roll needs it: an unknown parent, or a unit whose lease changed."""
+    ASKED = "asked"
+    """A person asked for it."""
 
 
 class FetchRequest(Model):
@@ -37,8 +37,8 @@ class FetchRequest(Model):
     ignored: str | None = None
     body: bytes = b""
     """The webhook's body as it came, byte for byte."""
-    leases: bool = False
-    """Of a property: whether its current leases are to be read as well."""
+    also: tuple[EntityKind, ...] = ()
+    """Of a property: the kinds of its entities that are to be read in full as well."""
 
 
 STAGES = (EntityKind.PROPERTY, EntityKind.UNIT, EntityKind.LEASE, EntityKind.LISTING)
@@ -77,6 +77,27 @@ class SweepStep(Model):
     """Whether a stage brought another number of entities than the PMS counted."""
     denied: tuple[EntityKind, ...] = ()
     """Kinds that the credentials may not read, and that the sweep leaves out."""
+    asked: bool = False
+    """Whether a person asked for it: then it waits for a sweep that is running."""
+    confirms_removals: bool = False
+    """Whether a person confirmed that much may be gone (`streams.core.rent_roll.missed`)."""
+
+
+class RecheckStep(Model):
+    """Entities that a complete sweep missed, to be fetched by their ids, some at a time. Written to ``pms.rechecks``.
+
+    It carries its state from record to record. If one is lost, the end of the next sweep asks again.
+    """
+
+    org: str
+    connection: str
+    sweep: str
+    """The sweep that missed them."""
+    kind: EntityKind
+    ids: tuple[int, ...]
+    """Those that are left, in the order in which they are fetched."""
+    guarded: bool = False
+    """Whether so many are missing that an answer 404 removes nothing yet."""
 
 
 class PulseStep(Model):

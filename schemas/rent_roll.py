@@ -144,7 +144,9 @@ class Page(Model):
     """Which page of its stage this is, for a sweep."""
     items: tuple[PageItem, ...] = ()
     whole_of: int | None = None
-    """Of leases: the property whose current leases are all on this page."""
+    """The property of which all entities of this kind are on this page (of leases those that are not past)."""
+    guarded: bool = False
+    """Whether an entity that does not exist is not removed yet, because so many are missing."""
 
 
 class SweepEnd(Model):
@@ -164,6 +166,8 @@ class SweepEnd(Model):
     """Whether the account changed during the sweep: then what it missed is not fetched."""
     denied: tuple[EntityKind, ...] = ()
     """Kinds that the credentials may not read, and that the sweep leaves out."""
+    confirms_removals: bool = False
+    """Whether a person confirmed that much may be gone."""
 
 
 class LeaseEntry(Model):
@@ -230,6 +234,16 @@ class SeenRow(Model):
     ids: tuple[int, ...]
 
 
+class AbsentRow(Model):
+    """An entity that does not exist according to the PMS, and that is not removed yet because so many are missing."""
+
+    seq: int
+    """The sequence of that answer: something newer in the entity's row makes this one void."""
+    at: Instant
+    removed_by: str = ""
+    """The sweep at whose end it was removed; the next one deletes this row."""
+
+
 class SweptRow(Model):
     """The newest page of a sweep for one kind of entity: an older reply that differs is fetched again."""
 
@@ -256,7 +270,9 @@ class AccountRow(Model):
     completed_at: Instant
     entities: int = 0
     held_back: int = 0
-    """Entities that the last sweep missed and the guard against mass removal did not fetch."""
+    """Entities whose removal waits for the confirmation of a person."""
+    seq: int = 0
+    """The newest sequence of the last complete sweep; what was fetched otherwise since then has a newer one."""
     pulsed_until: Instant | None = None
     """Until when, by the clock of the PMS, pulses have read what changed; null before the first one."""
     whole_sweep: str = ""

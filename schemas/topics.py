@@ -61,6 +61,7 @@ SWEEPS = TopicSpec("pms.sweeps", "steps of full reads of an account", retention_
 PULSES = TopicSpec(
     "pms.pulses", "requests to read what changed in an account since a point in time", retention_ms=DAY_MS
 )
+RECHECKS = TopicSpec("pms.rechecks", "entities that a full read missed, to be fetched by id", retention_ms=DAY_MS)
 CHANGES = TopicSpec("rent-roll.changes", "pages of entities as fetched, and ends of sweeps", retention_ms=3 * DAY_MS)
 LINGERING = TopicSpec(
     "deliveries.lingering", "changed properties, held while further changes gather", retention_ms=DAY_MS
@@ -111,6 +112,7 @@ TOPICS = (
     WEBHOOKS,
     PULSES,
     SWEEPS,
+    RECHECKS,
     CHANGES,
     LINGERING,
     DUE,

@@ -492,6 +492,33 @@ def reencrypt(managed: ManagedOrg) -> None:
     click.echo(f"{count} integrations are encrypted with the first key; they no longer need the older keys")
 
 
+@cli.command()
+@click.option("--org", default="default", show_default=True, help="The org of the connections.")
+@click.option("--connection", default=None, metavar="NAME", help="One connection.  [default: all enabled ones]")
+@click.option("--property", "property_id", default=None, type=click.IntRange(1), metavar="ID", help="One property.")
+@click.option(
+    "--confirm-removals", is_flag=True, help="Remove what no longer exists in the account, however much that is."
+)
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Report progress until the end.")
+@click.pass_obj
+def sync(
+    env: Mapping[str, str],
+    org: str,
+    connection: str | None,
+    property_id: int | None,
+    confirm_removals: bool,
+    wait: bool,
+) -> None:
+    """Read accounts in full now, or one property; what receivers do not know follows."""
+    from streams.roles import sync as role  # noqa: PLC0415
+
+    if confirm_removals and property_id is not None:
+        raise WrongUse("--confirm-removals is about a full read: leave out --property")
+    request = role.Request(org, connection, property_id, confirm_removals, wait)
+    if not ManagedOrg(env, org).run(lambda service: role.sync(service, request, SystemClock(), click.echo)):
+        sys.exit(1)
+
+
 @cli.command("stand-ins")
 @click.option("--buildium", "buildium_at", default="127.0.0.1:4010", show_default=True, help="host:port")
 @click.option("--rentsync", "rentsync_at", default="127.0.0.1:4020", show_default=True, help="host:port")

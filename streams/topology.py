@@ -71,8 +71,15 @@ FLOWS: tuple[Flow, ...] = (
     Flow(
         "manage_integrations",
         Kind.INGRESS,
-        "stores, tests and deletes integrations for the API and the command line",
-        writes=(topics.INTEGRATIONS, topics.INTEGRATION_STATUS, topics.INTEGRATION_HISTORY),
+        "stores, tests, deletes and refreshes integrations for the API and the command line",
+        writes=(
+            topics.INTEGRATIONS,
+            topics.INTEGRATION_STATUS,
+            topics.INTEGRATION_HISTORY,
+            topics.SWEEPS,
+            topics.WEBHOOKS,
+            topics.DUE,
+        ),
         port="System",
     ),
     Flow(
@@ -135,11 +142,23 @@ FLOWS: tuple[Flow, ...] = (
         max_in_flight_per_integration=1,
     ),
     Flow(
+        "recheck_missed",
+        Kind.CALL,
+        "reads by their ids the entities that a complete sweep missed",
+        reads=(topics.RECHECKS,),
+        writes=(topics.CHANGES, topics.RECHECKS),
+        port="PropertySource",
+        group=READERS,
+        coalesce=True,
+        max_in_flight=64,
+        max_in_flight_per_integration=1,
+    ),
+    Flow(
         "maintain_rent_roll",
         Kind.FOLD,
         "folds snapshots into the rent roll",
         reads=(topics.CHANGES,),
-        writes=(topics.LINGERING, topics.DUE, topics.WEBHOOKS, topics.INTEGRATION_STATUS),
+        writes=(topics.LINGERING, topics.DUE, topics.WEBHOOKS, topics.RECHECKS, topics.INTEGRATION_STATUS),
         table=RENT_ROLL,
     ),
     Flow(
@@ -185,10 +204,10 @@ FLOWS: tuple[Flow, ...] = (
         every=15.0,
     ),
     Flow(
-        "count_doubts",
+        "watch_accounts",
         Kind.SCAN,
-        "counts the units whose data in the PMS is doubtful, for people",
-        views=(DELIVERIES,),
+        "counts doubtful data of the PMS and removals that wait, for people",
+        views=(DELIVERIES, RENT_ROLL),
         every=30.0,
     ),
     Flow(

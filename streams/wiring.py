@@ -19,16 +19,17 @@ from streams.core.sweep import Running
 from streams.directory.clients import Clients
 from streams.directory.directory import Directory
 from streams.flows import maintain_rent_roll
-from streams.flows.count_doubts import CountDoubts
 from streams.flows.deliver_batches import DeliverBatches
 from streams.flows.emit_batches import EmitBatches
 from streams.flows.fetch_changes import FetchChanges
 from streams.flows.mark_date_changes import MarkDateChanges
 from streams.flows.pulse_accounts import PulseAccounts
+from streams.flows.recheck_missed import RecheckMissed
 from streams.flows.reconcile_receivers import ReconcileReceivers
 from streams.flows.schedule_pulses import SchedulePulses
 from streams.flows.schedule_sweeps import ScheduleSweeps
 from streams.flows.sweep_accounts import SweepAccounts
+from streams.flows.watch_accounts import WatchAccounts
 from streams.flows.watch_deliveries import WatchDeliveries
 from streams.runners.call import Answer, Call, CallFlow
 from streams.runners.fold import Fold, FoldStep
@@ -97,7 +98,7 @@ SCANS: Final[Mapping[str, Callable[[Dependencies], ScanStep]]] = {
     "mark_date_changes": lambda needs: MarkDateChanges(needs.directory, needs.partitions, needs.clock).step,
     "reconcile_receivers": lambda needs: ReconcileReceivers(needs.directory, needs.partitions, needs.clock).step,
     "watch_deliveries": lambda needs: WatchDeliveries(needs.directory, needs.clock, needs.observer).step,
-    "count_doubts": lambda needs: CountDoubts(needs.directory, needs.partitions, needs.observer).step,
+    "watch_accounts": lambda needs: WatchAccounts(needs.directory, needs.partitions, needs.observer).step,
 }
 """The step of each scan."""
 
@@ -146,6 +147,7 @@ def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
     flows: Mapping[str, Calling] = {
         "fetch_changes": FetchChanges(needs.clients, sequence, needs.clock, breakers),
         "sweep_accounts": SweepAccounts(needs.clients, sequence, needs.rungs, needs.clock, Running(), breakers),
+        "recheck_missed": RecheckMissed(needs.clients, sequence, needs.clock, breakers),
         "pulse_accounts": PulseAccounts(needs.clients, sequence, needs.clock, breakers),
         "deliver_batches": DeliverBatches(
             needs.directory, needs.clients, needs.rungs, needs.clock, needs.observer, breakers

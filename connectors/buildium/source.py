@@ -8,7 +8,7 @@ rows of an unsorted list. Every call, retries included, uses the connection's AP
 import json
 import logging
 import random as randomness
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -61,6 +61,13 @@ _LIST: Final[dict[EntityKind, tuple[str, tuple[tuple[str, str], ...]]]] = {
     EntityKind.LEASE: ("/leases", (("leasestatuses", "Active"), ("leasestatuses", "Future"), ("orderby", "Id"))),
     EntityKind.LISTING: ("/rentals/units/listings", ()),
 }
+
+_OF_PROPERTY: Final[dict[EntityKind, Callable[[int], tuple[tuple[str, str], ...]]]] = {
+    EntityKind.UNIT: lambda number: (("propertyids", str(number)),),
+    EntityKind.LEASE: lambda number: (("propertyids", str(number)),),
+    EntityKind.LISTING: lambda number: (("entitytype", "Property"), ("entityid", str(number))),
+}
+"""The filter of a list by property."""
 
 _CHANGED: Final = {
     EntityKind.PROPERTY: "/rentals",
@@ -170,8 +177,14 @@ class BuildiumSource:
         """Return a page of a list, ordered by id (listings: by one of `LISTING_ORDERS`)."""
         if kind not in _LIST:
             return Rejected(f"{_TITLE} has no list of kind {kind} that a sweep could read")
+        return await self._window(kind, (), offset, priority)
+
+    async def _window(
+        self, kind: EntityKind, by: Sequence[tuple[str, str]], offset: int, priority: Priority
+    ) -> PageOf | Failure:
+        """Return a page of a list with a further filter."""
         path, query = _LIST[kind]
-        window = (("offset", str(offset)), ("limit", str(PAGE_SIZE)))
+        window = (*by, ("offset", str(offset)), ("limit", str(PAGE_SIZE)))
         if kind is not EntityKind.LISTING:
             return self._page(kind, await self._get(path, (*query, *window), priority))
         while True:
@@ -197,14 +210,16 @@ class BuildiumSource:
         )
         return self._page(kind, await self._get(_CHANGED[kind], query, priority))
 
-    async def leases_of(self, property_id: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
-        """Return the active and future leases of a property (``propertyids``), usually in one call."""
-        path, query = _LIST[EntityKind.LEASE]
+    async def all_of(
+        self, kind: EntityKind, property_id: int, priority: Priority = Priority.WEBHOOK
+    ) -> Fetched | Failure:
+        """Return the units, the active and future leases, or the listings of a property, usually in one call."""
+        if kind not in _OF_PROPERTY:
+            return Rejected(f"{_TITLE} has no list of kind {kind} by property")
         found: list[Found] = []
         offset = 0
         while True:
-            window = (("propertyids", str(property_id)), ("offset", str(offset)), ("limit", str(PAGE_SIZE)))
-            page = self._page(EntityKind.LEASE, await self._get(path, (*query, *window), priority))
+            page = await self._window(kind, _OF_PROPERTY[kind](property_id), offset, priority)
             if not isinstance(page, PageOf):
                 return page
             found += page.items

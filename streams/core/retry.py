@@ -78,6 +78,8 @@ class Reason(StrEnum):
     """The record was held because no integration has its name."""
     INTEGRATION_PROBLEM = "integration_problem"
     """The record was held because its integration cannot be used, for example without its encryption key."""
+    BUSY = "busy"
+    """The record was held because another one of its kind is being processed."""
     CIRCUIT_OPEN = "circuit_open"
     """The record was held because its integration is unavailable (`streams.core.breaker`)."""
 

@@ -20,8 +20,8 @@ class Rows:
     def __init__(self, view: View) -> None:
         self._view = view
         self._read: dict[bytes, Model] = {}
-        self._kept: dict[bytes, Model] = {}
-        self._pending: dict[bytes, Model] = {}
+        self._kept: dict[bytes, Model | None] = {}
+        self._pending: dict[bytes, Model | None] = {}
 
     def raw(self, key: bytes) -> bytes | None:
         """Return the stored bytes of a row; null if it does not exist or this batch has written it."""
@@ -31,14 +31,18 @@ class Rows:
 
     def find(self, record: type[R], key: bytes) -> R | None:
         """Return a decoded row; null if it does not exist. Raise `schemas.codec.DecodeError`."""
-        found = self._pending.get(key) or self._kept.get(key) or self._read.get(key)
-        if found is not None:
-            assert isinstance(found, record)
-            return found
-        raw = self._view.get(key)
-        if raw is None:
-            return None
-        found = self._read[key] = decode_as(record, raw)
+        for written in (self._pending, self._kept):
+            if key in written:
+                found = written[key]
+                assert found is None or isinstance(found, record)
+                return found
+        found = self._read.get(key)
+        if found is None:
+            raw = self._view.get(key)
+            if raw is None:
+                return None
+            found = self._read[key] = decode_as(record, raw)
+        assert isinstance(found, record)
         return found
 
     def scan(self, record: type[R], prefix: bytes) -> Iterator[tuple[bytes, Callable[[], R]]]:
@@ -50,8 +54,9 @@ class Rows:
         for key, raw in self._view.scan(prefix):
             if key not in own:
                 yield key, partial(decode_as, record, raw)
-        for key in own:
-            yield key, partial(self._own, record, key)
+        for key, row in own.items():
+            if row is not None:
+                yield key, partial(self._own, record, key)
 
     def _own(self, record: type[R], key: bytes) -> R:
         found = self.find(record, key)
@@ -60,6 +65,11 @@ class Rows:
 
     def put(self, key: bytes, row: Model) -> None:
         self._pending[key] = row
+
+    def remove(self, key: bytes) -> None:
+        """Delete a row; one that does not exist is left alone."""
+        if self._pending.get(key) or self._kept.get(key) or self._view.get(key) is not None:
+            self._pending[key] = None
 
     def keep(self) -> None:
         """Keep the writes since the last `keep` or `drop`."""
@@ -72,5 +82,5 @@ class Rows:
         self._pending = {}
 
     def encoded(self) -> dict[bytes, bytes | None]:
-        """Return the kept rows as bytes, to be written to the table."""
-        return {key: encode(row) for key, row in self._kept.items()}
+        """Return the kept rows as bytes, to be written to the table; null deletes one."""
+        return {key: None if row is None else encode(row) for key, row in self._kept.items()}

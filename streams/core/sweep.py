@@ -27,6 +27,11 @@ def sweep_id(now: datetime, every: float) -> str:
     return stamp(datetime.fromtimestamp(now.timestamp() // every * every, UTC))
 
 
+def asked_sweep_id(now: datetime) -> str:
+    """Return the id of a sweep that a person asks for; it comes after that of a slot that begins in the same second."""
+    return f"{stamp(now)}-asked"
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     """One call of a step: its offset, and the first of the sequences that were taken for its records."""
@@ -154,6 +159,7 @@ def _next_stage(step: SweepStep, at: datetime) -> SweepStep | SweepEnd:
         entities=step.entities,
         torn=step.torn,
         denied=step.denied,
+        confirms_removals=step.confirms_removals,
     )
 
 

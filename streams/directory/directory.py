@@ -350,6 +350,7 @@ class Directory:
             sync_detail=sync.detail,
             last_ran=sync.last_ran,
             last_status=sync.last_status,
+            last_sweep=sync.last_sweep,
             hold=entry.problem.detail if entry.problem else None,
             properties_default=entry.switches.default,
             properties_on=tuple(sorted(entry.switches.on)),

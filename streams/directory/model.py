@@ -45,6 +45,8 @@ class IntegrationState:
     sync_detail: str | None
     last_ran: datetime | None
     last_status: str | None
+    last_sweep: str | None
+    """The id of the full read that these two are about."""
     hold: str | None
     """Why nothing can be done with it, and what to do about that."""
     properties_default: bool

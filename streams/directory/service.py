@@ -14,9 +14,14 @@ from pydantic import SecretStr
 
 from connectors.ports import Checked, Clock, Configuration, FieldError
 from schemas import topics
+from schemas.base import EntityKind
 from schemas.codec import encode
-from schemas.integrations import CheckReport, CheckResult, CheckStatus, Integration, StoredSecret
+from schemas.delivery import DeliveryDue, DueReason
+from schemas.integrations import CheckReport, CheckResult, CheckStatus, Integration, IntegrationRole, StoredSecret
+from schemas.pms import STAGES, FetchOrigin, FetchRequest, SweepStep
+from schemas.topics import TopicSpec
 from streams.backends.ports import NotDurable
+from streams.core.sweep import asked_sweep_id
 from streams.directory import changes
 from streams.directory.changes import Author, Change, Seal
 from streams.directory.directory import CHECK, Directory, key_of, status_key
@@ -235,7 +240,63 @@ class Integrations:
             log.warning("The connection test of %s/%s is not stored: %s", org, name, error)
         return report
 
+    async def sweep(self, org: str, name: str, *, confirm_removals: bool = False) -> str:
+        """Ask for a full read of an account now; return its id, which names it in the status.
+
+        ``confirm_removals``: what many answers call gone is removed. Raise `NotFound`, `Conflict` or `Unavailable`.
+        """
+        self._source(org, name)
+        now = self._clock.now()
+        step = SweepStep(
+            org=org,
+            connection=name,
+            sweep=asked_sweep_id(now),
+            started_at=now,
+            stage=STAGES[0],
+            asked=True,
+            confirms_removals=confirm_removals,
+        )
+        await self._ask(topics.SWEEPS, step)
+        return step.sweep
+
+    async def refresh_property(self, org: str, name: str, property_id: int) -> None:
+        """Ask for a property now, with its units, leases and listings, and for its delivery.
+
+        Raise `NotFound`, `Conflict` or `Unavailable`.
+        """
+        self._source(org, name)
+        now = self._clock.now()
+        request = FetchRequest(
+            org=org,
+            connection=name,
+            origin=FetchOrigin.ASKED,
+            event="asked for by a person",
+            kind=EntityKind.PROPERTY,
+            entity=property_id,
+            received_at=now,
+            also=STAGES[1:],
+        )
+        due = DeliveryDue(org=org, connection=name, property_id=property_id, reason=DueReason.ASKED, seen_at=now)
+        await self._ask(topics.WEBHOOKS, request)
+        await self._ask(topics.DUE, due)
+
     # ------------------------------------------------------------------------------------------------------- the parts
+
+    def _source(self, org: str, name: str) -> None:
+        """Raise `NotFound`, `Conflict` or `Unavailable` unless an account can be read."""
+        self._ready()
+        entry = self._directory.get(org, name)
+        if entry is None:
+            raise NotFound(f"{org} has no integration {name}")
+        if entry.role is not IntegrationRole.SOURCE:
+            raise Conflict(f"{name} is a receiver; only a property management system can be read")
+        if entry.problem:
+            raise Conflict(f"{name} cannot be used: {entry.problem.detail}")
+        if not entry.enabled:
+            raise Conflict(f"{name} is disabled: enable it first")
+
+    async def _ask(self, topic: TopicSpec, record: SweepStep | FetchRequest | DeliveryDue) -> None:
+        await _confirmed(self._producer.write(topic.name, topic.key_of(record), record.org, encode(record)))
 
     def _ready(self) -> None:
         if not self._directory.caught_up:

@@ -43,6 +43,7 @@ class Sync:
     detail: str | None = None
     last_ran: datetime | None = None
     last_status: str | None = None
+    last_sweep: str | None = None
 
 
 def sync_of(
@@ -57,9 +58,9 @@ def sync_of(
     """Return the state. Progress from before a newer result or a later enabling is ignored."""
     if progress and result and (progress.sweep == result.sweep or progress.started_at <= result.started_at):
         progress = None
-    ran, status = (result.ended_at, SUCCESS) if result else (None, None)
+    ran, status, sweep = (result.ended_at, SUCCESS, result.sweep) if result else (None, None, None)
     if progress and progress.failed is not None:
-        ran, status = progress.at, FAILED
+        ran, status, sweep = progress.at, FAILED, progress.sweep
     elif progress and enabled_at and progress.at < enabled_at:
         progress = None
     if not enabled:
@@ -70,7 +71,7 @@ def sync_of(
         state, detail = SyncState.ACTIVE, None
     else:
         state, detail = _of_source(progress, result)
-    return Sync(state, detail, ran, status)
+    return Sync(state, detail, ran, status, sweep)
 
 
 def _of_source(progress: SyncProgress | None, result: SyncResult | None) -> tuple[SyncState, str | None]:
@@ -82,8 +83,17 @@ def _of_source(progress: SyncProgress | None, result: SyncResult | None) -> tupl
         where = f"stage {progress.number} of {progress.stages}, {kind} {progress.read}{of}"
         return (SyncState.SYNCING if result else SyncState.FIRST_SYNC), where + _left_out(progress.denied)
     if result:
-        return SyncState.SYNCED, _left_out(result.denied).removeprefix("; ") or None
+        return SyncState.SYNCED, (_left_out(result.denied) + _held(result.held_removals)).removeprefix("; ") or None
     return SyncState.NEVER_SYNCED, None
+
+
+def _held(removals: int) -> str:
+    if not removals:
+        return ""
+    return (
+        f"; {removals} entities no longer exist according to the system, so many that their removal waits: "
+        "look whether it still shows the whole account, then run `rentstream sync --confirm-removals`"
+    )
 
 
 def _left_out(denied: tuple[EntityKind, ...]) -> str:

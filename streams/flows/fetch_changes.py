@@ -9,7 +9,7 @@ from schemas import retry as header
 from schemas import topics
 from schemas.base import EntityKind
 from schemas.codec import decode_as
-from schemas.pms import FetchRequest
+from schemas.pms import STAGES, FetchRequest
 from schemas.rent_roll import Page, PageItem
 from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Disposition, Emit, Record
@@ -51,30 +51,33 @@ class FetchChanges:
                 return held
             seq = self.sequence.take(records[-1].partition, now)
             answer = await source.fetch(request.kind, request.entity, Priority.WEBHOOK)
-            leases: Fetched | Failure | None = None
-            if isinstance(answer, Fetched) and any(one.leases for one in requests):
-                leases = await source.leases_of(request.entity, Priority.WEBHOOK)
+            whole: dict[EntityKind, Fetched] = {}
+            for kind in _also(requests) if isinstance(answer, Fetched) else ():
+                of_kind = await source.all_of(kind, request.entity, Priority.WEBHOOK)
+                if isinstance(of_kind, Fetched):
+                    whole[kind] = of_kind
+                elif not may_be_left_out(kind, of_kind):
+                    answer = of_kind
+                    break
         if refusal_by_source(answer) and self.clients.version(request.org, request.connection) != version:
             return await self.perform(records)  # the configuration was replaced while the call was on its way
-        if leases is not None and not isinstance(leases, Fetched):
-            answer = leases
         done = self._after(requests, integration, answer, seq)
-        if isinstance(done, Done) and isinstance(leases, Fetched):
-            return replace(done, effects=(*done.effects, self._leases(requests, leases, seq)))
-        return done
+        if not isinstance(done, Done) or not whole:
+            return done
+        return replace(done, effects=(*done.effects, *(self._whole(requests, *one, seq) for one in whole.items())))
 
-    def _leases(self, requests: Sequence[FetchRequest], leases: Fetched, seq: int) -> Emit:
-        """Return the page with all current leases of a property."""
+    def _whole(self, requests: Sequence[FetchRequest], kind: EntityKind, found: Fetched, seq: int) -> Emit:
+        """Return the page with all entities of a kind of a property."""
         request = requests[-1]
         return page_out(
             Page(
                 org=request.org,
                 connection=request.connection,
-                kind=EntityKind.LEASE,
+                kind=kind,
                 seq=seq,
                 fetched_at=self.clock.now(),
                 seen_at=min(one.received_at for one in requests),
-                items=tuple(item_of(one.snapshot) for one in leases.items if isinstance(one, Found)),
+                items=tuple(item_of(one.snapshot) for one in found.items if isinstance(one, Found)),
                 whole_of=request.entity,
             )
         )
@@ -92,6 +95,11 @@ class FetchChanges:
         if not isinstance(answer, Fetched):
             return answer
         return Done(tuple(pages(request, answer, seq, min(one.received_at for one in requests), self.clock)))
+
+
+def _also(requests: Sequence[FetchRequest]) -> tuple[EntityKind, ...]:
+    """Return the kinds of a property's entities that any of its requests asks for, parents first."""
+    return tuple(kind for kind in STAGES if any(kind in one.also for one in requests))
 
 
 def pages(request: FetchRequest, answer: Fetched, seq: int, seen_at: datetime, clock: Clock) -> list[Emit]:

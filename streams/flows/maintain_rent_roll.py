@@ -12,7 +12,7 @@ from streams.core.rows import Rows
 
 def step(rows: Rows, views: Mapping[str, View], value: Model, record: Record, now: datetime) -> FoldResult:
     """Fold one record; see `streams.core.rent_roll.apply`."""
-    del views, record
+    del views, record, now
     if not isinstance(value, Page | SweepEnd | PulseEnd):
         return FoldResult(Disposition.IGNORED)
-    return rent_roll.apply(rows, value, now)
+    return rent_roll.apply(rows, value)

@@ -17,6 +17,7 @@ from streams.core.retry import (
     Held,
     Ladder,
     Outcome,
+    Reason,
     attempt_of,
     first_failed_at,
     outcome_of,
@@ -64,6 +65,8 @@ class SweepAccounts:
                 return self._unusable(step, source)
             now = self.clock.now()
             if not self.running.admits(step, now):
+                if step.asked:
+                    return Held(Reason.BUSY, f"another sweep of {step.connection} is running", now)
                 return Done(ending=Disposition.IGNORED)
             integration = Integration(step.org, step.connection, self.clients.version(step.org, step.connection))
             if held := self.breakers.hold(integration, now):

@@ -59,7 +59,8 @@ class PrometheusObserver(NullObserver):
         self._clock = clock
         self._system_of = system_of
         self._oldest: dict[tuple[str, int], float] = {}
-        self._doubts: dict[int, Mapping[Doubt, int]] = {}
+        self._doubts = _Sums(metrics.doubts)
+        self._held_removals = _Sums(metrics.held_removals)
 
     def record_ended(self, flow: str, verdict: str, seconds: float) -> None:
         """Count the record and the time that it took."""
@@ -75,15 +76,18 @@ class PrometheusObserver(NullObserver):
             return
         if missed := counts.get("missed"):
             self._metrics.missed(self._system_of(record.org, record.connection), missed)
-        if held := counts.get("held_back"):
+        held = counts.get("held_back")
+        where = f"{record.org}/{record.connection}"
+        if held:
             log.warning(
-                "%s: a complete sweep of %s/%s missed so many entities (%d) that none of them is believed to be gone; "
-                "look whether the PMS, or the key's permissions, still show the whole account",
+                "%s: %d entities of %s no longer exist according to the PMS, so many that their removal waits: "
+                "look whether it still shows the whole account, then run `rentstream sync --confirm-removals`",
                 flow,
-                record.org,
-                record.connection,
                 held,
+                where,
             )
+        elif held == 0:
+            log.info("%s: no removal of %s waits any longer", flow, where)
 
     def breaker_moved(self, org: str, integration: str, state: str) -> None:
         """Log when an integration is not called any more, and when it is again."""
@@ -119,20 +123,43 @@ class PrometheusObserver(NullObserver):
         log.log(level, "%s%s: %s%s", where, units, ended, TEXTS[change.doubt])
 
     def doubts_counted(self, partition: int, counts: Mapping[Doubt, int]) -> None:
-        """Keep the counts of each partition; the gauge is their sum."""
-        self._doubts[partition] = counts
-        self._show_doubts()
+        """Keep the counts of each partition; the gauges are their sums."""
+        self._doubts.put(partition, {doubt.value: counts.get(doubt, 0) for doubt in TEXTS})
 
-    def _show_doubts(self) -> None:
-        for doubt in TEXTS:
-            self._metrics.doubts(doubt.value, sum(counts.get(doubt, 0) for counts in self._doubts.values()))
+    def removals_counted(self, partition: int, counts: Mapping[str, int]) -> None:
+        """Keep the counts of each partition; the gauges are their sums."""
+        self._held_removals.put(partition, counts)
 
     def partitions_assigned(self, partitions: frozenset[int], seconds: float) -> None:
         """Forget what another worker reports from now on."""
         del seconds
         self._oldest = {key: age for key, age in self._oldest.items() if key[1] in partitions}
-        self._doubts = {key: counts for key, counts in self._doubts.items() if key in partitions}
-        self._show_doubts()
+        self._doubts.keep(partitions)
+        self._held_removals.keep(partitions)
+
+
+class _Sums:
+    """Counts by partition and label: each label shows its sum over the owned partitions."""
+
+    def __init__(self, show: Callable[[str, int], None]) -> None:
+        self._show = show
+        self._counts: dict[int, Mapping[str, int]] = {}
+        self._labels: set[str] = set()
+
+    def put(self, partition: int, counts: Mapping[str, int]) -> None:
+        """Replace the counts of a partition."""
+        self._counts[partition] = counts
+        self._labels |= counts.keys()
+        self._update()
+
+    def keep(self, partitions: frozenset[int]) -> None:
+        """Forget the counts of all other partitions."""
+        self._counts = {partition: counts for partition, counts in self._counts.items() if partition in partitions}
+        self._update()
+
+    def _update(self) -> None:
+        for label in self._labels:
+            self._show(label, sum(counts.get(label, 0) for counts in self._counts.values()))
 
 
 class MeasuredSource:
@@ -167,9 +194,11 @@ class MeasuredSource:
         self._observer.port_called("PropertySource", answer, self._clock.monotonic() - began)
         return answer
 
-    async def leases_of(self, property_id: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
+    async def all_of(
+        self, kind: EntityKind, property_id: int, priority: Priority = Priority.WEBHOOK
+    ) -> Fetched | Failure:
         began = self._clock.monotonic()
-        answer = await self._source.leases_of(property_id, priority)
+        answer = await self._source.all_of(kind, property_id, priority)
         self._observer.port_called("PropertySource", answer, self._clock.monotonic() - began)
         return answer
 

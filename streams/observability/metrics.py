@@ -116,6 +116,12 @@ CATALOGUE: Final = (
     Spec("rentstream_receiver_hold", "gauge", "1 while a receiver is on hold, else 0", ("sink",)),
     Spec("rentstream_doubts", "gauge", "Units, or connections, whose data in the PMS is doubtful, by kind", ("kind",)),
     Spec(
+        "rentstream_held_removals",
+        "gauge",
+        "Entities that no longer exist in the PMS, and whose removal waits for a person because they are many",
+        ("system",),
+    ),
+    Spec(
         "rentstream_webhook_misses_total", "counter", "Changes found by a sweep that no webhook announced", ("system",)
     ),
     Spec("rentstream_api_budget_used_ratio", "gauge", "Used share of the API budget of a system, 0 to 1", ("system",)),
@@ -221,6 +227,10 @@ class Metrics:
     def doubts(self, kind: str, count: int) -> None:
         """Set how many units, or connections, have a kind of doubt."""
         self._set("rentstream_doubts", kind, value=count)
+
+    def held_removals(self, system: str, count: int) -> None:
+        """Set how many removals wait for a person."""
+        self._set("rentstream_held_removals", system, value=count)
 
     def lag(self, topic: str, partition: int, records: int, seconds: float | None) -> None:
         """Set the lag of a partition; None for ``seconds`` keeps the last value."""

@@ -60,6 +60,10 @@ class Account:
     """A URL without a server."""
 
 
+def _property_of(found: Found) -> int | None:
+    return found.snapshot.id if isinstance(found.snapshot, PropertySnapshot) else found.snapshot.property_id
+
+
 class SourceSuite:
     """The contract of `PropertySource`."""
 
@@ -138,20 +142,25 @@ class SourceSuite:
         assert isinstance(nothing, PageOf)
         assert (nothing.items, nothing.rows, nothing.total) == ((), 0, 0)
 
-    async def test_the_leases_of_a_property_are_all_that_are_not_past(self, account: Account) -> None:
-        page = await account.source.page(EntityKind.LEASE, 0)
+    @pytest.mark.parametrize("kind", [EntityKind.UNIT, EntityKind.LEASE, EntityKind.LISTING])
+    async def test_the_entities_of_a_property_are_those_of_the_whole_list(
+        self, account: Account, kind: EntityKind
+    ) -> None:
+        """Of leases those that are not past."""
+        page = await account.source.page(kind, 0)
         assert isinstance(page, PageOf)
-        every = [item.snapshot for item in page.items if isinstance(item.snapshot, LeaseSnapshot)]
-        number = every[0].property_id
-        found = await account.source.leases_of(number)
-        none = await account.source.leases_of(account.absent)
+        number = _property_of(page.items[0])
+        assert number is not None
+        found = await account.source.all_of(kind, number)
+        none = await account.source.all_of(kind, account.absent)
 
         assert isinstance(found, Fetched)
-        assert {item.id for item in found.items} == {one.id for one in every if one.property_id == number}
+        assert {item.id for item in found.items} == {one.id for one in page.items if _property_of(one) == number}
         assert none == Fetched(())
 
     async def test_a_kind_without_such_a_list_is_rejected(self, account: Account) -> None:
         assert isinstance(await account.source.changed(EntityKind.LISTING, datetime.now(UTC), 0), Rejected)
+        assert isinstance(await account.source.all_of(EntityKind.PROPERTY, account.absent), Rejected)
 
     async def test_lists_contain_no_past_lease(self, account: Account) -> None:
         page = await account.source.page(EntityKind.LEASE, 0)

@@ -10,8 +10,9 @@ import httpx
 
 from connectors.buildium.standin import Webhooks
 from schemas import topics
+from schemas.base import EntityKind
 from schemas.codec import encode
-from schemas.pms import PulseStep
+from schemas.pms import PulseStep, RecheckStep
 from streams import topology
 from tests.world import listed_rent, pick, receiver_matches
 from tests.world.cluster import DELAYS, ENCRYPTION_KEY, SECRETS, ClusterWorld, Org
@@ -64,6 +65,8 @@ async def cause_errors_of_the_environment(world: ClusterWorld) -> None:
     now = world.clock.now()
     pulse = PulseStep(org="default", connection="buildium", since=now - timedelta(minutes=1), started_at=now)
     await world.put(topics.PULSES.name, encode(pulse))
+    recheck = RecheckStep(org="default", connection="buildium", sweep="s", kind=EntityKind.UNIT, ids=(1,))
+    await world.put(topics.RECHECKS.name, encode(recheck))
     await world.send_webhooks(world.portfolio.set_rent(unit, 5003))
     await world.rest()
 

@@ -54,14 +54,63 @@ async def test_a_missing_unit_is_removed_after_a_404(world: World) -> None:
 
 
 async def test_an_account_that_appears_empty_removes_nothing(memory_world: MemoryWorld) -> None:
-    """The guard against mass removal holds the removals back and counts them."""
+    """Each unit is asked for and does not exist, but so many removals wait for a person; a metric and a log show it."""
     world = memory_world
-    for unit in sorted(world.portfolio.units):
+    units, leases = sorted(world.portfolio.units), len(world.portfolio.live_leases())
+    for unit in units:
         world.portfolio.remove_unit(unit)
     before = len(world.rentsync.accepted)
-    await world.pass_time(SWEEP_INTERVAL + 60)
+    await world.pass_time(2 * SWEEP_INTERVAL + 60)
+
+    asked = {call.path.rpartition("/")[2] for call in world.buildium.calls if call.status == 404}
+    assert asked >= {str(unit) for unit in units}
     assert len(world.rentsync.accepted) == before
-    assert world.observed.facts["held_back"] >= 24
+    assert world.observed.facts["held_back"] == len(units) + leases
+    assert sum(counts["buildium"] for counts in world.observed.held_removals.values()) == len(units) + leases
+    state = await world.state("default", "buildium")
+    assert f"{len(units) + leases} entities no longer exist" in (state.sync_detail or "")
+
+
+async def test_many_removals_are_made_once_a_person_confirms_them(memory_world: MemoryWorld) -> None:
+    """All else goes on meanwhile: changes of other units are delivered, and ended leases are found."""
+    world = memory_world
+    changed, rented = pick(world, "Available"), pick_rented(world)
+    lease = current_lease(world, rented)
+    assert lease is not None
+    gone = [unit for unit in sorted(world.portfolio.units) if unit not in (changed, rented)]
+    assert len(gone) > 10
+    for unit in gone:
+        world.portfolio.remove_unit(unit)
+    world.portfolio.set_rent(changed, 1901)
+    world.portfolio.end_lease(lease)
+    await world.pass_time(2 * SWEEP_INTERVAL + 60)
+    states = {unit: world.rentsync.state[unit].status_name for unit in gone if unit in world.rentsync.state}
+
+    assert "Removed" not in states.values()
+    assert listed_rent(world, changed) == 1901.0
+    assert world.rentsync.state[rented].is_available
+
+    await world.managed(world.integrations.sweep("default", "buildium", confirm_removals=True))
+    await world.until(lambda: all(world.rentsync.state[unit].status_name == "Removed" for unit in states))
+    await world.rest()
+    assert world.rentsync.state[changed].is_available
+    assert (await world.state("default", "buildium")).sync_detail is None
+
+
+async def test_many_missing_units_that_exist_stay_and_few_that_are_gone_are_removed(memory_world: MemoryWorld) -> None:
+    """The list of units does not show half of them; two of these are gone."""
+    world = memory_world
+    gone = [pick(world, "Available"), pick(world, "Available")]
+    for unit in gone:
+        world.portfolio.remove_unit(unit)
+    hidden = set(sorted(world.portfolio.units)[::2])
+    assert len(hidden) > 10
+    world.buildium.hidden = frozenset(hidden)
+    await world.pass_time(2 * SWEEP_INTERVAL + 60)
+
+    assert all(world.rentsync.state[unit].status_name == "Removed" for unit in gone)
+    assert not any(world.rentsync.state[unit].status_name == "Removed" for unit in hidden & world.rentsync.state.keys())
+    assert world.observed.facts.get("held_back", 0) == 0
 
 
 async def test_a_lease_that_ended_without_a_webhook_makes_its_unit_available(world: World) -> None:

@@ -174,8 +174,8 @@ def test_a_flow_is_whole(flow: Flow) -> None:
 
 
 def test_every_call_climbs_the_ladder_or_is_soon_made_again() -> None:
-    """A pulse asks from the end of the last one on, so the next one is its retry."""
-    assert {flow.name for flow in OF_KIND[Kind.CALL] if not flow.retries} == {"pulse_accounts"}
+    """A pulse asks from the end of the last one on, and each sweep asks for what is still missing."""
+    assert {flow.name for flow in OF_KIND[Kind.CALL] if not flow.retries} == {"pulse_accounts", "recheck_missed"}
 
 
 @each_flow
@@ -223,7 +223,7 @@ def test_a_flow_has_its_name_for_itself() -> None:
 def test_one_group_owns_all_the_reading_of_an_account() -> None:
     """Its budget of calls has one owner; the folds are one group too, and a waiting topic stops nobody else."""
     found = groups(DELAYS)
-    assert found[topology.READERS] == ("pms.webhooks", "pms.pulses", "pms.sweeps")
+    assert found[topology.READERS] == ("pms.webhooks", "pms.pulses", "pms.sweeps", "pms.rechecks")
     assert found[APP] == ("rent-roll.changes", "deliveries.due", "deliveries.outcomes")
     ports = {flow.port: {one.group for one in OF_KIND[Kind.CALL] if one.port == flow.port} for flow in ALL if flow.port}
     assert all(len(owners) <= 1 for owners in ports.values())
@@ -251,6 +251,7 @@ WRITES_IN: dict[str, tuple[str, ...]] = {
     ),
     "emit_batches": ("streams/core/delivery/machine.py",),
     "sweep_accounts": ("streams/flows/fetch_changes.py",),
+    "recheck_missed": ("streams/flows/fetch_changes.py",),
     "pulse_accounts": ("streams/core/rent_roll/refetch.py",),
 }
 """Where a flow's effects are made, beside its own file."""
@@ -300,14 +301,17 @@ def test_the_topics_that_a_flow_names_are_those_that_it_declares(flow: Flow) -> 
 
 
 async def test_what_the_service_of_integrations_writes_is_what_its_flow_declares() -> None:
-    """A record, its history, what a test found, and the deletion of all of it."""
+    """A record, its history, what a test found, requests to read, and the deletion of all of it."""
     stage = Stage()
     async with stage.process() as process:
         await process.service.put("acme", "main", pms_body(), "a test")
         await process.service.check("acme", "main")
+        await process.service.enable("acme", "main", "a test")
+        await process.service.sweep("acme", "main")
+        await process.service.refresh_property("acme", "main", 10)
         await process.service.delete("acme", "main", "a test")
     named = {vars(topics)[name] for name in attributes("streams/directory/service.py", "topics")}
-    written = {topic: stage.broker.read(topic.name) for topic in TOPICS if stage.broker.read(topic.name)}
+    written = {topic: stage.broker.read(topic.name) for topic in topics.TOPICS if stage.broker.read(topic.name)}
     flow = topology.flow("manage_integrations")
 
     assert named == set(written) == {*flow.writes}

@@ -104,6 +104,8 @@ class Recorder(NullObserver):
         self.undelivered: dict[str, float] = {}
         self.doubts: dict[int, Mapping[Doubt, int]] = {}
         """How many units have each doubt, by partition."""
+        self.held_removals: dict[int, Mapping[str, int]] = {}
+        """How many removals wait for a person, by partition and system."""
         self.doubt_changes: list[DoubtChange] = []
         self.breakers: dict[tuple[str, str], str] = {}
         """The last state of each breaker that ever moved, by org and integration."""
@@ -122,6 +124,9 @@ class Recorder(NullObserver):
         del flow, record
         for name, number in counts.items():
             self.facts[name] = self.facts.get(name, 0) + number
+
+    def removals_counted(self, partition: int, counts: Mapping[str, int]) -> None:
+        self.held_removals[partition] = counts
 
     def doubt_changed(self, change: DoubtChange) -> None:
         self.doubt_changes.append(change)

@@ -126,6 +126,8 @@ class BuildiumStandIn:
         """The most rows of a page, whatever the limit that is asked for."""
         self.total_count: str | None = ""
         """``X-Total-Count`` of every list; empty: the number of its rows, null: there is no such header."""
+        self.hidden: frozenset[int] = frozenset()
+        """Units that lists do not show, although they exist."""
         self.faults: list[Fault] = []
         self.calls: deque[Call] = deque(maxlen=10_000)
         self.throttled = 0
@@ -219,6 +221,8 @@ class BuildiumStandIn:
         check_names(kind, query)
         offset, limit = window(query)
         ids = select(self.portfolio, kind, query)
+        if kind is EntityKind.UNIT and self.hidden:
+            ids = [number for number in ids if number not in self.hidden]
         row = self.portfolio.row
         wanted = ids[offset : offset + min(limit, self.most_rows)]
         body = b"[" + b",".join([row(kind, number) for number in wanted]) + b"]"

@@ -6,8 +6,6 @@ writes only the rows that differ, so an unchanged row does not record that a lat
 how far sweeps have looked at a kind of entity, and a reply that is older than that and differs is fetched again.
 """
 
-from datetime import datetime
-
 from schemas.pms import STAGES
 from schemas.rent_roll import Page, PulseEnd, SweepEnd
 from streams.core.flows import FoldResult
@@ -45,11 +43,11 @@ __all__ = [
 ]
 
 
-def apply(rows: Rows, record: Page | SweepEnd | PulseEnd, now: datetime) -> FoldResult:
+def apply(rows: Rows, record: Page | SweepEnd | PulseEnd) -> FoldResult:
     """Fold one record into the rows. Idempotent: a record that is consumed again repeats what it emitted."""
     match record:
         case SweepEnd():
-            return fold_sweep_end(rows, record, now)
+            return fold_sweep_end(rows, record)
         case PulseEnd():
             return fold_pulse_end(rows, record)
     return fold_page(rows, record)

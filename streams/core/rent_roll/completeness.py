@@ -1,19 +1,31 @@
-"""The end of a sweep: what it did not bring is fetched by its id, unless so much is missing that it is not believed.
+"""The end of a sweep: what it did not bring is fetched by its id.
 
-No entity is removed here. It is removed when the PMS answers 404 to the fetch of its id.
+An entity is removed when the PMS answers 404 to that fetch; `streams.core.rent_roll.missed` decides whether at once.
 """
 
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
 
 from schemas import topics
 from schemas.base import EntityKind
 from schemas.delivery import DeliveryDue, DueReason
 from schemas.integrations import SyncResult
-from schemas.pms import STAGES
-from schemas.rent_roll import AccountRow, LeaseRow, PropertyRow, SeenRow, SweepEnd, UnitRow
+from schemas.pms import STAGES, RecheckStep
+from schemas.rent_roll import (
+    AbsentRow,
+    AccountRow,
+    LeaseRow,
+    Page,
+    PageItem,
+    PropertyRow,
+    SeenRow,
+    SweepEnd,
+    SweptRow,
+    UnitRow,
+)
 from streams.core.flows import Disposition, Emit, FoldResult
 from streams.core.rent_roll.keys import (
+    absent_key,
+    absent_of,
     account_key,
     id_of,
     leases_of,
@@ -21,18 +33,16 @@ from streams.core.rent_roll.keys import (
     property_key,
     scope,
     seen_key,
+    swept_key,
     unit_key,
     units_of,
 )
-from streams.core.rent_roll.refetch import RefetchReason, refetch
+from streams.core.rent_roll.missed import Decision, Missed, decide
+from streams.core.rent_roll.pages import fold_removal
 from streams.core.rows import Rows
 
-GUARD_LEAST = 10
-GUARD_SHARE = 0.2
-"""A complete sweep that missed more than `GUARD_LEAST` entities of a kind *and* this share of them is not believed."""
 
-
-def fold_sweep_end(rows: Rows, end: SweepEnd, now: datetime) -> FoldResult:
+def fold_sweep_end(rows: Rows, end: SweepEnd) -> FoldResult:
     """Fetch what a complete sweep missed; after the first complete sweep mark every property as due.
 
     A torn sweep may have missed something. It is not the first complete one: nothing is offered on a guess.
@@ -45,35 +55,52 @@ def fold_sweep_end(rows: Rows, end: SweepEnd, now: datetime) -> FoldResult:
     if seen is None or (account is None and end.torn):
         return FoldResult(Disposition.IGNORED, counts={"incomplete": 1})
     emits: list[Emit] = []
-    missed, held_back = ({}, 0) if end.torn else _missed(rows, prefix, end, seen)
-    for stage, entities in missed.items():
-        emits += [refetch(end, stage, entity, RefetchReason.MISSED, now) for entity in entities]
+    decisions: Mapping[EntityKind, Decision] = {}
+    if not end.torn:
+        since = account.seq if account else 0
+        found = _missed(rows, prefix, end, seen)
+        decisions = decide(found, end.sweep, asked_since=since, confirmed=end.confirms_removals)
+        emits += _follow(rows, prefix, end, decisions)
     awaiting = account.awaiting if account else ()
     if account is None or account.first_sweep == end.sweep:
         emits += _due_properties(rows, prefix, end)
     elif not end.torn:
         emits += [_due(end, number) for number in awaiting]
         awaiting = tuple(number for number in awaiting if _still_awaits(rows, prefix, number, end.sweep))
-    first_sweep = account.first_sweep if account else end.sweep
-    rows.put(
-        account_key(prefix),
-        AccountRow(
-            sweep=end.sweep,
-            first_sweep=first_sweep,
-            started_at=end.started_at,
-            completed_at=end.ended_at,
-            entities=end.entities,
-            held_back=held_back,
-            pulsed_until=account.pulsed_until if account else None,
-            whole_sweep=(account.whole_sweep if account else "") if end.torn else end.sweep,
-            awaiting=awaiting,
-        ),
+    held_before = account.held_back if account else 0
+    held_back = held_before if end.torn else sum(one.held for one in decisions.values())
+    after = _account_after(rows, prefix, end, account, held_back=held_back, awaiting=awaiting)
+    rows.put(account_key(prefix), after)
+    emits.append(Emit(topics.INTEGRATION_STATUS, end.org, _result(end, after)))
+    counts = {"held_back": held_back} if held_back != held_before else {}
+    return FoldResult(Disposition.APPLIED, emits, counts)
+
+
+def _account_after(
+    rows: Rows, prefix: bytes, end: SweepEnd, account: AccountRow | None, *, held_back: int, awaiting: tuple[int, ...]
+) -> AccountRow:
+    """Return the row of the connection after a sweep."""
+    before = account.seq if account else 0
+    if account is not None and account.sweep == end.sweep:
+        seq = before  # it is folded again: what was asked for since then is still newer
+    else:
+        swept = (rows.find(SweptRow, swept_key(prefix, stage)) for stage in STAGES)
+        seq = before if end.torn else max([one.seq for one in swept if one is not None], default=before)
+    return AccountRow(
+        sweep=end.sweep,
+        first_sweep=account.first_sweep if account else end.sweep,
+        started_at=end.started_at,
+        completed_at=end.ended_at,
+        entities=end.entities,
+        held_back=held_back,
+        seq=seq,
+        pulsed_until=account.pulsed_until if account else None,
+        whole_sweep=(account.whole_sweep if account else "") if end.torn else end.sweep,
+        awaiting=awaiting,
     )
-    emits.append(Emit(topics.INTEGRATION_STATUS, end.org, _result(end, first_sweep)))
-    return FoldResult(Disposition.APPLIED, emits, {"held_back": held_back} if held_back else {})
 
 
-def _result(end: SweepEnd, first_sweep: str) -> SyncResult:
+def _result(end: SweepEnd, account: AccountRow) -> SyncResult:
     return SyncResult(
         org=end.org,
         name=end.connection,
@@ -81,8 +108,9 @@ def _result(end: SweepEnd, first_sweep: str) -> SyncResult:
         started_at=end.started_at,
         ended_at=end.ended_at,
         entities=end.entities,
-        first_sweep=first_sweep,
+        first_sweep=account.first_sweep,
         denied=end.denied,
+        held_removals=account.held_back,
     )
 
 
@@ -109,31 +137,59 @@ def _still_awaits(rows: Rows, prefix: bytes, property_id: int, sweep: str) -> bo
     return any(unit is not None and unit.awaits and unit.awaited_sweep > sweep for unit in units)
 
 
-def _missed(
-    rows: Rows, prefix: bytes, end: SweepEnd, seen: dict[EntityKind, set[int]]
-) -> tuple[dict[EntityKind, list[int]], int]:
-    """Return the ids that a complete sweep missed, by kind, and how many of them the guard holds back.
-
-    Leases and listings end in great numbers on ordinary days, so for them alone the guard requires only that the list
-    was not empty; where properties or units seem to vanish, nothing of that sweep is believed.
-    """
-    missed: dict[EntityKind, list[int]] = {}
-    suspicious = False
+def _missed(rows: Rows, prefix: bytes, end: SweepEnd, seen: Mapping[EntityKind, set[int]]) -> dict[EntityKind, Missed]:
+    """Return what a complete sweep missed, by kind; kinds that the credentials may not read are left out."""
+    found: dict[EntityKind, Missed] = {}
     for stage in STAGES:
-        if stage in end.denied:
-            continue
-        known, missed[stage] = _unseen(rows, prefix, end, stage, seen[stage])
-        share = GUARD_SHARE if stage in (EntityKind.PROPERTY, EntityKind.UNIT) else 1.0
-        suspicious |= len(missed[stage]) > GUARD_LEAST and len(missed[stage]) >= share * known
-    return ({}, sum(map(len, missed.values()))) if suspicious else (missed, 0)
+        if stage not in end.denied:
+            known, missed = _unseen(rows, prefix, end, stage, seen[stage])
+            absent = {id_of(key): row() for key, row in rows.scan(AbsentRow, absent_of(prefix, stage))}
+            found[stage] = Missed(known, missed, absent)
+    return found
 
 
-def _unseen(rows: Rows, prefix: bytes, end: SweepEnd, stage: EntityKind, seen: set[int]) -> tuple[int, list[int]]:
-    """Return how many entities a sweep of this stage should bring, and the ids of those that it did not.
+def _follow(rows: Rows, prefix: bytes, end: SweepEnd, decisions: Mapping[EntityKind, Decision]) -> Iterator[Emit]:
+    """Remove what is to be removed, and yield what follows from that and from what is to be asked for."""
+    for kind, decision in decisions.items():
+        for entity in decision.forget:
+            rows.remove(absent_key(prefix, kind, entity))
+        for entity in decision.remove:
+            key = absent_key(prefix, kind, entity)
+            absent = rows.find(AbsentRow, key)
+            assert absent is not None
+            rows.put(key, absent.model_copy(update={"removed_by": end.sweep}))
+            yield from fold_removal(rows, _removal(end, kind, entity, absent))
+        if decision.ask:
+            step = RecheckStep(
+                org=end.org,
+                connection=end.connection,
+                sweep=end.sweep,
+                kind=kind,
+                ids=decision.ask,
+                guarded=decision.guarded,
+            )
+            yield Emit(topics.RECHECKS, end.org, step)
+
+
+def _removal(end: SweepEnd, kind: EntityKind, entity: int, absent: AbsentRow) -> Page:
+    """Return the page of the answer that an entity does not exist."""
+    return Page(
+        org=end.org,
+        connection=end.connection,
+        kind=kind,
+        seq=absent.seq,
+        fetched_at=absent.at,
+        seen_at=end.ended_at,
+        items=(PageItem(id=entity),),
+    )
+
+
+def _unseen(rows: Rows, prefix: bytes, end: SweepEnd, stage: EntityKind, seen: set[int]) -> tuple[int, dict[int, int]]:
+    """Return how many entities a sweep of this stage should bring, and the sequences of those that it did not, by id.
 
     What was fetched otherwise since the sweep began is not missed. Only rows that the sweep did not bring are decoded.
     """
-    known, missed = 0, []
+    known, missed = 0, {}
     for key, row in _rows_of(rows, prefix, stage):
         entity = id_of(key)
         if entity in seen:
@@ -142,7 +198,7 @@ def _unseen(rows: Rows, prefix: bytes, end: SweepEnd, stage: EntityKind, seen: s
         expected, seq = _expected(stage, row())
         if expected and (seq < end.seq or seq == 0):
             known += 1
-            missed.append(entity)
+            missed[entity] = seq
     return known, missed
 
 

@@ -1,7 +1,8 @@
 """Keys of the rows of table ``rent-roll``: ``org/connection/`` and then a letter for the kind of row.
 
 ``u`` unit, ``p`` property, ``l`` lease, ``s`` ids that one page of a sweep brought, ``w`` how far sweeps have looked,
-``a`` account. PMS ids are unique within a connection only, so every key begins with its scope.
+``g`` what no longer exists and is not removed yet, ``a`` account. PMS ids are unique within a connection only, so every
+key begins with its scope.
 """
 
 from datetime import UTC, datetime
@@ -28,6 +29,15 @@ def lease_key(prefix: bytes, lease: int) -> bytes:
 
 def seen_key(prefix: bytes, stage: EntityKind, number: int) -> bytes:
     return b"%ss/%s/%06d" % (prefix, stage.value.encode(), number)
+
+
+def absent_key(prefix: bytes, kind: EntityKind, entity: int) -> bytes:
+    return absent_of(prefix, kind) + b"%012d" % entity
+
+
+def absent_of(prefix: bytes, kind: EntityKind) -> bytes:
+    """Return the prefix of the rows of a kind of entities that are not removed yet."""
+    return b"%sg/%s/" % (prefix, kind.value.encode())
 
 
 def swept_key(prefix: bytes, kind: EntityKind) -> bytes:

@@ -8,6 +8,7 @@ from schemas.base import EntityKind
 from schemas.codec import decode_as, encode, head_of, row_holds
 from schemas.delivery import DeliveryDue, DueReason
 from schemas.rent_roll import (
+    AbsentRow,
     AccountRow,
     LeaseEntry,
     LeaseRow,
@@ -25,7 +26,16 @@ from schemas.rent_roll import (
 )
 from streams.core.flows import Disposition, Emit, FoldResult
 from streams.core.rent_roll.firsts import LEASES, LISTING, proving_sweep
-from streams.core.rent_roll.keys import account_key, lease_key, property_key, scope, seen_key, swept_key, unit_key
+from streams.core.rent_roll.keys import (
+    absent_key,
+    account_key,
+    lease_key,
+    property_key,
+    scope,
+    seen_key,
+    swept_key,
+    unit_key,
+)
 from streams.core.rent_roll.refetch import RefetchReason, refetch
 from streams.core.rows import Rows
 
@@ -35,6 +45,14 @@ _UNIT_HEAD, _LEASE_HEAD, _PROPERTY_HEAD = (head_of(schema_of(row)) for row in (U
 def fold_page(rows: Rows, page: Page) -> FoldResult:
     """Fold a page into the rows."""
     return _PageFold(rows, page).fold()
+
+
+def fold_removal(rows: Rows, page: Page) -> list[Emit]:
+    """Fold a page of entities that do not exist, though sweeps went on since it was read; return what follows.
+
+    That is right where none of these sweeps has brought the entities.
+    """
+    return _PageFold(rows, page).removed()
 
 
 def item_of(snapshot: PropertySnapshot | UnitSnapshot | LeaseSnapshot | ListingSnapshot) -> PageItem:
@@ -65,7 +83,7 @@ class _PageFold:
         """Whether the first sweep is complete: before it nothing is marked as due."""
 
     def fold(self) -> FoldResult:
-        page = self.page
+        page = self._guarded()
         swept = self.rows.find(SweptRow, swept_key(self.prefix, page.kind))
         sweeping = page.sweep is not None
         if page.seq <= (swept.seq if swept else 0):
@@ -76,9 +94,25 @@ class _PageFold:
             if sweeping:
                 self._mark_swept(page)
             if page.whole_of is not None:
-                self._leases_read(page.whole_of)
+                self._read_whole(page.whole_of)
         counts = {"missed": self.changed} if sweeping and self.offered and self.changed else {}
         return FoldResult(self._disposition(), self.emits, counts)
+
+    def _guarded(self) -> Page:
+        """Note what does not exist and is not removed yet; return the page without it."""
+        page = self.page
+        if page.guarded:
+            absent = AbsentRow(seq=page.seq, at=page.fetched_at)
+            for item in page.items:
+                if item.body is None:
+                    self.rows.put(absent_key(self.prefix, page.kind, item.id), absent)
+            self.page = page.model_copy(update={"items": tuple(item for item in page.items if item.body is not None)})
+        return self.page
+
+    def removed(self) -> list[Emit]:
+        """Fold the items whatever the sequence of the newest sweep is."""
+        self._items(self.page, sweeping=False)
+        return self.emits
 
     def _items(self, page: Page, *, sweeping: bool) -> None:
         fold, key_of, head = self._by_kind()
@@ -208,15 +242,19 @@ class _PageFold:
             self.rows.put(key, account.model_copy(update={"awaiting": (*account.awaiting, property_id)}))
         if self.page.sweep is None:
             self._refetch(EntityKind.LISTING, unit, RefetchReason.FIRST_SEEN)
-            self._refetch(EntityKind.PROPERTY, property_id, RefetchReason.FIRST_SEEN, leases=True)
+            self._refetch(EntityKind.PROPERTY, property_id, RefetchReason.FIRST_SEEN, also=(EntityKind.LEASE,))
 
-    def _leases_read(self, property_id: int) -> None:
-        """Note that the leases of a property were read; they are on this page."""
+    def _read_whole(self, property_id: int) -> None:
+        """Fetch what a page with all entities of a kind of a property did not bring; note that leases were read."""
+        kind, brought = self.page.kind, {item.id for item in self.page.items}
         row = self.rows.find(PropertyRow, property_key(self.prefix, property_id))
         for unit in row.units if row else ():
             key = unit_key(self.prefix, unit)
             known = self._unit_row(key)
-            if known.awaits & LEASES and known.seq <= self.page.seq:
+            for entity in _known_of(kind, unit, known):
+                if entity not in brought:
+                    self._refetch(kind, entity, RefetchReason.NOT_ON_PAGE)
+            if kind is EntityKind.LEASE and known.awaits & LEASES and known.seq <= self.page.seq:
                 self.rows.put(key, known.model_copy(update={"awaits": known.awaits & ~LEASES}))
                 self._mark_due(property_id)
 
@@ -350,8 +388,21 @@ class _PageFold:
         if self.page.sweep is None:
             self._refetch(EntityKind.UNIT, unit, RefetchReason.LEASE_CHANGED)
 
-    def _refetch(self, kind: EntityKind, entity: int, reason: RefetchReason, *, leases: bool = False) -> None:
-        self.emits.append(refetch(self.page, kind, entity, reason, self.page.fetched_at, leases=leases))
+    def _refetch(
+        self, kind: EntityKind, entity: int, reason: RefetchReason, *, also: tuple[EntityKind, ...] = ()
+    ) -> None:
+        self.emits.append(refetch(self.page, kind, entity, reason, self.page.fetched_at, also=also))
+
+
+def _known_of(kind: EntityKind, unit: int, row: UnitRow) -> tuple[int, ...]:
+    """Return the ids of the entities of a kind that a unit's row holds as existing."""
+    match kind:
+        case EntityKind.UNIT:
+            return () if row.gone or row.body is None else (unit,)
+        case EntityKind.LISTING:
+            return () if row.listing is None else (unit,)
+        case _:
+            return tuple(entry.id for entry in row.leases)
 
 
 def _by_id(entry: LeaseEntry) -> int:

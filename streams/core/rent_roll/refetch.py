@@ -9,7 +9,7 @@ from enum import StrEnum
 from schemas import topics
 from schemas.base import EntityKind
 from schemas.pms import FetchOrigin, FetchRequest, PulseStep
-from schemas.rent_roll import Page, SweepEnd
+from schemas.rent_roll import Page
 from streams.core.flows import Emit
 
 
@@ -22,40 +22,35 @@ class RefetchReason(StrEnum):
     """A unit of an unknown property, or a lease or listing of an unknown unit."""
     LEASE_CHANGED = "a lease of this unit changed"
     """The PMS derives the unit's occupancy from its leases and sends no webhook for it."""
-    MISSED = "missed by a sweep"
-    """A complete sweep did not bring it: only the PMS's answer 404 removes it."""
     FIRST_SEEN = "first seen"
     """A unit is not offered before its listing and the leases of its property were read."""
+    NOT_ON_PAGE = "missing among those of its property"
+    """All entities of a kind were read of a property, and this one was not among them: only a 404 removes it."""
     UNLISTED = "missing in the list of listings"
     """A pulse did not find the listing of this unit any more."""
 
 
-def origin_of(reason: RefetchReason) -> FetchOrigin:
-    """Return who asks for it."""
-    return FetchOrigin.SWEEP if reason is RefetchReason.MISSED else FetchOrigin.ROLL
-
-
 def refetch(
-    record: Page | SweepEnd | PulseStep,
+    record: Page | PulseStep,
     kind: EntityKind,
     entity: int,
     reason: RefetchReason,
     at: datetime,
     *,
-    leases: bool = False,
+    also: tuple[EntityKind, ...] = (),
 ) -> Emit:
     """Return the request to fetch an entity of the record's connection; one batch emits one for each entity.
 
-    ``leases``: those of a property are read as well.
+    ``also``: kinds of a property's entities that are read in full as well.
     """
     request = FetchRequest(
         org=record.org,
         connection=record.connection,
-        origin=origin_of(reason),
+        origin=FetchOrigin.ROLL,
         event=reason.value,
         kind=kind,
         entity=entity,
         received_at=at,
-        leases=leases,
+        also=also,
     )
-    return Emit(topics.WEBHOOKS, record.org, request, once=("refetch", record.connection, kind, entity, leases))
+    return Emit(topics.WEBHOOKS, record.org, request, once=("refetch", record.connection, kind, entity, also))

@@ -129,3 +129,28 @@ def test_rows_read_like_a_dictionary_copied_at_each_keep(
             assert (found.seq if found else None) == pending.get(one)
         assert {one: found().seq for one, found in rows.scan(SweptRow, b"")} == pending
     assert rows.encoded() == {one: encode(row(kept[one])) for one in written}
+
+
+def test_a_row_can_be_removed_and_written_again() -> None:
+    rows = Rows(stored(a=1, b=2))
+    rows.remove(A)
+    assert rows.find(SweptRow, A) is None
+    assert [key for key, _ in rows.scan(SweptRow, b"a/")] == [B]
+    rows.keep()
+    assert rows.encoded() == {A: None}
+    rows.put(A, row(3))
+    rows.keep()
+    rows.remove(B)
+    rows.drop()
+    assert (rows.find(SweptRow, A), rows.find(SweptRow, B)) == (row(3), row(2))
+    assert rows.encoded() == {A: encode(row(3))}
+
+
+def test_what_does_not_exist_is_not_removed() -> None:
+    """Unless this batch has written it."""
+    rows = Rows(stored())
+    rows.remove(A)
+    rows.put(B, row(1))
+    rows.remove(B)
+    rows.keep()
+    assert rows.encoded() == {B: None}

@@ -70,7 +70,9 @@ class Source(Client):
     ) -> PageOf | Failure:
         return PageOf((), 0, 0)
 
-    async def leases_of(self, property_id: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
+    async def all_of(
+        self, kind: EntityKind, property_id: int, priority: Priority = Priority.WEBHOOK
+    ) -> Fetched | Failure:
         return Fetched(())
 
 

@@ -54,12 +54,12 @@ STAGE = "stage 2 of 4, units 120 of 300"
         (None, None, Sync(SyncState.NEVER_SYNCED)),
         (progress(1), None, Sync(SyncState.FIRST_SYNC, STAGE)),
         (progress(1, total=None), None, Sync(SyncState.FIRST_SYNC, "stage 2 of 4, units 120")),
-        (progress(2), result(1), Sync(SyncState.SYNCING, STAGE, T0 + 2 * MINUTE, "Success")),
-        (progress(1), result(1), Sync(SyncState.SYNCED, None, T0 + 2 * MINUTE, "Success")),
-        (progress(1), result(2), Sync(SyncState.SYNCED, None, T0 + 3 * MINUTE, "Success")),
-        (progress(1, failed="no"), result(2), Sync(SyncState.SYNCED, None, T0 + 3 * MINUTE, "Success")),
-        (progress(2, failed="401"), result(1), Sync(SyncState.FAILED, "401", T0 + 2.5 * MINUTE, "Failed")),
-        (progress(1, failed="401"), None, Sync(SyncState.FAILED, "401", T0 + 1.5 * MINUTE, "Failed")),
+        (progress(2), result(1), Sync(SyncState.SYNCING, STAGE, T0 + 2 * MINUTE, "Success", "1")),
+        (progress(1), result(1), Sync(SyncState.SYNCED, None, T0 + 2 * MINUTE, "Success", "1")),
+        (progress(1), result(2), Sync(SyncState.SYNCED, None, T0 + 3 * MINUTE, "Success", "2")),
+        (progress(1, failed="no"), result(2), Sync(SyncState.SYNCED, None, T0 + 3 * MINUTE, "Success", "2")),
+        (progress(2, failed="401"), result(1), Sync(SyncState.FAILED, "401", T0 + 2.5 * MINUTE, "Failed", "2")),
+        (progress(1, failed="401"), None, Sync(SyncState.FAILED, "401", T0 + 1.5 * MINUTE, "Failed", "1")),
         (
             None,
             result(1, denied=(EntityKind.LISTING,)),
@@ -68,6 +68,20 @@ STAGE = "stage 2 of 4, units 120 of 300"
                 "left out, as the credentials may not read them: listings",
                 T0 + 2 * MINUTE,
                 "Success",
+                "1",
+            ),
+        ),
+        (
+            None,
+            result(1, held_removals=12, denied=(EntityKind.LISTING,)),
+            Sync(
+                SyncState.SYNCED,
+                "left out, as the credentials may not read them: listings; 12 entities no longer exist according to "
+                "the system, so many that their removal waits: look whether it still shows the whole account, then "
+                "run `rentstream sync --confirm-removals`",
+                T0 + 2 * MINUTE,
+                "Success",
+                "1",
             ),
         ),
         (
@@ -88,7 +102,9 @@ def test_progress_from_before_an_enabling_is_ignored() -> None:
 
 
 def test_disabled_and_held_come_before_everything_else() -> None:
-    assert state(progress(2), result(1), enabled=False) == Sync(SyncState.DISABLED, None, T0 + 2 * MINUTE, "Success")
+    assert state(progress(2), result(1), enabled=False) == Sync(
+        SyncState.DISABLED, None, T0 + 2 * MINUTE, "Success", "1"
+    )
     assert state(progress(2), result(1), enabled=False, held=True).state is SyncState.DISABLED
     assert state(progress(2), result(1), held=True).state is SyncState.HELD
 

@@ -11,7 +11,7 @@ from schemas.base import EntityKind, Model
 from schemas.codec import encode
 from schemas.delivery import Batch
 from schemas.integrations import Integration, SyncProgress
-from schemas.rent_roll import LeaseSnapshot, ListingSnapshot
+from schemas.rent_roll import ListingSnapshot
 from streams.backends.memory import MovableClock
 from streams.backends.ports import ConsumedRecord
 from streams.core.flows import Emit, Headers
@@ -80,13 +80,15 @@ class Account(Source):
         page = await self.page(kind, offset, priority)
         return replace(page, at=self.at) if isinstance(page, PageOf) else page
 
-    async def leases_of(self, property_id: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
-        self.fetched.append((EntityKind.LEASE, property_id))
-        if failure := self.failures.get(EntityKind.LEASE):
+    async def all_of(
+        self, kind: EntityKind, property_id: int, priority: Priority = Priority.WEBHOOK
+    ) -> Fetched | Failure:
+        self.fetched.append((kind, property_id))
+        if failure := self.failures.get(kind):
             return failure
-        leases = self.entities.get(EntityKind.LEASE, [])
-        wanted = {one.id for one in leases if isinstance(one, LeaseSnapshot) and one.property_id == property_id}
-        return Fetched(tuple(one for one in self._found(EntityKind.LEASE) if one.id in wanted))
+        return Fetched(
+            tuple(one for one in self._found(kind) if getattr(one.snapshot, "property_id", None) == property_id)
+        )
 
     def _found(self, kind: EntityKind) -> list[Found]:
         return [

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from connectors.ports import Clock, Failure, Fetched, Gone, Priority, Rejected, Unavailable
+from connectors.ports import Clock, Failure, Fetched, Gone, Priority, Rejected, Unauthorized, Unavailable
 from schemas import retry as header
 from schemas import topics
 from schemas.base import EntityKind
@@ -240,29 +240,42 @@ async def test_the_backlog_of_an_org_whose_pms_does_not_answer_holds_up_the_othe
         assert world.broker.lag("g") == 0
 
 
-async def test_the_leases_of_a_property_are_read_with_it_if_one_of_its_requests_asks_for_them() -> None:
-    """They are one page, marked as complete, also if there are none."""
+async def test_the_entities_of_a_property_are_read_with_it_if_one_of_its_requests_asks_for_them() -> None:
+    """Each kind is one page, marked as complete, also if there are none."""
     desk = Desk()
     desk.account.holds(EntityKind.PROPERTY, building(10))
+    desk.account.holds(EntityKind.UNIT, unit(1))
     desk.account.holds(EntityKind.LEASE, lease(100), lease(101, unit_id=2))
     plain = request(10).model_copy(update={"kind": EntityKind.PROPERTY})
-    found = done(await desk.flow.perform(taken(plain, plain.model_copy(update={"leases": True}), plain)))
+    with_leases = plain.model_copy(update={"also": (EntityKind.LEASE,)})
+    with_more = plain.model_copy(update={"also": (EntityKind.LISTING, EntityKind.UNIT)})
+    found = done(await desk.flow.perform(taken(plain, with_leases, with_more, plain)))
     pages = [one.record for one in found if isinstance(one.record, Page)]
 
     assert [(one.kind, [item.id for item in one.items], one.whole_of) for one in pages] == [
         (EntityKind.PROPERTY, [10], None),
+        (EntityKind.UNIT, [1], 10),
         (EntityKind.LEASE, [100, 101], 10),
+        (EntityKind.LISTING, [], 10),
     ]
-    assert desk.account.fetched == [(EntityKind.PROPERTY, 10), (EntityKind.LEASE, 10)]
-    desk.account.holds(EntityKind.LEASE)
-    empty = done(await desk.flow.perform(taken(plain.model_copy(update={"leases": True}))))
-    assert [one.record.whole_of for one in empty if isinstance(one.record, Page)] == [None, 10]
+    assert [kind for kind, _ in desk.account.fetched] == [one.kind for one in pages]
+    assert {number for _, number in desk.account.fetched} == {10}
+
+
+async def test_listings_of_a_property_that_may_not_be_read_are_left_out() -> None:
+    desk = Desk()
+    desk.account.holds(EntityKind.PROPERTY, building(10))
+    desk.account.failures[EntityKind.LISTING] = Unauthorized("the key may not read listings", 403)
+    asked = request(10).model_copy(update={"kind": EntityKind.PROPERTY, "also": (EntityKind.LISTING, EntityKind.LEASE)})
+    found = done(await desk.flow.perform(taken(asked)))
+
+    assert [one.record.kind for one in found if isinstance(one.record, Page)] == [EntityKind.PROPERTY, EntityKind.LEASE]
 
 
 async def test_a_property_whose_leases_cannot_be_read_is_asked_for_again() -> None:
     desk = Desk()
     desk.account.holds(EntityKind.PROPERTY, building(10))
     desk.account.failures[EntityKind.LEASE] = Unavailable("down", 503)
-    asked = request(10).model_copy(update={"kind": EntityKind.PROPERTY, "leases": True})
+    asked = request(10).model_copy(update={"kind": EntityKind.PROPERTY, "also": (EntityKind.LEASE,)})
 
     assert await desk.flow.perform(taken(asked)) == Unavailable("down", 503)

@@ -10,7 +10,7 @@ from schemas import retry as header
 from schemas import topics
 from schemas.base import EntityKind
 from schemas.integrations import SyncResult
-from schemas.pms import STAGES, SweepStep
+from schemas.pms import STAGES, RecheckStep, SweepStep
 from schemas.rent_roll import ListingSnapshot, Page, SweepEnd
 from streams.backends.memory import MovableClock
 from streams.core.breaker import FAILURES, Breakers, Integration
@@ -21,7 +21,7 @@ from streams.core.sequence import FetchSequence
 from streams.core.sweep import Running
 from streams.flows.sweep_accounts import SweepAccounts
 from streams.runners.call import Answer
-from tests.streams.core.rent_roll.rolls import building, fold, lease, page, refetches, swept, unit, unit_row
+from tests.streams.core.rent_roll.rolls import building, fold, lease, page, swept, unit, unit_row
 from tests.streams.flows.parts import (
     CONNECTION,
     DOWN,
@@ -166,7 +166,8 @@ async def test_listings_that_may_not_be_read_are_left_out_and_the_sweep_ends() -
     *_, last = fold(roll, *pages_of(emits), end)
 
     assert (end.denied, end.pages) == ((EntityKind.LISTING,), (1, 1, 1, 0))
-    assert refetches(last) == {(EntityKind.UNIT, 1)}
+    asked = [(one.record.kind, one.record.ids) for one in last.emits if isinstance(one.record, RecheckStep)]
+    assert asked == [(EntityKind.UNIT, (1,))]
     assert [one.record.denied for one in last.emits if isinstance(one.record, SyncResult)] == [(EntityKind.LISTING,)]
     assert unit_row(roll).listing is not None
     assert desk.may_start()
@@ -313,3 +314,22 @@ async def test_a_sweep_whose_key_is_lost_is_held() -> None:
 
     assert hold.reason is Reason.INTEGRATION_PROBLEM
     assert pages_of(list(done(await desk.step())))
+
+
+async def test_a_sweep_that_a_person_asks_for_waits_for_the_one_that_is_running() -> None:
+    """A scheduled one is left out: the running one brings the same."""
+    desk = Desk()
+    await desk.step()
+    other = FIRST.model_copy(update={"sweep": "s9"})
+    asked = held(await desk.step(other.model_copy(update={"asked": True})))
+
+    assert await desk.step(other) == Done(ending=Disposition.IGNORED)
+    assert asked.reason is Reason.BUSY
+
+
+async def test_the_end_of_a_sweep_carries_the_confirmation_of_a_person() -> None:
+    desk = Desk()
+    confirming = FIRST.model_copy(update={"confirms_removals": True})
+
+    assert end_of(await desk.whole(confirming)).confirms_removals
+    assert not end_of(await Desk().whole()).confirms_removals

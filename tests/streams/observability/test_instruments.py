@@ -170,14 +170,30 @@ def test_what_webhooks_missed_is_counted_and_what_was_held_back_is_logged(caplog
         pages=(),
         entities=0,
     )
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         observer.fold_counted("maintain_rent_roll", page, {"missed": 2})
         observer.fold_counted("maintain_rent_roll", end, {"held_back": 30})
+        observer.fold_counted("maintain_rent_roll", end, {"held_back": 0})
         observer.fold_counted("emit_batches", PropertySnapshot(id=1, name="no page"), {"missed": 2, "held_back": 7})
 
     assert metrics.value("rentstream_webhook_misses_total", system="buildium") == 2
-    assert len(caplog.messages) == 1
-    assert "a complete sweep of default/north missed so many entities (30)" in caplog.text
+    held, ended = caplog.records
+    assert (held.levelname, ended.levelname) == ("WARNING", "INFO")
+    assert "30 entities of default/north no longer exist" in held.getMessage()
+    assert "rentstream sync --confirm-removals" in held.getMessage()
+    assert ended.getMessage() == "maintain_rent_roll: no removal of default/north waits any longer"
+
+
+def test_removals_that_wait_are_summed_over_the_owned_partitions() -> None:
+    """By system; what another worker reports from now on is forgotten."""
+    observer, metrics = observing()
+    observer.removals_counted(0, {"buildium": 12})
+    observer.removals_counted(1, {"buildium": 30})
+    both = metrics.value("rentstream_held_removals", system="buildium")
+    observer.partitions_assigned(frozenset({3}), 0.5)
+
+    assert both == 42
+    assert metrics.value("rentstream_held_removals", system="buildium") == 0
 
 
 def test_a_breaker_that_opens_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -216,7 +232,9 @@ class Outside:
         await self.clock.sleep(2)
         return PageOf((), 0, 0)
 
-    async def leases_of(self, property_id: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
+    async def all_of(
+        self, kind: EntityKind, property_id: int, priority: Priority = Priority.WEBHOOK
+    ) -> Fetched | Failure:
         await self.clock.sleep(2)
         return Fetched(())
 
@@ -238,7 +256,7 @@ async def test_measured_ports_report_each_call_and_are_otherwise_the_port() -> N
         asyncio.create_task(source.fetch(EntityKind.UNIT, 1)),
         asyncio.create_task(source.page(EntityKind.UNIT, 0)),
         asyncio.create_task(source.changed(EntityKind.UNIT, NOW, 0)),
-        asyncio.create_task(source.leases_of(1)),
+        asyncio.create_task(source.all_of(EntityKind.LEASE, 1)),
         asyncio.create_task(sink.deliver(batch())),
     ]
     await clock.advance(2)

@@ -34,6 +34,7 @@ def test_names_and_labels_of_metrics_are_a_contract() -> None:
         "rentstream_oldest_undelivered_seconds": ("sink",),
         "rentstream_receiver_hold": ("sink",),
         "rentstream_doubts": ("kind",),
+        "rentstream_held_removals": ("system",),
         "rentstream_webhook_misses_total": ("system",),
         "rentstream_api_budget_used_ratio": ("system",),
     }
@@ -56,6 +57,7 @@ def updated_metrics() -> Metrics:
     metrics.hold("rentsync", held=True)
     metrics.undelivered("rentsync", 4.0)
     metrics.doubts("overdue_move_out", 3)
+    metrics.held_removals("buildium", 12)
     metrics.lag("pms.webhooks", 3, 17, 8.5)
     metrics.parked_now("5m", 2, 0.0)
     return metrics

@@ -52,6 +52,7 @@ def state(**more: Any) -> IntegrationState:
         "sync_state": "synced",
         "sync_detail": None,
         "last_ran": AT,
+        "last_sweep": "20260301T120000Z",
         "last_status": "Success",
         "hold": None,
         "properties_default": True,

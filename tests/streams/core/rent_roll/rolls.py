@@ -84,7 +84,7 @@ def fold(view: MemoryView, *records: Page | SweepEnd) -> list[FoldResult]:
     results = []
     for record in records:
         rows = Rows(view)
-        results.append(apply(rows, record, NOW))
+        results.append(apply(rows, record))
         view.take(rows)
     return results
 

@@ -1,13 +1,15 @@
-"""The end of a sweep: what it missed is fetched by its id and never removed."""
+"""The end of a sweep: what it missed is fetched by its id, and removed if it does not exist."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from schemas import topics
 from schemas.base import EntityKind
+from schemas.codec import decode_as
 from schemas.delivery import DeliveryDue, DueReason
 from schemas.integrations import SyncResult
-from schemas.pms import FetchOrigin, FetchRequest
-from schemas.rent_roll import LeaseStatus, ListingSnapshot
+from schemas.pms import RecheckStep
+from schemas.rent_roll import AccountRow, LeaseStatus, ListingSnapshot
 from streams.core.flows import Disposition, FoldResult
 from streams.core.rent_roll import STAGES, account_key, scope
 from tests.streams.core.rent_roll.rolls import (
@@ -72,7 +74,7 @@ def test_the_end_of_the_first_sweep_repeats_what_it_emitted_and_a_later_one_mark
     second = second_sweep(view, 1)
     assert second.verdict is Disposition.APPLIED
     assert not dues(second)
-    assert not refetches(second)
+    assert not asked(second)
 
 
 def results(result: FoldResult) -> list[SyncResult]:
@@ -112,7 +114,7 @@ def test_nothing_is_fetched_of_a_kind_that_the_credentials_may_not_read() -> Non
         end(1, 1, 1, 0, sweep="s2", seq=9, denied=(EntityKind.LISTING,)),
     )
 
-    assert {kind for kind, _ in refetches(last)} == {EntityKind.PROPERTY, EntityKind.UNIT, EntityKind.LEASE}
+    assert set(asked(last)) == {EntityKind.PROPERTY, EntityKind.UNIT, EntityKind.LEASE}
     assert [one.denied for one in results(last)] == [(EntityKind.LISTING,)]
     assert unit_row(view).listing is not None
 
@@ -132,13 +134,13 @@ def test_what_a_complete_sweep_missed_is_fetched_and_not_removed() -> None:
 
     last = empty_sweep(view)
 
-    assert refetches(last) == {
-        (EntityKind.PROPERTY, 10),
-        (EntityKind.UNIT, 1),
-        (EntityKind.LEASE, 100),
-        (EntityKind.LISTING, 1),
+    assert asked(last) == {
+        EntityKind.PROPERTY: (10,),
+        EntityKind.UNIT: (1,),
+        EntityKind.LEASE: (100,),
+        EntityKind.LISTING: (1,),
     }
-    assert {emit.record.origin for emit in last.emits if isinstance(emit.record, FetchRequest)} == {FetchOrigin.SWEEP}
+    assert guarded(last) == set()
     assert not unit_row(view).gone
 
     (gone,) = fold(view, page(EntityKind.UNIT, 20, gone=(1,)))
@@ -149,7 +151,7 @@ def test_what_a_complete_sweep_missed_is_fetched_and_not_removed() -> None:
 def test_what_was_fetched_since_the_sweep_began_is_not_missed() -> None:
     view = swept()
     fold(view, page(EntityKind.UNIT, 10, unit(2)))
-    assert not refetches(second_sweep(view, 1))
+    assert not asked(second_sweep(view, 1))
 
 
 def test_what_is_gone_or_past_is_not_missed() -> None:
@@ -161,7 +163,7 @@ def test_what_is_gone_or_past_is_not_missed() -> None:
         page(EntityKind.LEASE, 8, lease(100), lease(101)),
     )
     fold(view, page(EntityKind.LEASE, 9, lease(100).model_copy(update={"status": LeaseStatus.PAST}), gone=(101,)))
-    assert not refetches(second_sweep(view, 1))
+    assert not asked(second_sweep(view, 1))
 
 
 def test_a_sweep_with_a_missing_page_is_ignored() -> None:
@@ -187,25 +189,168 @@ def test_what_a_torn_sweep_missed_is_not_fetched() -> None:
     """The account changed while it was read: an entity may have moved from a later page to an earlier one."""
     torn = empty_sweep(swept(), torn=True)
     assert torn.verdict is Disposition.APPLIED
-    assert not refetches(torn)
+    assert not asked(torn)
 
 
-def test_a_mass_removal_is_held_back() -> None:
-    """A PMS that answers with an empty list must not empty the market."""
+# ------------------------------------------------------------------------------------------------- many are missing
+
+
+def account_of(view: MemoryView) -> AccountRow:
+    return decode_as(AccountRow, view[account_key(scope("default", "buildium"))])
+
+
+def of_forty_units() -> MemoryView:
     view = swept()
     fold(view, page(EntityKind.UNIT, 6, *(unit(number) for number in range(1, 41))))
-    last = second_sweep(view)
-    assert last.counts == {"held_back": 40}
-    assert not refetches(last)
+    sweep(view, 1, *range(1, 41))
+    return view
 
 
-def test_many_ended_leases_are_not_held_back_while_some_remain() -> None:
-    """Leases end in great numbers on ordinary days; only an empty list of them is suspicious."""
+def sweep(view: MemoryView, number: int, *units: int, leases: Iterable[int] = (), confirms: bool = False) -> FoldResult:
+    """Fold a later sweep, which brings the property and these units and leases."""
+    first, name = number * 100, f"later{number}"
+    last = end(1, 1, 1, 1, sweep=name, seq=first)
+    *_, result = fold(
+        view,
+        page(EntityKind.PROPERTY, first + 1, building(), sweep=name),
+        page(EntityKind.UNIT, first + 2, *(unit(one) for one in units), sweep=name),
+        page(EntityKind.LEASE, first + 3, *(lease(one) for one in leases), sweep=name),
+        page(EntityKind.LISTING, first + 4, sweep=name),
+        last.model_copy(update={"confirms_removals": confirms}),
+    )
+    return result
 
-    def missed(*remaining: int) -> FoldResult:
-        view = swept()
-        fold(view, page(EntityKind.LEASE, 6, *(lease(number) for number in range(100, 140))))
-        return second_sweep(view, 1, leases=remaining)
 
-    assert missed().counts == {"held_back": 40}
-    assert len(refetches(missed(100))) == 39
+def answer(view: MemoryView, seq: int, *found: int, gone: Iterable[int] = ()) -> FoldResult:
+    """Fold the answers to what a guarded sweep asked for."""
+    answered = page(EntityKind.UNIT, seq, *(unit(one) for one in found), gone=tuple(gone))
+    (result,) = fold(view, answered.model_copy(update={"guarded": True}))
+    return result
+
+
+def removed(view: MemoryView) -> set[int]:
+    return {number for number in range(1, 41) if unit_row(view, number).gone}
+
+
+def test_what_many_answers_call_gone_waits_for_a_person() -> None:
+    """It is asked for, since that is harmless; a PMS that shows an empty account must not empty the market."""
+    view = of_forty_units()
+    first = sweep(view, 2)
+    gone = answer(view, 210, gone=range(1, 41))
+    second = sweep(view, 3)
+    third = sweep(view, 4)
+
+    assert (asked(first)[EntityKind.UNIT], guarded(first)) == (tuple(range(1, 41)), {EntityKind.UNIT})
+    assert (dues(gone), removed(view)) == (set(), set())
+    assert (first.counts, second.counts, third.counts) == ({}, {"held_back": 40}, {})
+    assert account_of(view).held_back == 40
+    assert EntityKind.UNIT not in asked(second)
+    assert [one.held_removals for one in results(second)] == [40]
+
+
+def test_a_person_confirms_that_many_are_gone() -> None:
+    """What was not asked for yet is asked for, and a 404 removes it then."""
+    view = of_forty_units()
+    sweep(view, 2)
+    answer(view, 210, gone=range(1, 31))
+    confirmed = sweep(view, 3, confirms=True)
+
+    assert removed(view) == set(range(1, 31))
+    assert dues(confirmed) == {10}
+    assert asked(confirmed)[EntityKind.UNIT] == tuple(range(31, 41))
+    assert guarded(confirmed) == set()
+    fold(view, page(EntityKind.UNIT, 310, gone=tuple(range(31, 41))))
+    assert removed(view) == set(range(1, 41))
+    assert account_of(view).held_back == 0
+
+
+def test_few_of_many_missing_ones_are_removed_once_the_others_have_answered() -> None:
+    """The lists do not show thirty units, but only two of them are gone."""
+    view = of_forty_units()
+    shown = range(31, 41)
+    sweep(view, 2, *shown)
+    answer(view, 210, *range(3, 31), gone=(1, 2))
+    before = removed(view)
+    second = sweep(view, 3, *shown)
+
+    assert (before, removed(view)) == (set(), {1, 2})
+    assert dues(second) == {10}
+    assert (asked(second)[EntityKind.UNIT], guarded(second)) == (tuple(range(3, 31)), set())
+    again = sweep(view, 4, *shown)
+    assert (removed(view), dues(again)) == ({1, 2}, set())
+
+
+def test_the_end_of_a_sweep_that_is_folded_again_repeats_what_it_removed() -> None:
+    view = of_forty_units()
+    sweep(view, 2)
+    answer(view, 210, gone=range(1, 41))
+    last = end(1, 1, 1, 1, sweep="later3", seq=300).model_copy(update={"confirms_removals": True})
+    sweep(view, 3, confirms=True)
+    (again,) = fold(view, last)
+
+    assert dues(again) == {10}
+    assert removed(view) == set(range(1, 41))
+
+
+def test_what_comes_back_is_not_removed() -> None:
+    """By a sweep that shows it, or by an answer that is newer than the one that it is gone."""
+    view = of_forty_units()
+    sweep(view, 2)
+    answer(view, 210, gone=range(1, 41))
+    fold(view, page(EntityKind.UNIT, 220, unit(1, rent=1600)))
+    sweep(view, 3, *range(2, 30))
+    sweep(view, 4, *range(2, 30), confirms=True)
+
+    assert removed(view) == set(range(30, 41))
+
+
+def test_an_answer_that_is_older_than_the_next_sweep_removes_nothing_either() -> None:
+    view = of_forty_units()
+    sweep(view, 2)
+    sweep(view, 3)
+    late = answer(view, 210, gone=range(1, 41))
+
+    assert (removed(view), refetches(late)) == (set(), set())
+    assert sweep(view, 4).counts == {"held_back": 40}
+
+
+def test_units_are_held_with_their_property() -> None:
+    """To remove a property removes its units: twelve of them, although only one property is missing."""
+    view = swept()
+    fold(view, page(EntityKind.UNIT, 6, *(unit(number) for number in range(1, 13))))
+    sweep(view, 1, *range(1, 13))
+    pages = [page(stage, 210 + at, sweep="s2") for at, stage in enumerate(STAGES)]
+    assert guarded(fold(view, *pages, end(1, 1, 1, 1, sweep="s2", seq=200))[-1]) == {
+        EntityKind.PROPERTY,
+        EntityKind.UNIT,
+    }
+
+
+def test_ended_leases_are_asked_for_and_end_however_many_they_are() -> None:
+    """They still exist, as past ones: nothing is removed, so nothing is held."""
+    view = swept()
+    fold(view, page(EntityKind.LEASE, 6, *(lease(number) for number in range(100, 140))))
+    sweep(view, 1, 1, leases=range(100, 140))
+    last = sweep(view, 2, 1)
+    past = [lease(number, status=LeaseStatus.PAST) for number in range(100, 140)]
+    fold(view, page(EntityKind.LEASE, 210, *past).model_copy(update={"guarded": True}))
+
+    assert asked(last)[EntityKind.LEASE] == tuple(range(100, 140))
+    assert unit_row(view).leases == ()
+    assert not asked(sweep(view, 3, 1))
+
+
+def asked(result: FoldResult) -> dict[EntityKind, tuple[int, ...]]:
+    """Return what is asked for by id, by kind."""
+    return {one.kind: one.ids for one in _steps(result)}
+
+
+def guarded(result: FoldResult) -> set[EntityKind]:
+    """Return the kinds of which a 404 removes nothing yet."""
+    return {one.kind for one in _steps(result) if one.guarded}
+
+
+def _steps(result: FoldResult) -> list[RecheckStep]:
+    found = [emit for emit in result.emits if isinstance(emit.record, RecheckStep)]
+    assert all(emit.topic is topics.RECHECKS for emit in found)
+    return [emit.record for emit in found if isinstance(emit.record, RecheckStep)]

@@ -72,9 +72,9 @@ def test_its_listing_and_the_leases_of_its_property_are_asked_for() -> None:
     """One call more for each property, whatever the number of its units; not again when the unit changes."""
     view = swept(sweep=BEFORE)
     first, second = fold(view, new_unit(), page(EntityKind.UNIT, 11, unit(NEW, rent=1600)))
-    asked = {(one.kind, one.entity, one.leases) for one in requests(first)}
+    asked = {(one.kind, one.entity, one.also) for one in requests(first)}
 
-    assert asked == {(EntityKind.LISTING, NEW, False), (EntityKind.PROPERTY, 10, True)}
+    assert asked == {(EntityKind.LISTING, NEW, ()), (EntityKind.PROPERTY, 10, (EntityKind.LEASE,))}
     assert refetches(second) == set()
     assert offered(view) is None
     assert offered(view, 1) is UnitState.AVAILABLE

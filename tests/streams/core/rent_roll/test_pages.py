@@ -26,7 +26,6 @@ from streams.core.flows import Disposition
 from streams.core.rent_roll import STAGES, apply, item_of
 from streams.core.rows import Rows
 from tests.streams.core.rent_roll.rolls import (
-    NOW,
     PREFIX,
     building,
     dues,
@@ -122,7 +121,7 @@ def test_a_past_lease_is_removed_from_its_unit() -> None:
 def test_a_dropped_record_writes_nothing() -> None:
     """What a poison record wrote before it failed does not count."""
     rows = Rows(MemoryView())
-    apply(rows, page(EntityKind.UNIT, 10, unit()), NOW)
+    apply(rows, page(EntityKind.UNIT, 10, unit()))
     rows.drop()
     assert rows.encoded() == {}
 
@@ -252,3 +251,20 @@ def test_any_order_and_repetition_of_replies_ends_in_the_latest_state(seed: int,
             if pms.entities(wanted[0]).get(wanted[1]) is not None:
                 queue.append(pms.reply(wanted[0], wanted[1]))
     assert normal(view) == normal(truth)
+
+
+@pytest.mark.parametrize("kind", [EntityKind.UNIT, EntityKind.LEASE, EntityKind.LISTING])
+def test_what_is_not_among_all_of_its_property_is_fetched_by_its_id(kind: EntityKind) -> None:
+    """Only a 404 removes it. What is on the page, gone or of another property is not fetched."""
+    view = swept()
+    fold(
+        view,
+        page(EntityKind.UNIT, 6, unit(2), unit(3), unit(9, property_id=77)),
+        page(EntityKind.UNIT, 7, gone=(3,)),
+        page(EntityKind.LEASE, 8, lease(100), lease(101, unit_id=2)),
+        page(EntityKind.LISTING, 9, *(ListingSnapshot(unit_id=one, property_id=10) for one in (1, 2))),
+    )
+    on_page = {EntityKind.UNIT: unit(1), EntityKind.LEASE: lease(100), EntityKind.LISTING: ListingSnapshot(unit_id=1)}
+    (result,) = fold(view, page(kind, 20, on_page[kind]).model_copy(update={"whole_of": 10}))
+
+    assert {entity for found, entity in refetches(result) if found is kind} == {101 if kind is EntityKind.LEASE else 2}

@@ -24,7 +24,7 @@ def test_the_newest_end_is_kept() -> None:
     verdicts = []
     for minutes in (1, 3, 2, 3):
         rows = Rows(view)
-        verdicts.append(apply(rows, end(minutes), NOW).verdict)
+        verdicts.append(apply(rows, end(minutes)).verdict)
         view.take(rows)
     row = decode_as(AccountRow, view[KEY])
 
@@ -36,6 +36,6 @@ def test_an_account_that_was_never_swept_has_no_pulse() -> None:
     view = MemoryView()
     rows = Rows(view)
 
-    assert apply(rows, end(1), NOW).verdict is Disposition.IGNORED
+    assert apply(rows, end(1)).verdict is Disposition.IGNORED
     view.take(rows)
     assert not view

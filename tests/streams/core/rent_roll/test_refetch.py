@@ -19,7 +19,7 @@ def test_a_refetch_is_a_request_on_the_topic_of_the_webhooks(reason: RefetchReas
     assert emit.record == FetchRequest(
         org="default",
         connection="buildium",
-        origin=FetchOrigin.SWEEP if reason is RefetchReason.MISSED else FetchOrigin.ROLL,
+        origin=FetchOrigin.ROLL,
         event=reason.value,
         kind=EntityKind.LEASE,
         entity=100,

@@ -99,6 +99,7 @@ def new(org: str, name: str, system: str) -> IntegrationState:
         sync_detail=None,
         last_ran=None,
         last_status=None,
+        last_sweep=None,
         hold=None,
         properties_default=True,
         properties_on=(),

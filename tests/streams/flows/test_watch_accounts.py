@@ -1,16 +1,18 @@
-"""How many units of a partition have which doubts, and connections without a time zone."""
+"""What is counted for people: doubts of units, connections without a time zone, and removals that wait."""
 
 from collections.abc import Mapping
 
 from schemas.codec import encode
 from schemas.delivery import DeliveryRow, Doubt, DoubtfulUnit, DoubtsRow
 from schemas.partitions import partition_for
+from schemas.rent_roll import AccountRow
 from streams.core.delivery import delivery_key
 from streams.core.doubts import doubts_key
 from streams.core.flows import DoubtChange
 from streams.core.observer import NullObserver
-from streams.flows.count_doubts import CountDoubts
-from streams.topology import DELIVERIES
+from streams.core.rent_roll import account_key, scope
+from streams.flows.watch_accounts import WatchAccounts
+from streams.topology import DELIVERIES, RENT_ROLL
 from tests.streams.core.views import MemoryView
 from tests.streams.directory import records
 from tests.streams.flows.parts import CONNECTION, NOW, ORG, RECEIVER, Site, account, emits_of, receiver
@@ -24,7 +26,11 @@ ELSEWHERE = next(f"org{n}" for n in range(99) if partition_for(f"org{n}", PARTIT
 class Recorder(NullObserver):
     def __init__(self) -> None:
         self.counts: dict[int, Mapping[Doubt, int]] = {}
+        self.held: dict[int, Mapping[str, int]] = {}
         self.changes: list[DoubtChange] = []
+
+    def removals_counted(self, partition: int, counts: Mapping[str, int]) -> None:
+        self.held[partition] = dict(counts)
 
     def doubts_counted(self, partition: int, counts: Mapping[Doubt, int]) -> None:
         self.counts[partition] = {doubt: count for doubt, count in counts.items() if count}
@@ -38,15 +44,15 @@ class Desk:
 
     def __init__(self) -> None:
         self.site = Site(account(), receiver(), account(ELSEWHERE))
-        self.observer, self.view = Recorder(), MemoryView()
-        self.scan = CountDoubts(self.site.directory, PARTITIONS, self.observer)
+        self.observer, self.view, self.roll = Recorder(), MemoryView(), MemoryView()
+        self.scan = WatchAccounts(self.site.directory, PARTITIONS, self.observer)
 
     def doubtful(self, property_id: int, *doubts: tuple[Doubt, ...], org: str = ORG) -> None:
         units = tuple(DoubtfulUnit(unit_id=at, doubts=one, since=NOW) for at, one in enumerate(doubts))
         self.view[doubts_key(org, CONNECTION, property_id)] = encode(DoubtsRow(units=units))
 
     def counted(self) -> Mapping[Doubt, int]:
-        assert emits_of(self.scan.step({DELIVERIES: self.view}, HERE)) == []
+        assert emits_of(self.scan.step({DELIVERIES: self.view, RENT_ROLL: self.roll}, HERE)) == []
         return self.observer.counts[HERE]
 
 
@@ -80,3 +86,12 @@ def test_a_connection_without_a_time_zone_is_reported_once_and_counted() -> None
         DoubtChange(ORG, CONNECTION, ZONE, appeared=True),
         DoubtChange(ORG, CONNECTION, ZONE, appeared=False),
     ]
+
+
+def test_removals_that_wait_are_counted_by_system() -> None:
+    desk = Desk()
+    row = AccountRow(sweep="s2", first_sweep="s1", started_at=NOW, completed_at=NOW, held_back=12)
+    desk.roll[account_key(scope(ORG, CONNECTION))] = encode(row)
+    desk.roll[account_key(scope(ELSEWHERE, CONNECTION))] = encode(row)
+    desk.counted()
+    assert desk.observer.held[HERE] == {"pms": 12}

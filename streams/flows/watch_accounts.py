@@ -1,4 +1,4 @@
-"""``count_doubts``: counts the units whose data in the PMS is doubtful, and connections without a time zone."""
+"""``watch_accounts``: counts what a person should look at: doubtful data of the PMS, and removals that wait."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -6,15 +6,17 @@ from collections.abc import Iterator, Mapping
 from schemas.codec import decode_as
 from schemas.delivery import Doubt, DoubtsRow
 from schemas.partitions import partition_for
+from schemas.rent_roll import AccountRow
 from streams.core.doubts import doubts_of
 from streams.core.flows import DoubtChange, Emit, View
 from streams.core.observer import Observer
+from streams.core.rent_roll import account_key, scope
 from streams.directory.directory import Directory
-from streams.topology import DELIVERIES
+from streams.topology import DELIVERIES, RENT_ROLL
 
 
-class CountDoubts:
-    """Counts what `streams.core.doubts` has noted, for enabled connections; emits nothing."""
+class WatchAccounts:
+    """Counts what the folds have noted of enabled connections; emits nothing."""
 
     def __init__(self, directory: Directory, partitions: int, observer: Observer) -> None:
         self._directory = directory
@@ -24,20 +26,22 @@ class CountDoubts:
         """Connections that were last seen without a time zone."""
 
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | None]:
-        """Count the doubts of a partition; yield null between properties, so that other work may go on."""
-        counts: Counter[Doubt] = Counter()
+        """Look at the accounts of a partition; yield null between properties, so that other work may go on."""
+        doubts, held = Counter[Doubt](), Counter[str]()
         for one in self._directory.connections():
             if partition_for(one.org, self._partitions) != partition:
                 continue
             self._look_at_zone(one.org, one.name, missing=one.enabled and one.timezone_is_default)
             if not one.enabled:
                 continue
-            counts[Doubt.NO_TIME_ZONE] += one.timezone_is_default
+            doubts[Doubt.NO_TIME_ZONE] += one.timezone_is_default
+            held[one.system] += _held_removals(views, one.org, one.name)
             for _, raw in views[DELIVERIES].scan(doubts_of(one.org, one.name)):
                 for unit in decode_as(DoubtsRow, raw).units:
-                    counts.update(unit.doubts)
+                    doubts.update(unit.doubts)
                 yield None
-        self._observer.doubts_counted(partition, counts)
+        self._observer.doubts_counted(partition, doubts)
+        self._observer.removals_counted(partition, held)
 
     def _look_at_zone(self, org: str, connection: str, *, missing: bool) -> None:
         key = (org, connection)
@@ -45,3 +49,8 @@ class CountDoubts:
             return
         (self._without_zone.add if missing else self._without_zone.discard)(key)
         self._observer.doubt_changed(DoubtChange(org, connection, Doubt.NO_TIME_ZONE, missing))
+
+
+def _held_removals(views: Mapping[str, View], org: str, connection: str) -> int:
+    raw = views[RENT_ROLL].get(account_key(scope(org, connection)))
+    return decode_as(AccountRow, raw).held_back if raw else 0
