@@ -1,9 +1,10 @@
 """What a receiver gets of a unit follows from facts of the account, and what leaves the scope is sent once."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 from schemas.delivery import Doubt
-from tests.world import Since, pick, pick_rented
+from tests.world import Since, current_lease, pick, pick_rented
 from tests.world.memory import MemoryWorld
 
 ORG = "acme"
@@ -67,3 +68,34 @@ async def test_a_connection_can_offer_only_what_is_listed() -> None:
         )
 
         assert offered & listed < offered
+
+
+async def test_a_renewal_in_place_takes_a_unit_off_the_market(memory_world: MemoryWorld) -> None:
+    """Buildium would have moved the tenants out at the end of the lease; it extends the same lease instead."""
+    world = memory_world
+    unit = pick_rented(world)
+    lease = current_lease(world, unit)
+    assert lease is not None
+    today = world.portfolio.today()
+    ending = world.portfolio.edit_lease(lease, automatic_move_out=True, ends_on=today + timedelta(days=30))
+    await world.send_webhooks(ending)
+    await world.until(lambda: world.rentsync.state[unit].is_available)
+    await world.send_webhooks(world.portfolio.renew_lease(lease, today + timedelta(days=395)))
+    await world.until(lambda: world.rentsync.state[unit].status_name == "Rented")
+
+
+async def test_a_unit_whose_tenants_left_early_is_available_although_the_flag_lags(memory_world: MemoryWorld) -> None:
+    """The lease is active until its end, and so the PMS calls the unit occupied: a doubt, and no reason to hide it."""
+    world = memory_world
+    unit = pick_rented(world)
+    lease = current_lease(world, unit)
+    assert lease is not None
+    today = world.portfolio.today()
+    world.portfolio.edit_lease(lease, ends_on=today + timedelta(days=60))
+    await world.send_webhooks(world.portfolio.give_notice(lease, None, today - timedelta(days=1)))
+    await world.until(lambda: world.rentsync.state[unit].is_available)
+    await world.until(lambda: any(unit in one.units for one in world.observed.doubt_changes))
+
+    assert world.portfolio.is_occupied(unit)
+    doubts = {one.doubt for one in world.observed.doubt_changes if unit in one.units and one.appeared}
+    assert Doubt.OCCUPANCY_FLAG in doubts

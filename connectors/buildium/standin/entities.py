@@ -149,6 +149,7 @@ class Owner:
     email: str | None = None
     property_ids: tuple[int, ...] = ()
     is_active: bool = True
+    updated_at: datetime = LONG_AGO
 
     @property
     def is_company(self) -> bool:

@@ -5,11 +5,12 @@ from typing import Final
 
 from connectors.buildium.standin.entities import Owner
 from connectors.buildium.standin.portfolio import Portfolio
-from connectors.buildium.standin.queries import Query, Refusal, window
+from connectors.buildium.standin.queries import UPDATED, Query, Refusal, window
 from connectors.buildium.standin.rendering import owner_json
 
-_AVAILABLE: Final = frozenset({"orderby", "offset", "limit", "propertyids", "status"})
-_KNOWN: Final = _AVAILABLE | {"agreementdaysremaining", "ownername", "phone", "lastupdatedfrom", "lastupdatedto"}
+_UPDATED: Final = ("lastupdatedfrom", "lastupdatedto")
+_AVAILABLE: Final = frozenset({"orderby", "offset", "limit", "propertyids", "status", *_UPDATED})
+_KNOWN: Final = _AVAILABLE | {"agreementdaysremaining", "ownername", "phone"}
 
 
 def list_owners(portfolio: Portfolio, query: Query) -> tuple[bytes, int]:
@@ -20,7 +21,9 @@ def list_owners(portfolio: Portfolio, query: Query) -> tuple[bytes, int]:
         if name in _KNOWN - _AVAILABLE:
             raise Refusal(501, f"This stand-in does not have the filter {name}.")
     offset, limit = window(query)
-    found = _ordered([one for one in portfolio.owners.values() if _matches(one, query)], query)
+    updated = [UPDATED[name](query[name]) for name in _UPDATED if name in query]
+    matching = [one for one in portfolio.owners.values() if _matches(one, query)]
+    found = _ordered([one for one in matching if all(keep(portfolio, one) for keep in updated)], query)
     page = [owner_json(portfolio, owner.id) for owner in found[offset : offset + limit]]
     return json.dumps(page).encode(), len(found)
 

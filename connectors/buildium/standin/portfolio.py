@@ -79,19 +79,28 @@ class Portfolio:
         return known
 
     def _lease_status(self, lease: Lease, today: date) -> str:
-        expired = lease.automatic_move_out and lease.ends_on is not None and lease.ends_on < today
-        moved_out = [self.tenant_status(occupant, today) == "MovedOut" for occupant in lease.occupants]
-        if lease.ended or expired or (moved_out and all(moved_out)):
+        """A lease is past when its end and the moves of all tenants have passed; one without an end has only these."""
+        over = lease.ends_on is None or lease.ends_on < today
+        left = all(self.tenant_status(lease, occupant, today) == "MovedOut" for occupant in lease.occupants)
+        if lease.ended or (over and left and (lease.occupants or lease.ends_on is not None)):
             return "Past"
         return "Future" if lease.starts_on > today else "Active"
 
-    @staticmethod
-    def tenant_status(occupant: Occupant, today: date) -> str:
-        if occupant.moves_out_on is not None and occupant.moves_out_on < today:
+    def tenant_status(self, lease: Lease, occupant: Occupant, today: date) -> str:
+        moves_out_on = self.move_out(lease, occupant, today)
+        if moves_out_on is not None and moves_out_on < today:
             return "MovedOut"
         return "Future" if occupant.moves_in_on > today else "Current"
 
+    @staticmethod
+    def move_out(lease: Lease, occupant: Occupant, today: date) -> date | None:
+        """Return when a tenant moves out: by notice, or moved out by Buildium at the end of an automatic lease."""
+        if occupant.moves_out_on is None and lease.automatic_move_out and lease.ends_on and lease.ends_on < today:
+            return lease.ends_on
+        return occupant.moves_out_on
+
     def is_occupied(self, unit: int) -> bool:
+        """Return whether a lease of a unit is active. It still is after an early move-out, so the flag lags."""
         return any(self.lease_status(self.leases[lease]) == "Active" for lease in self.leases_of.get(unit, ()))
 
     # ---------------------------------------------------------------------------------------------------------- as JSON
@@ -306,6 +315,10 @@ class Portfolio:
             occupant.moves_out_on = occupant.notice_given = None
         self._changed(LEASE, lease)
         return ()
+
+    def renew_lease(self, lease: int, until: date, *, status: str | None = "Renewed") -> Events:
+        """Renew a lease in place: it gets a later end and the status of its renewal offer, and no new lease begins."""
+        return self.edit_lease(lease, ends_on=until, renewal=status)
 
     def edit_lease(self, lease: int, **fields: Any) -> Events:
         edited = self._edit(self.leases, lease)

@@ -226,16 +226,18 @@ def _by_entity_type(values: Sequence[str]) -> Keep:
     return lambda _, __: True
 
 
+UPDATED: Final[Mapping[str, Callable[[Sequence[str]], Keep]]] = {"lastupdatedfrom": _since, "lastupdatedto": _until}
+"""The filters by the time of the last update, both inclusive."""
+
 _FILTERS: Final[Mapping[EntityKind, Mapping[str, Callable[[Sequence[str]], Keep]]]] = {
     PROPERTY: {
         "propertyids": _by_property,
         "status": _by_status,
         "subtypes": _by_sub_type,
         "location": _by_location,
-        "lastupdatedfrom": _since,
-        "lastupdatedto": _until,
+        **UPDATED,
     },
-    UNIT: {"propertyids": _by_property_of_unit, "lastupdatedfrom": _since, "lastupdatedto": _until},
+    UNIT: {"propertyids": _by_property_of_unit, **UPDATED},
     LEASE: {
         "propertyids": _by_property_of_lease,
         "leasestatuses": _by_lease_status,
@@ -243,9 +245,8 @@ _FILTERS: Final[Mapping[EntityKind, Mapping[str, Callable[[Sequence[str]], Keep]
         "unitnumber": _by_unit_number,
         "leasedatefrom": _starts_from,
         "leasedateto": _ends_until,
-        "lastupdatedfrom": _since,
-        "lastupdatedto": _until,
+        **UPDATED,
     },
-    TENANT: {"lastupdatedfrom": _since, "lastupdatedto": _until},
+    TENANT: {**UPDATED},
     LISTING: {"entitytype": _by_entity_type, "entityid": _by_entity_of_listing},
 }

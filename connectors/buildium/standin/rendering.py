@@ -57,7 +57,9 @@ class Account(Protocol):
 
     def lease_status(self, lease: Lease) -> str: ...
 
-    def tenant_status(self, occupant: Occupant, today: date) -> str: ...
+    def tenant_status(self, lease: Lease, occupant: Occupant, today: date) -> str: ...
+
+    def move_out(self, lease: Lease, occupant: Occupant, today: date) -> date | None: ...
 
     def is_occupied(self, unit: int) -> bool: ...
 
@@ -110,7 +112,7 @@ def unit_json(of: Account, number: int) -> Json:
 def lease_json(of: Account, number: int) -> Json:
     it, today = of.leases[number], of.today()
     unit = of.units[it.unit_id]
-    statuses = [(occupant, of.tenant_status(occupant, today)) for occupant in it.occupants]
+    statuses = [(occupant, of.tenant_status(it, occupant, today)) for occupant in it.occupants]
     current = [occupant for occupant, status in statuses if status == "Current"]
     return {
         "Id": it.id,
@@ -137,11 +139,11 @@ def lease_json(of: Account, number: int) -> Json:
         "MoveOutData": [
             {
                 "TenantId": occupant.tenant_id,
-                "MoveOutDate": occupant.moves_out_on.isoformat(),
+                "MoveOutDate": moves_out_on.isoformat(),
                 "NoticeGivenDate": _iso(occupant.notice_given),
             }
             for occupant in it.occupants
-            if occupant.moves_out_on is not None
+            if (moves_out_on := of.move_out(it, occupant, today)) is not None
         ],
         "PaymentDueDay": 1,
         "Tenants": [

@@ -204,6 +204,10 @@ async def test_updates_are_filtered_by_an_inclusive_time_range(portfolio: Portfo
         ("lastupdatedfrom=2025-11-22T13:00:01Z", []),
     ):
         assert await caller.ids(f"/v1/rentals/units?{window}") == found
+    owner = min(portfolio.owners)
+    portfolio.owners[owner].updated_at = clock.time
+    assert await caller.ids("/v1/rentals/owners?lastupdatedfrom=2025-11-22T13:00:00Z") == [owner]
+    assert await caller.ids("/v1/rentals/owners?lastupdatedfrom=2025-11-22T13:00:01Z") == []
     await caller.http.aclose()
 
 
@@ -423,6 +427,70 @@ def test_a_new_day_changes_derived_values(portfolio: Portfolio) -> None:
     clock.time += timedelta(days=1)
     assert b'"LeaseStatus":"Active"' in portfolio.row(LEASE, lease)
     assert b'"IsUnitOccupied":true' in portfolio.row(UNIT, unit)
+
+
+@pytest.mark.parametrize(
+    ("ends_in", "leaves_in", "automatic", "after_the_move", "after_the_end"),
+    [
+        (5, 1, False, ("Active", "MovedOut", True), ("Past", "MovedOut", False)),
+        (1, 5, False, ("Active", "Current", True), ("Past", "MovedOut", False)),
+        (1, None, False, ("Active", "Current", True), ("Active", "Current", True)),
+        (5, None, True, ("Active", "Current", True), ("Past", "MovedOut", False)),
+        (None, 1, False, ("Past", "MovedOut", False), ("Past", "MovedOut", False)),
+    ],
+)
+def test_a_lease_is_past_when_its_end_and_the_move_out_have_passed(
+    portfolio: Portfolio,
+    ends_in: int | None,
+    leaves_in: int | None,
+    automatic: bool,
+    after_the_move: tuple[str, str, bool],
+    after_the_end: tuple[str, str, bool],
+) -> None:
+    """Until then its unit counts as occupied, although the tenants may have left; an expired lease rolls over."""
+    clock, today = portfolio.clock, portfolio.today()
+    assert isinstance(clock, SetClock)
+    unit = next(unit for unit in portfolio.ids(UNIT) if not portfolio.leases_of.get(unit))
+    end = None if ends_in is None else today + timedelta(days=ends_in)
+    signed = portfolio.sign_lease(unit, today, end, type="Fixed", automatic_move_out=automatic)
+    lease = signed[0].ids["LeaseId"]
+    if leaves_in is not None:
+        portfolio.give_notice(lease, None, today + timedelta(days=leaves_in))
+
+    def shown() -> tuple[str, str, bool]:
+        row = portfolio.json(LEASE, lease)
+        return row["LeaseStatus"], row["Tenants"][0]["Status"], portfolio.json(UNIT, unit)["IsUnitOccupied"]
+
+    clock.time += timedelta(days=2)
+    portfolio.today()
+    assert shown() == after_the_move
+    clock.time += timedelta(days=5)
+    portfolio.today()
+    assert shown() == after_the_end
+
+
+def test_tenants_that_buildium_moves_out_have_a_move_out(portfolio: Portfolio) -> None:
+    clock, today = portfolio.clock, portfolio.today()
+    assert isinstance(clock, SetClock)
+    unit = next(unit for unit in portfolio.ids(UNIT) if not portfolio.leases_of.get(unit))
+    lease = portfolio.sign_lease(unit, today, today, automatic_move_out=True)[0].ids["LeaseId"]
+    before = portfolio.json(LEASE, lease)["MoveOutData"]
+    clock.time += timedelta(days=1)
+    portfolio.today()
+
+    assert before == []
+    assert [one["MoveOutDate"] for one in portfolio.json(LEASE, lease)["MoveOutData"]] == [today.isoformat()]
+
+
+def test_a_renewal_extends_a_lease_in_place(portfolio: Portfolio) -> None:
+    lease = portfolio.ids(LEASE)[0]
+    before, until = len(portfolio.leases), portfolio.today() + timedelta(days=500)
+    (event,) = portfolio.renew_lease(lease, until)
+    row = portfolio.json(LEASE, lease)
+
+    assert (event.name, event.ids) == ("Lease.Updated", {"LeaseId": lease})
+    assert (row["LeaseToDate"], row["RenewalOfferStatus"]) == (until.isoformat(), "Renewed")
+    assert len(portfolio.leases) == before
 
 
 def test_the_seed_is_always_the_same_and_has_some_of_everything() -> None:
