@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
@@ -416,15 +416,23 @@ class ReconnectingProducer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._problem = "no broker has answered yet"
+        self._ended: str | None = None
+        """Why a task ended that is needed as long as this producer runs; null while all of them run."""
+
+    @property
+    def ended(self) -> str | None:
+        """Return why nothing will be written any more without a restart of the process; null if that is not so."""
+        return self._ended
 
     def ready(self) -> tuple[bool, str]:
         """Return whether records can be written at the moment, and a sentence on it."""
-        return (False, self._problem) if self._problem else (True, "records are acknowledged")
+        problem = self._ended or self._problem
+        return (False, problem) if problem else (True, "records are acknowledged")
 
     async def start(self) -> None:
         """Start to connect in the background."""
-        self._spawn(self._stay_connected())
-        self._spawn(self._expire())
+        for what, work in (("the connection to Kafka", self._stay_connected()), ("the time limit", self._expire())):
+            self._spawn(work).add_done_callback(partial(self._note_end, what))
 
     async def stop(self, within: float = PATIENCE) -> None:
         """Accept no more records, wait for the accepted ones, and disconnect."""
@@ -480,10 +488,19 @@ class ReconnectingProducer:
 
     # ------------------------------------------------------------------------------------------------------ connecting
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _note_end(self, what: str, task: "asyncio.Task[None]") -> None:
+        """Note the end of a task that runs as long as this producer; records that wait for it fail in time."""
+        if self._closed:
+            return
+        error = None if task.cancelled() else task.exception()
+        self._ended = f"{what} ended ({type(error).__name__ if error else 'cancelled'}): restart this process"
+        log.error("%s", self._ended, exc_info=error)
 
     def _replace(self, writer: BatchWriter, why: str) -> None:
         """Give up a producer that may have lost its place in a sequence; a new one begins a new sequence."""

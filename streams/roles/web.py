@@ -45,6 +45,8 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
     tasks: list[asyncio.Task[None]] = []
 
     def alive() -> tuple[bool, str]:
+        if producer is not None and producer.ended:
+            return False, producer.ended
         ended = [task.get_name() for task in tasks if task.done()]
         return (False, f"{', '.join(ended)} ended") if ended else heartbeat.check()
 

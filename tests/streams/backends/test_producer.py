@@ -346,6 +346,31 @@ async def test_connecting_is_retried_after_refused_connections() -> None:
     assert cluster.options[0]["request_timeout_ms"] == 4000
 
 
+async def test_a_producer_whose_connection_task_died_shows_that_only_a_restart_helps(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A supervisor restarts a process that is not healthy; to be not ready would last forever."""
+    cluster = Cluster()
+    async with reconnecting(cluster) as producer:
+        await producer.write("topic", b"acme", b"1", partition=0)
+        before = producer.ended
+        connection = next(one for one in asyncio.all_tasks() if "_stay_connected" in repr(one.get_coro()))
+        connection.cancel()
+        await asyncio.gather(connection, return_exceptions=True)
+        await asyncio.sleep(0)
+
+        assert before is None
+        assert producer.ended == "the connection to Kafka ended (cancelled): restart this process"
+        assert producer.ready() == (False, producer.ended)
+    assert "the connection to Kafka ended" in caplog.text
+
+
+async def test_a_producer_that_is_stopped_has_not_died() -> None:
+    async with reconnecting(Cluster()) as producer:
+        await producer.write("topic", b"acme", b"1", partition=0)
+    assert producer.ended is None
+
+
 async def test_a_record_that_is_not_acknowledged_in_time_is_not_durable() -> None:
     """The record may still be written; the probe is not ready until a broker acknowledges again."""
     cluster = Cluster()

@@ -3,12 +3,13 @@
 import json
 import random as randomness
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from pydantic import SecretStr
 
 from connectors.ports import (
+    DEFAULT_RULES,
     Accepted,
     Checked,
     Clock,
@@ -132,6 +133,8 @@ class FakePms:
     opened: list[Source] = field(default_factory=list)
     make: Callable[[str], Source] = field(default=Source)
     """Makes the client that belongs to a client secret."""
+    rules: LeasingRules = DEFAULT_RULES
+    """What the process decides for every connection; only the make-ready days are its own."""
     broken: bool = False
     name: str = "pms"
     title: str = "A PMS"
@@ -179,7 +182,7 @@ class FakePms:
     def connection(self, org: str, name: str, configuration: Configuration, *, enabled: bool) -> Connection:
         days = int(str(configuration.settings.get("makeReadyDays", 0)))
         zone = configuration.settings.get("timezone")
-        rules = LeasingRules(make_ready_days=days)
+        rules = replace(self.rules, make_ready_days=days)
         is_default = zone is None
         return Connection(org, name, self.name, enabled, str(zone or "UTC"), rules, timezone_is_default=is_default)
 

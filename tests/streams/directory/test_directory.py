@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.ports import Configuration, Refused
+from connectors.ports import Configuration, LeasingRules, Refused
 from schemas.base import EntityKind, Model
 from schemas.codec import encode
 from schemas.integrations import CheckReport, Integration, StoredSetting, SyncProgress, SyncResult
@@ -197,6 +197,17 @@ def test_a_revision_changes_with_all_that_decides_what_a_receiver_is_sent(record
     assert revisions(known) != [before]
     put(known, portal(), pms())
     assert revisions(known) == [before]
+
+
+@pytest.mark.parametrize("rules", [LeasingRules(auto_move_out_days=30), LeasingRules(listed_only=True)])
+def test_a_revision_changes_with_the_rules_of_the_process(rules: LeasingRules) -> None:
+    """After a restart with another setting every property is looked at again."""
+    found = []
+    for connector in (FakePms(), FakePms(rules=rules)):
+        known = directory(connector=connector)
+        put(known, portal(), pms())
+        found += revisions(known)
+    assert found[0] != found[1]
 
 
 def test_a_revision_changes_with_nothing_else() -> None:
