@@ -68,7 +68,10 @@ def _connections(request: Request, states: Sequence[IntegrationState]) -> list[s
         return [request.connection]
     enabled = [one.name for one in sources if one.enabled]
     if not enabled:
-        raise ManageFailed(f"{request.org} has no enabled connection; it has: {_names(sources)}")
+        raise ManageFailed(
+            f"{request.org} has no enabled connection; it has: {_names(sources)}. A connection that is "
+            "described by the environment needs the same settings here: run the command with those of the workers"
+        )
     if request.property_id is not None and len(enabled) > 1:
         raise ManageRefused(f"{request.org} has several connections: add --connection with one of {', '.join(enabled)}")
     return enabled
