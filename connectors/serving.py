@@ -30,7 +30,8 @@ class PromptServer(uvicorn.Server):
         while not await self.on_tick(counter):
             counter = (counter + 1) % 864_000
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), 0.1)
+                async with asyncio.timeout(0.1):
+                    await self._stopped.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:

@@ -144,3 +144,14 @@ def test_the_tests_of_a_package_stand_where_the_package_does() -> None:
         for path in tests.rglob("test_*.py"):
             module = (ROOT / folder / path.relative_to(tests)).with_name(path.name.removeprefix("test_"))
             assert module.is_file(), path
+
+
+def test_waiting_with_a_limit_cannot_lose_a_cancellation() -> None:
+    """``asyncio.wait_for`` of Python 3.11 swallows one that comes as the result does; ``asyncio.timeout`` does not."""
+    found = [
+        f"{path}:{node.lineno}"
+        for path, tree in modules("connectors", "streams")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "asyncio.wait_for"
+    ]
+    assert found == []

@@ -131,5 +131,5 @@ class FoldResult:
     verdict: Disposition
     emits: list[Emit] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    """Counts for metrics, by names that the flow defines (``missed``, ``held_back``)."""
+    """Counts for metrics, by names that the flow defines (``missed``, ``held_back``, ``closed``)."""
     doubts: tuple[DoubtChange, ...] = ()

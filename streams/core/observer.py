@@ -25,6 +25,7 @@ class Observer(Protocol):
     def port_called(self, port: str, answer: object, seconds: float) -> None: ...
     def delivery_answered(self, batch: Batch, answer: Accepted | Failure) -> None: ...
     def oldest_undelivered(self, sink: str, partition: int, seconds: float) -> None: ...
+    def dead_letters_open(self, partition: int, counts: Mapping[str, int]) -> None: ...
     def doubt_changed(self, change: DoubtChange) -> None: ...
     def doubts_counted(self, partition: int, counts: Mapping[Doubt, int]) -> None: ...
     def removals_counted(self, partition: int, counts: Mapping[str, int]) -> None: ...
@@ -55,7 +56,7 @@ class NullObserver:
         """Report the new state of the breaker of an integration: closed, open or half_open."""
 
     def fold_counted(self, flow: str, record: Model, counts: Mapping[str, int]) -> None:
-        """Report the counts of a fold for one record, by names that the flow defines (``missed``, ``held_back``)."""
+        """Report the counts of a fold for one record, by names that the flow defines (``missed``, ``closed``)."""
 
     # --------------------------------------------------------------------------------------------- ports and delivery
 
@@ -67,6 +68,9 @@ class NullObserver:
 
     def oldest_undelivered(self, sink: str, partition: int, seconds: float) -> None:
         """Report the age of a partition's oldest change that a receiver has not acknowledged; 0 if there is none."""
+
+    def dead_letters_open(self, partition: int, counts: Mapping[str, int]) -> None:
+        """Report how many deliveries of a partition have an open dead letter, by system of the receiver."""
 
     def doubt_changed(self, change: DoubtChange) -> None:
         """Report a doubt about the data of a PMS that appeared or ended."""

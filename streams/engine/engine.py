@@ -238,7 +238,8 @@ class Engine:
         finally:
             self._stopping = True
             try:
-                await asyncio.wait_for(self._shut_down(app, services, tasks, output), self.settings.stop_timeout)
+                async with asyncio.timeout(self.settings.stop_timeout):
+                    await self._shut_down(app, services, tasks, output)
             except TimeoutError:
                 self._fatal(Exit.SLOW_STOP, f"a graceful stop took more than {self.settings.stop_timeout:.0f} s")
             except Exception as error:
@@ -354,7 +355,8 @@ class Engine:
                 continue
             self._asked = self._asked or time.monotonic()
             try:
-                ends = await asyncio.wait_for(consumer.highwaters(*owned), self.settings.request_timeout * 2)
+                async with asyncio.timeout(self.settings.request_timeout * 2):
+                    ends = await consumer.highwaters(*owned)
             except TimeoutError:
                 continue  # `_asked` stays: the request has no answer yet
             except Exception as error:

@@ -4,6 +4,7 @@ It reports the age of the oldest change, whatever the state of its delivery. `st
 is tried again.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -40,6 +41,8 @@ class _Pass:
     now: datetime
     oldest: dict[str, datetime] = field(default_factory=dict)
     """The oldest change that is not delivered, by kind of receiver."""
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    """Deliveries whose dead letter is still open, by kind of receiver."""
     deliveries: dict[tuple[str, str], list[Delivery]] = field(default_factory=dict)
     """Rows that are not idle, by receiver (org, name)."""
     seen: dict[bytes, _Seen] = field(default_factory=dict)
@@ -76,6 +79,8 @@ class WatchDeliveries:
         for system in self._directory.sink_systems:
             since = found.oldest.get(system)
             self._observer.oldest_undelivered(system, partition, (found.now - since).total_seconds() if since else 0.0)
+        counts = {system: found.dead_letters[system] for system in self._directory.sink_systems}
+        self._observer.dead_letters_open(partition, counts)
 
     def _look(self, found: _Pass, before: Mapping[bytes, _Seen], key: bytes, raw: bytes, row: DeliveryRow) -> None:
         """Note a row whose receiver does not know everything, unless the receiver is disabled or deleted."""
@@ -84,8 +89,9 @@ class WatchDeliveries:
             found.enabled[org, name] = any(one.name == name for one in self._directory.sinks(org))
         if not found.enabled[org, name]:
             return
+        system = self._directory.system_of(org, name)
+        found.dead_letters[system] += row.dead_letter is not None
         if (since := _since(row)) is not None:
-            system = self._directory.system_of(org, name)
             found.oldest[system] = min(since, found.oldest.get(system, since))
         if row.phase is DeliveryPhase.IDLE:
             return

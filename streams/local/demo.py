@@ -83,7 +83,8 @@ class Demo:
         else:
             try:
                 await self._receiver.wait_for(lambda receiver: bool(receiver.accepted), FIRST_DELIVERY_SECONDS)
-                await asyncio.wait_for(reporter.delivered.wait(), FIRST_DELIVERY_SECONDS)
+                async with asyncio.timeout(FIRST_DELIVERY_SECONDS):
+                    await reporter.delivered.wait()
             except TimeoutError:
                 self.echo(f"RentSync received nothing within {FIRST_DELIVERY_SECONDS:.0f} s; see the lines above")
                 return

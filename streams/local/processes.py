@@ -102,7 +102,8 @@ class Supervisor:
         for spec, process in reversed(self._running):
             remaining = max(0.1, deadline - asyncio.get_running_loop().time())
             try:
-                await asyncio.wait_for(self._wait(process), remaining)
+                async with asyncio.timeout(remaining):
+                    await self._wait(process)
             except TimeoutError:
                 self._echo(f"{spec.name} did not end within {within:.0f} s and is killed")
                 process.kill()

@@ -20,7 +20,7 @@ from connectors.ports import (
     Unauthorized,
 )
 from schemas.base import EntityKind, Model
-from schemas.delivery import Batch, Doubt
+from schemas.delivery import Batch, DeliveryDue, DeliveryOutcome, Doubt
 from schemas.rent_roll import Page, SweepEnd
 from streams.core.breaker import State
 from streams.core.doubts import CONTRADICTIONS, TEXTS
@@ -59,6 +59,7 @@ class PrometheusObserver(NullObserver):
         self._clock = clock
         self._system_of = system_of
         self._oldest: dict[tuple[str, int], float] = {}
+        self._dead_letters = _Sums(metrics.open_dead_letters)
         self._doubts = _Sums(metrics.doubts)
         self._held_removals = _Sums(metrics.held_removals)
 
@@ -72,6 +73,15 @@ class PrometheusObserver(NullObserver):
 
     def fold_counted(self, flow: str, record: Model, counts: Mapping[str, int]) -> None:
         """Count what webhooks missed, and log what a person has to look at."""
+        if isinstance(record, DeliveryDue | DeliveryOutcome):
+            if counts.get("closed"):
+                where = f"property {record.property_id} of {record.org}/{record.connection}"
+                log.info(
+                    "%s: a dead letter of %s is void: the receiver knows the state, or it is another one by now",
+                    flow,
+                    where,
+                )
+            return
         if not isinstance(record, Page | SweepEnd):
             return
         if missed := counts.get("missed"):
@@ -122,6 +132,10 @@ class PrometheusObserver(NullObserver):
         ended = "" if change.appeared else "no longer: "
         log.log(level, "%s%s: %s%s", where, units, ended, TEXTS[change.doubt])
 
+    def dead_letters_open(self, partition: int, counts: Mapping[str, int]) -> None:
+        """Keep the counts of each partition; the gauges are their sums."""
+        self._dead_letters.put(partition, counts)
+
     def doubts_counted(self, partition: int, counts: Mapping[Doubt, int]) -> None:
         """Keep the counts of each partition; the gauges are their sums."""
         self._doubts.put(partition, {doubt.value: counts.get(doubt, 0) for doubt in TEXTS})
@@ -134,6 +148,7 @@ class PrometheusObserver(NullObserver):
         """Forget what another worker reports from now on."""
         del seconds
         self._oldest = {key: age for key, age in self._oldest.items() if key[1] in partitions}
+        self._dead_letters.keep(partitions)
         self._doubts.keep(partitions)
         self._held_removals.keep(partitions)
 

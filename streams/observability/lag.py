@@ -189,10 +189,11 @@ class LagExporter:
     async def aclose(self) -> None:
         """Close the Kafka clients; `measure` opens new ones."""
         admin, consumer, self._admin, self._consumer = self._admin, self._consumer, None, None
-        for closing in (admin and admin.close(), consumer and consumer.stop()):
-            if closing is not None:
+        for close in (admin and admin.close, consumer and consumer.stop):
+            if close is not None:
                 with contextlib.suppress(Exception):
-                    await asyncio.wait_for(closing, 5)
+                    async with asyncio.timeout(5):
+                        await close()
 
     async def _connect(self) -> None:
         if self._consumer is not None:

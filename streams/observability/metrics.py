@@ -113,6 +113,12 @@ CATALOGUE: Final = (
         "Age of the oldest change that a receiver has not acknowledged, parked ones included",
         ("sink",),
     ),
+    Spec(
+        "rentstream_open_dead_letters",
+        "gauge",
+        "Deliveries with a dead letter that nothing has made void: not acknowledged and still owed",
+        ("sink",),
+    ),
     Spec("rentstream_receiver_hold", "gauge", "1 while a receiver is on hold, else 0", ("sink",)),
     Spec("rentstream_doubts", "gauge", "Units, or connections, whose data in the PMS is doubtful, by kind", ("kind",)),
     Spec(
@@ -223,6 +229,10 @@ class Metrics:
     def undelivered(self, sink: str, oldest_seconds: float) -> None:
         """Set the age of the oldest change that a receiver has not acknowledged."""
         self._set("rentstream_oldest_undelivered_seconds", sink, value=oldest_seconds)
+
+    def open_dead_letters(self, sink: str, count: int) -> None:
+        """Set how many deliveries have an open dead letter."""
+        self._set("rentstream_open_dead_letters", sink, value=count)
 
     def doubts(self, kind: str, count: int) -> None:
         """Set how many units, or connections, have a kind of doubt."""

@@ -52,6 +52,7 @@ async def test_an_outage_that_outlasts_the_attempts_heals_and_is_visible_until_t
     unit = await change_rent(world, 2003)
     await world.pass_time(25 * 60)
     calls, age = len(since.answers()), world.observed.undelivered["rentsync"]
+    open_letters = _open_letters(world)
     world.rentsync.recover()
     await healed(world, unit, 2003)
     await world.pass_time(30)
@@ -60,6 +61,12 @@ async def test_an_outage_that_outlasts_the_attempts_heals_and_is_visible_until_t
     assert calls <= 6
     assert age > 24 * 60
     assert world.observed.undelivered["rentsync"] == 0.0
+    assert (open_letters, _open_letters(world)) == (1, 0)
+    assert world.observed.facts["closed"] == 1
+
+
+def _open_letters(world: MemoryWorld) -> int:
+    return sum(counts["rentsync"] for counts in world.observed.open_letters.values())
 
 
 async def test_a_long_outage_costs_few_calls_and_one_dead_letter(memory_world: MemoryWorld) -> None:

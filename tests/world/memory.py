@@ -104,6 +104,8 @@ class Recorder(NullObserver):
         self.undelivered: dict[str, float] = {}
         self.doubts: dict[int, Mapping[Doubt, int]] = {}
         """How many units have each doubt, by partition."""
+        self.open_letters: dict[int, Mapping[str, int]] = {}
+        """How many deliveries have an open dead letter, by partition and system."""
         self.held_removals: dict[int, Mapping[str, int]] = {}
         """How many removals wait for a person, by partition and system."""
         self.doubt_changes: list[DoubtChange] = []
@@ -124,6 +126,9 @@ class Recorder(NullObserver):
         del flow, record
         for name, number in counts.items():
             self.facts[name] = self.facts.get(name, 0) + number
+
+    def dead_letters_open(self, partition: int, counts: Mapping[str, int]) -> None:
+        self.open_letters[partition] = counts
 
     def removals_counted(self, partition: int, counts: Mapping[str, int]) -> None:
         self.held_removals[partition] = counts

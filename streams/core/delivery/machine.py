@@ -113,14 +113,16 @@ class _Delivery:
                 return self._end(transition, moment)
             case Action.REST:
                 if self.row.phase is not transition.phase:
+                    closed = self._closed()
                     self._put(phase=transition.phase, dirty_since=None, **_ENDED, **_SETTLED)
+                    return FoldResult(transition.disposition, counts=closed)
             case Action.VOID:
                 return FoldResult(transition.disposition, counts={"superseded": 1})
         return FoldResult(transition.disposition)
 
     def _end(self, transition: Transition, moment: datetime) -> FoldResult:
         """End the delivery; what changed since it was cut, be it the property or the receiver, is cut at once."""
-        due = self.row.dirty_since
+        due, closed = self.row.dirty_since, self._closed() if transition.action is Action.CONFIRM else {}
         if transition.action is Action.CONFIRM:
             self._note_acknowledgement(moment)
             update = _confirmed(self.row, moment) | _SETTLED
@@ -129,11 +131,18 @@ class _Delivery:
         else:
             update = {"last_error": self._detail(), **_SETTLED}
         self._put(phase=transition.phase, dirty_since=None, **{**_ENDED, **update})
-        if self.policy is None:
-            return FoldResult(transition.disposition)
-        if due is None and self.row.receiver != self.policy.identity:
-            due = moment
-        return FoldResult(transition.disposition) if due is None else self._fire(Event.DUE, due)
+        result = FoldResult(transition.disposition)
+        if self.policy is not None:
+            if due is None and self.row.receiver != self.policy.identity:
+                due = moment
+            if due is not None:
+                result = self._fire(Event.DUE, due)
+        result.counts |= closed
+        return result
+
+    def _closed(self) -> dict[str, int]:
+        """Return the count of the row's dead letter, which becomes void."""
+        return {"closed": 1} if self.row.dead_letter is not None else {}
 
     def _cut(self, event: Event, transition: Transition, moment: datetime) -> FoldResult:
         """Cut the property as it is now, and emit the batch unless the receiver knows everything."""
@@ -150,7 +159,9 @@ class _Delivery:
         seen_at = moment if self.row.phase is DeliveryPhase.IDLE else min(self.row.seen_at or moment, moment)
         if self.row.dirty_since is not None:
             seen_at = min(seen_at, self.row.dirty_since)
+        closed: dict[str, int] = {}
         if self.row.dead_letter in OF_CONTENT and self.row.content != content.digest:
+            closed = self._closed()
             self._put(dead_letter=None)
         self._name(content)
         self._put(
@@ -163,7 +174,7 @@ class _Delivery:
             content=content.digest,
             cause=self.cause.id,
         )
-        return FoldResult(transition.disposition, [self._batch(content)])
+        return FoldResult(transition.disposition, [self._batch(content)], closed)
 
     def _attempt(self, event: Event) -> int:
         """Return the number of the attempt that a cut is for."""

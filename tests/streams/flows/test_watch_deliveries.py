@@ -1,5 +1,6 @@
 """The age of the oldest change that a receiver has not acknowledged, and what is tried again."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from schemas import topics
@@ -24,6 +25,10 @@ class Recorder(NullObserver):
 
     def __init__(self) -> None:
         self.ages: dict[tuple[str, int], float] = {}
+        self.letters: dict[int, Mapping[str, int]] = {}
+
+    def dead_letters_open(self, partition: int, counts: Mapping[str, int]) -> None:
+        self.letters[partition] = counts
 
     def oldest_undelivered(self, sink: str, partition: int, seconds: float) -> None:
         self.ages[sink, partition] = seconds
@@ -119,6 +124,22 @@ def test_receivers_of_one_system_are_one_and_each_system_has_its_own() -> None:
     assert desk.look(3) == {("portal", 3): 540.0, ("second", 3): 120.0}
     desk.view.clear()
     assert desk.look(4) == {("portal", 3): 540.0, ("second", 3): 120.0, ("portal", 4): 0.0, ("second", 4): 0.0}
+
+
+def test_dead_letters_are_open_until_the_receiver_knows_the_property() -> None:
+    """Also while what is owed is tried again; by system, those of disabled receivers left out."""
+    desk = Desk(receiver(), receiver(name="off", enabled=False), receiver(name="other", system="second"))
+    desk.row(1, phase=DeliveryPhase.OWED, seen_at=ago(5), given_up_at=ago(1), dead_letter="exhausted")
+    desk.row(2, phase=DeliveryPhase.IN_FLIGHT, seen_at=ago(5), dead_letter="rejected")
+    desk.row(3, phase=DeliveryPhase.WAITING, seen_at=ago(5))
+    desk.row(4, phase=DeliveryPhase.OWED, seen_at=ago(5), given_up_at=ago(1), dead_letter="exhausted", sink="off")
+    desk.look(3)
+    before = desk.observer.letters[3]
+    desk.row(1, phase=DeliveryPhase.IDLE)
+    desk.look(3)
+
+    assert before == {"portal": 2, "second": 0}
+    assert desk.observer.letters[3] == {"portal": 1, "second": 0}
 
 
 def test_what_a_disabled_or_deleted_receiver_is_owed_does_not_count() -> None:

@@ -22,7 +22,7 @@ from connectors.ports import (
     Unavailable,
 )
 from schemas.base import EntityKind
-from schemas.delivery import Batch, BatchMode, Doubt, OfferedProperty
+from schemas.delivery import Batch, BatchMode, DeliveryDue, Doubt, DueReason, OfferedProperty
 from schemas.rent_roll import Page, PropertySnapshot, SweepEnd
 from streams.backends.memory import MovableClock
 from streams.core.doubts import TEXTS
@@ -182,6 +182,20 @@ def test_what_webhooks_missed_is_counted_and_what_was_held_back_is_logged(caplog
     assert "30 entities of default/north no longer exist" in held.getMessage()
     assert "rentstream sync --confirm-removals" in held.getMessage()
     assert ended.getMessage() == "maintain_rent_roll: no removal of default/north waits any longer"
+
+
+def test_a_dead_letter_that_became_void_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    observer, metrics = observing()
+    due = DeliveryDue(org="default", connection="north", property_id=10, reason=DueReason.CHANGED, seen_at=NOW)
+    with caplog.at_level(logging.INFO):
+        observer.fold_counted("emit_batches", due, {"closed": 1})
+        observer.fold_counted("emit_batches", due, {"superseded": 1})
+    observer.dead_letters_open(0, {"rentsync": 2})
+    observer.dead_letters_open(1, {"rentsync": 1})
+
+    (message,) = caplog.messages
+    assert message.startswith("emit_batches: a dead letter of property 10 of default/north is void: ")
+    assert metrics.value("rentstream_open_dead_letters", sink="rentsync") == 3
 
 
 def test_removals_that_wait_are_summed_over_the_owned_partitions() -> None:

@@ -188,3 +188,27 @@ async def test_an_unreachable_cluster_exports_no_lag(unused_tcp_port: int) -> No
     assert not running.done()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_cancellation_while_a_client_closes_ends_the_exporter(unused_tcp_port: int) -> None:
+    """So that a process that ends during an outage does not wait for it forever."""
+    exporter = LagExporter({"bootstrap_servers": f"127.0.0.1:{unused_tcp_port}"}, GROUPS, 2, Metrics(), SystemClock())
+
+    class Closing:
+        """A client that fails, and whose close comes at the same time as the cancellation."""
+
+        async def start(self) -> None:
+            raise OSError("no broker")
+
+        async def close(self) -> None:
+            running.cancel()
+
+    async def connect() -> None:
+        exporter._admin = Closing()
+        await exporter._admin.start()
+
+    exporter._connect = connect  # type: ignore[method-assign]
+    running = asyncio.create_task(exporter.run())
+    async with asyncio.timeout(2):
+        await asyncio.gather(running, return_exceptions=True)
+    assert running.cancelled()

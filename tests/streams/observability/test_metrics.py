@@ -33,6 +33,7 @@ def test_names_and_labels_of_metrics_are_a_contract() -> None:
         "rentstream_freshness_seconds": ("stage",),
         "rentstream_oldest_undelivered_seconds": ("sink",),
         "rentstream_receiver_hold": ("sink",),
+        "rentstream_open_dead_letters": ("sink",),
         "rentstream_doubts": ("kind",),
         "rentstream_held_removals": ("system",),
         "rentstream_webhook_misses_total": ("system",),
@@ -56,6 +57,7 @@ def updated_metrics() -> Metrics:
     metrics.watch("rentstream_api_budget_used_ratio", lambda: [(("buildium",), 0.25)])
     metrics.hold("rentsync", held=True)
     metrics.undelivered("rentsync", 4.0)
+    metrics.open_dead_letters("rentsync", 2)
     metrics.doubts("overdue_move_out", 3)
     metrics.held_removals("buildium", 12)
     metrics.lag("pms.webhooks", 3, 17, 8.5)

@@ -528,6 +528,20 @@ def test_a_dead_letter_about_the_content_is_not_one_about_other_content() -> Non
     assert (same.dead_letter, other.dead_letter) == ("rejected", None)
 
 
+def test_a_dead_letter_closes_when_the_receiver_knows_the_property_or_is_owed_nothing() -> None:
+    """Acknowledged, not offered any more, or replaced by other content if its own was at fault."""
+    acknowledged, withdrawn, replaced = Desk(), Desk(), Desk()
+    for desk in (acknowledged, withdrawn):
+        desk.answer(desk.send(offered(1)), DeliveryResult.DEAD, reason="exhausted")
+    replaced.answer(replaced.send(offered(1)), DeliveryResult.DEAD, reason="rejected")
+    acknowledged.acknowledge(acknowledged.send(offered(1)))
+    withdrawn.offers[10] = None
+    withdrawn.due()
+    replaced.send(offered(1, rent=1600))
+
+    assert [desk.last.counts.get("closed") for desk in (acknowledged, withdrawn, replaced)] == [1, 1, 1]
+
+
 def test_what_is_no_longer_offered_is_no_longer_owed() -> None:
     desk = Desk()
     desk.answer(desk.send(offered(1)), DeliveryResult.DEAD)
