@@ -12,6 +12,8 @@ from schemas.rent_roll import Page, SweepEnd
 from streams.core.rent_roll import STAGES, item_of
 from streams.core.rent_roll.keys import stamp
 
+_ASKED = "-asked"
+
 PAGES_AT_ONCE = 10
 """Calls of one step: as many as the account's budget lets begin in a second."""
 
@@ -29,7 +31,23 @@ def sweep_id(now: datetime, every: float) -> str:
 
 def asked_sweep_id(now: datetime) -> str:
     """Return the id of a sweep that a person asks for; it comes after that of a slot that begins in the same second."""
-    return f"{stamp(now)}-asked"
+    return stamp(now) + _ASKED
+
+
+def is_asked(sweep: str) -> bool:
+    """Return whether the id of a sweep is one of those that people ask for."""
+    return sweep.endswith(_ASKED)
+
+
+def begun(step: SweepStep, at: datetime) -> SweepStep:
+    """Return a step; the first one of a sweep that a person asked for gets its id from ``at``, when it really begins.
+
+    It may have waited for another sweep, and results are ordered by ids. ``at`` has to be the same if the step is
+    repeated.
+    """
+    if not step.asked or step.seq or at <= step.started_at:
+        return step
+    return step.model_copy(update={"sweep": asked_sweep_id(at), "started_at": at})
 
 
 @dataclass(frozen=True, slots=True)

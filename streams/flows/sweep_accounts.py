@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from connectors.ports import Clock, Failure, PageOf, Priority, PropertySource
 from schemas import topics
@@ -28,6 +29,7 @@ from streams.core.sweep import (
     Read,
     Running,
     after,
+    begun,
     offsets,
     pages,
     progress,
@@ -59,7 +61,7 @@ class SweepAccounts:
     async def perform(self, records: Sequence[Record]) -> Outcome | Held:
         """Read the pages of a step; the same step twice brings the same pages again, and they change nothing."""
         record = records[-1]
-        step = decode_as(SweepStep, record.value)
+        step = begun(decode_as(SweepStep, record.value), datetime.fromtimestamp(record.timestamp / 1000, UTC))
         async with self.clients.source(step.org, step.connection) as source:
             if isinstance(source, Problem):
                 return self._unusable(step, source)

@@ -7,6 +7,7 @@ from typing import Final
 
 from connectors.ports import Clock
 from schemas.integrations import IntegrationRole
+from streams.core.sweep import is_asked
 from streams.directory.model import IntegrationState
 from streams.directory.service import Integrations
 from streams.directory.sync import FAILED, SyncState
@@ -82,11 +83,11 @@ def _names(sources: Sequence[IntegrationState]) -> str:
 
 
 async def _watch(integrations: Integrations, org: str, name: str, sweep: str, clock: Clock, echo: Echo) -> bool:
-    """Print each change of a connection's sync until a sweep, or one after it, has ended; return its success."""
+    """Print each change of a connection's sync until a sweep that a person asked for has ended; return its success."""
     shown, began, hinted = "", clock.monotonic(), False
     while True:
         state = await integrations.get(org, name)
-        if state.last_sweep is not None and state.last_sweep >= sweep:
+        if state.last_sweep is not None and is_asked(state.last_sweep) and state.last_sweep >= sweep:
             succeeded = state.last_status != FAILED
             echo(f"{name}: {'done' if succeeded else 'failed'}{f' ({state.sync_detail})' if state.sync_detail else ''}")
             return succeeded

@@ -95,7 +95,7 @@ def _account_after(
         held_back=held_back,
         seq=seq,
         pulsed_until=account.pulsed_until if account else None,
-        whole_sweep=(account.whole_sweep if account else "") if end.torn else end.sweep,
+        whole_sweep=max(account.whole_sweep if account else "", "" if end.torn else end.sweep),
         awaiting=awaiting,
     )
 

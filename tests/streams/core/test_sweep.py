@@ -24,6 +24,9 @@ from streams.core.sweep import (
     Read,
     Running,
     after,
+    asked_sweep_id,
+    begun,
+    is_asked,
     offsets,
     pages,
     progress,
@@ -342,3 +345,19 @@ def test_a_step_in_the_middle_is_never_refused() -> None:
     assert not running.admits(step(sweep="s2"), NOW)
     assert running.admits(step(sweep="s2", offset=100), NOW)
     assert running.admits(step(sweep="s3", stage=EntityKind.LEASE), NOW)
+
+
+def test_a_sweep_that_waited_is_named_by_when_it_begins() -> None:
+    """Its results come after those of the sweep that it waited for. Its further steps keep the name."""
+    asked = step(sweep=asked_sweep_id(NOW)).model_copy(update={"asked": True, "started_at": NOW, "seq": 0})
+    later = NOW + timedelta(minutes=1)
+    first = begun(asked, later)
+
+    assert (first.sweep, first.started_at) == (asked_sweep_id(later), later)
+    assert is_asked(first.sweep)
+    assert first.sweep > sweep_id(later, 1.0) > asked.sweep
+    assert begun(first.model_copy(update={"seq": 7}), later + timedelta(minutes=1)).sweep == first.sweep
+    assert begun(asked, NOW) == asked
+    scheduled = step(sweep="s1", seq=0)
+    assert begun(scheduled, later) == scheduled
+    assert not is_asked(sweep_id(NOW, 900.0))

@@ -9,6 +9,7 @@ from schemas import topics
 from schemas.codec import decode
 from schemas.delivery import DeliveryDue, DueReason
 from schemas.pms import FetchOrigin, FetchRequest
+from streams.core.sweep import asked_sweep_id
 from streams.directory.model import Conflict, NotFound
 from streams.roles.manage import ManageFailed, ManageRefused
 from streams.roles.sync import UNSTARTED, Request, sync
@@ -76,6 +77,24 @@ async def test_without_a_worker_the_command_shows_that_it_waits(world: MemoryWor
     task.cancel()
 
     assert lines[1:] == ["buildium: no worker has begun yet; the request stays until one does"]
+
+
+async def test_a_request_during_another_sweep_is_fulfilled_after_it(world: MemoryWorld) -> None:
+    """It waits on a rung; the end of the other sweep is not taken for its own."""
+    site = world.sites[ORG]
+    site.to_buildium.latency = 5.0
+    await world.managed(world.integrations.sweep(ORG, PMS))
+    await world.pass_time(2.0)
+    began = world.clock.now()
+    lines: list[str] = []
+    task = asyncio.ensure_future(sync(world.integrations, Request(ORG), world.clock, lines.append))
+    await world.until(task.done, within=600)
+    state = await world.state(ORG, PMS)
+
+    assert (task.result(), lines[-1]) == (True, "buildium: done")
+    assert (world.clock.now() - began).total_seconds() > 60
+    assert state.last_sweep is not None
+    assert state.last_sweep > asked_sweep_id(began)
 
 
 async def test_one_property_is_read_with_all_that_belongs_to_it(world: MemoryWorld) -> None:
