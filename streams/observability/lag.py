@@ -6,7 +6,6 @@ an outdated value would be misleading.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ log = logging.getLogger("streams.observability.lag")
 
 INTERVAL: Final = 5.0
 """Seconds between two measurements."""
+CLOSE_WITHIN: Final = 5.0
+"""Seconds that closing the Kafka clients may take."""
 HEAD_TIMEOUT: Final = 2.0
 """Seconds of a measurement for reading records; a partition that is not read in time keeps its last known age."""
 MAX_FAILURES: Final = 2
@@ -150,6 +151,8 @@ class LagExporter:
         self._every = every
         self._consumer: Any = None
         self._admin: Any = None
+        self._closing: set[asyncio.Future[None]] = set()
+        """Clients that are being closed, each in a task of its own."""
         self._heads: dict[Partition, Head] = {}
 
     async def run(self) -> None:
@@ -187,13 +190,17 @@ class LagExporter:
         return found
 
     async def aclose(self) -> None:
-        """Close the Kafka clients; `measure` opens new ones."""
+        """Close the clients; `measure` opens new ones. The next call completes what a cancellation interrupts."""
         admin, consumer, self._admin, self._consumer = self._admin, self._consumer, None, None
         for close in (admin and admin.close, consumer and consumer.stop):
             if close is not None:
-                with contextlib.suppress(Exception):
-                    async with asyncio.timeout(5):
-                        await close()
+                self._closing.add(asyncio.ensure_future(close()))
+        if self._closing:
+            _, late = await asyncio.wait(self._closing, timeout=CLOSE_WITHIN)
+            for one in late:
+                one.cancel()
+            await asyncio.gather(*self._closing, return_exceptions=True)
+            self._closing.clear()
 
     async def _connect(self) -> None:
         if self._consumer is not None:
