@@ -368,8 +368,25 @@ class SourceSystem(System, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a receiver gets a snapshot of everything, changed or not."""
+
+    cron: str
+    """Five fields: minute, hour, day of the month, month, day of the week."""
+    timezone: str
+    """IANA name."""
+
+
 class SinkSystem(System, Protocol):
     """A listing receiver."""
+
+    def schedule(self, configuration: Configuration) -> Schedule | None:
+        """Return when it gets regular snapshots; null for never.
+
+        Raise `connectors.settings.SettingsError` if the configuration cannot be used.
+        """
+        ...
 
     def open(self, name: str, configuration: Configuration, clock: Clock) -> ListingSink:
         """Open a client. Raise `connectors.settings.SettingsError` if the configuration cannot be used."""

@@ -7,10 +7,12 @@ source, the values passed in, so none of them reads the process environment or a
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -50,8 +52,23 @@ def _zone(name: str) -> str:
     return name
 
 
+def _cron(text: str) -> str:
+    if len(text.split()) != 5:
+        raise ValueError("it does not have five fields")
+    try:
+        next(CronSim(text, datetime(2000, 1, 1, tzinfo=UTC)))
+    except CronSimError as error:
+        raise ValueError(str(error)) from None
+    except StopIteration:
+        raise ValueError("it names no date that exists") from None
+    return text
+
+
 Duration = Annotated[float, BeforeValidator(lambda value: seconds(value) if isinstance(value, str) else value)]
 """Seconds; in the environment a number with a unit."""
+
+Cron = Annotated[str, AfterValidator(_cron)]
+"""Five fields of cron."""
 
 Zone = Annotated[str, AfterValidator(_zone)]
 """IANA name of a time zone."""

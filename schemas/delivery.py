@@ -41,6 +41,8 @@ class DeliveryDue(Model):
     """Of a retry: the number of the attempt that failed, or that was held."""
     held: bool = False
     """Of a retry: whether that attempt was not made, so that it is still to come."""
+    snapshot_at: Instant | None = None
+    """Of the daily snapshot: the moment of the schedule."""
 
 
 class UnitState(StrEnum):
@@ -223,6 +225,12 @@ class DeliveryRow(Model):
     """How often it was given up since the last acknowledgement."""
     dead_letter: str | None = None
     """The reason of the dead letter that was written for it."""
+    snapshot_due: Instant | None = None
+    """The latest moment of the schedule that a snapshot was asked for."""
+    snapshot_cut_at: Instant | None = None
+    """When what is on its way was cut as a snapshot last; not earlier than ``snapshot_due``."""
+    snapshot_at: Instant | None = None
+    """``snapshot_cut_at`` of the last snapshot that the receiver acknowledged."""
 
 
 class DoubtfulUnit(Model):

@@ -186,6 +186,14 @@ FLOWS: tuple[Flow, ...] = (
         every=0.5,
     ),
     Flow(
+        "schedule_snapshots",
+        Kind.SCAN,
+        "asks at the moments of a receiver's schedule for a snapshot of each of its properties",
+        writes=(topics.DUE,),
+        views=(DELIVERIES,),
+        every=1.0,
+    ),
+    Flow(
         "emit_batches",
         Kind.FOLD,
         "cuts a batch of what a receiver does not know yet",

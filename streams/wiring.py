@@ -27,6 +27,7 @@ from streams.flows.pulse_accounts import PulseAccounts
 from streams.flows.recheck_missed import RecheckMissed
 from streams.flows.reconcile_receivers import ReconcileReceivers
 from streams.flows.schedule_pulses import SchedulePulses
+from streams.flows.schedule_snapshots import ScheduleSnapshots
 from streams.flows.schedule_sweeps import ScheduleSweeps
 from streams.flows.sweep_accounts import SweepAccounts
 from streams.flows.watch_accounts import WatchAccounts
@@ -97,6 +98,7 @@ SCANS: Final[Mapping[str, Callable[[Dependencies], ScanStep]]] = {
     ),
     "mark_date_changes": lambda needs: MarkDateChanges(needs.directory, needs.partitions, needs.clock).step,
     "reconcile_receivers": lambda needs: ReconcileReceivers(needs.directory, needs.partitions, needs.clock).step,
+    "schedule_snapshots": lambda needs: ScheduleSnapshots(needs.directory, needs.partitions, needs.clock).step,
     "watch_deliveries": lambda needs: WatchDeliveries(needs.directory, needs.clock, needs.observer).step,
     "watch_accounts": lambda needs: WatchAccounts(needs.directory, needs.partitions, needs.observer).step,
 }

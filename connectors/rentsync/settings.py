@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from connectors.addresses import check_url
 from connectors.rentsync.auth import AUTHS
 from connectors.rentsync.payload import SHAPES
-from connectors.settings import USER_AGENT, USER_AGENT_PATTERN, ConnectionSettings, Stored, Zone
+from connectors.settings import USER_AGENT, USER_AGENT_PATTERN, ConnectionSettings, Cron, Stored, Zone
 
 CHOICES: Final[Mapping[str, Mapping[str, object]]] = {
     "auth": AUTHS,
@@ -31,7 +31,7 @@ class RentSyncSettings(ConnectionSettings):
 
     LATER: ClassVar[frozenset[str]] = frozenset(
         {
-            *("schedule", "send", "token", "tokenHeader", "hmacSecret"),
+            *("send", "token", "tokenHeader", "hmacSecret"),
             *("oauthTokenUrl", "oauthClientId", "oauthClientSecret", "oauthScope"),
         }
     )
@@ -62,6 +62,11 @@ class RentSyncSettings(ConnectionSettings):
     )
     removed: Annotated[str, Stored("removed")] = Field(
         "mark", validation_alias="RENTSYNC_REMOVED", description=_available("removed")
+    )
+    schedule: Annotated[Cron, Stored("schedule")] = Field(
+        "0 2 * * *",
+        validation_alias="RENTSYNC_SCHEDULE",
+        description="when a snapshot of everything is sent: five fields of cron, such as 0 2 * * *",
     )
     timezone: Annotated[Zone | None, Stored("timezone")] = Field(
         None,

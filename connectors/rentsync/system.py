@@ -7,7 +7,7 @@ from typing import Any, Final
 import httpx
 
 from connectors.http import OpenClient
-from connectors.ports import Checked, Clock, Configuration, Field, FieldError, ListingSink
+from connectors.ports import Checked, Clock, Configuration, Field, FieldError, ListingSink, Schedule
 from connectors.rentsync.settings import RentSyncSettings
 from connectors.rentsync.sink import RentSyncSink
 from connectors.settings import ProcessSettings, refused
@@ -65,6 +65,11 @@ class RentSyncSystem:
         """Open a client. Raise `SettingsError`."""
         settings = self._settings(configuration)
         return RentSyncSink(settings, clock, self._client(settings), name)
+
+    def schedule(self, configuration: Configuration) -> Schedule:
+        """Return the schedule of the snapshots. Raise `SettingsError`."""
+        settings = self._settings(configuration)
+        return Schedule(settings.schedule, settings.timezone or self.process.timezone)
 
     def _client(self, settings: RentSyncSettings) -> httpx.AsyncClient:
         return self.open_client(

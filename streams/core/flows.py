@@ -6,7 +6,7 @@ are written to the partition of its input.
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Protocol
 
 from schemas.base import Model
@@ -65,6 +65,13 @@ class Emit:
     record: Model
     once: Hashable = None
     headers: Headers = ()
+
+
+class Barrier(Enum):
+    """What the step of a scan yields besides records."""
+
+    DURABLE = "durable"
+    """The step is resumed once everything that it emitted so far is durable; only then may it remember that."""
 
 
 def encoded(emit: Emit, prefix: str = "") -> ProducerRecord:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from connectors.ports import Schedule
+
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -38,6 +40,9 @@ class SinkPolicy:
     """When it was enabled last: what changed before that was not cut for it. `EPOCH` for one of the environment."""
     revision: str = ""
     """Changes with anything that decides what the receiver is sent of a connection's properties."""
+
+    schedule: Schedule | None = None
+    """When it gets regular snapshots of everything; null: never."""
 
     def includes(self, property_id: int) -> bool:
         """Return whether the receiver gets a property."""

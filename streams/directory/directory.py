@@ -208,6 +208,10 @@ class Directory:
         found = self._entries if org is None else {(org, name): one for name, one in self._by_org.get(org, {}).items()}
         return tuple(found[key] for key in sorted(found))
 
+    def orgs(self) -> tuple[str, ...]:
+        """Return the orgs that have integrations."""
+        return tuple(sorted(self._by_org))
+
     def environment(self, org: str, name: str) -> Entry | None:
         """Return what the environment describes under this name, whether it counts or not."""
         return self._environment.get((org, name))

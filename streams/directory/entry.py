@@ -17,6 +17,7 @@ from connectors.ports import (
     Configuration,
     Connection,
     Refused,
+    Schedule,
     SinkSystem,
     SourceSystem,
     WebhookReader,
@@ -206,6 +207,7 @@ def _entry(
             switches,
             changed_at=record.changed_at if record else EPOCH,
             enabled_at=record.enabled_at or EPOCH if record else EPOCH,
+            schedule=_schedule(as_sink(system), configuration),
         )
     connection, reader = None, None
     if role is IntegrationRole.SOURCE:
@@ -261,6 +263,10 @@ def _connection(
     if system is None:
         return plain
     return _ask(lambda: system.connection(org, name, configuration, enabled=enabled), plain)
+
+
+def _schedule(system: SinkSystem | None, configuration: Configuration) -> Schedule | None:
+    return None if system is None else _ask(lambda: system.schedule(configuration), None)
 
 
 def _reader(

@@ -4,16 +4,18 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 
-from streams.core.flows import ProducerRecord, View
+from streams.core.flows import Barrier, ProducerRecord, View
 from streams.engine.agents import EngineContext
 from streams.engine.fatal import Exit
 from streams.engine.stores import NotHeld
 from streams.engine.tables import TableHandle
 
-ScanFunction = Callable[[Mapping[str, View], int], Iterable[ProducerRecord | None]]
-"""Yields what to emit, or null for a row without a result: other work runs after each `CHUNK` of what it yields."""
+ScanFunction = Callable[[Mapping[str, View], int], Iterable[ProducerRecord | Barrier | None]]
+"""Yields what to emit, or null for a row without a result: other work runs after each `CHUNK` of what it yields.
+
+After a barrier it is resumed only if everything before was written.
+"""
 
 CHUNK = 500
 """Effects that are written together; between two chunks the event loop runs other tasks."""
@@ -85,14 +87,26 @@ class ScanTask:
         began, count, move = time.perf_counter(), 0, self._moves()
         if move is None:
             return False
-        found = iter(scan.step(context.views(scan.reads, partition), partition))
-        while chunk := list(islice(found, CHUNK)):
-            if self._moves() != move:
+        effects: list[ProducerRecord] = []
+        for number, one in enumerate(scan.step(context.views(scan.reads, partition), partition), 1):
+            if isinstance(one, ProducerRecord):
+                effects.append(one)
+                count += 1
+            if number % CHUNK and one is not Barrier.DURABLE:
+                continue
+            if not await self._write(partition, effects, move):
                 return False
-            effects = [one for one in chunk if one is not None]
-            if effects:
-                await context.output.effects(partition, effects)
-                count += len(effects)
+            effects.clear()
             await asyncio.sleep(0)
+        if not await self._write(partition, effects, move):
+            return False
         context.observer.partition_scanned(scan.name, partition, count, time.perf_counter() - began)
+        return True
+
+    async def _write(self, partition: int, effects: list[ProducerRecord], move: int) -> bool:
+        """Write what a scan emitted; return false if partitions moved since it began."""
+        if self._moves() != move:
+            return False
+        if effects:
+            await self._context.output.effects(partition, effects)
         return True

@@ -10,7 +10,7 @@ from schemas.delivery import DeliveryDue, DueReason
 from schemas.partitions import partition_for
 from schemas.rent_roll import LeaseSnapshot, ListingSnapshot, UnitRow
 from streams.core.availability import dates_of_change
-from streams.core.flows import Emit, View
+from streams.core.flows import Barrier, Emit, View
 from streams.core.rent_roll import scope, units_of
 from streams.directory.directory import Directory
 from streams.topology import RENT_ROLL
@@ -29,7 +29,7 @@ class MarkDateChanges:
         self._clock = clock
         self._looked: dict[tuple[str, str], date] = {}
 
-    def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | None]:
+    def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | Barrier | None]:
         """Emit which properties have changed; yield null between units, so that other work may go on."""
         now = self._clock.now()
         for one in self._directory.connections():
@@ -57,6 +57,7 @@ class MarkDateChanges:
                     seen_at=now,
                 )
                 yield Emit(topics.DUE, one.org, due)
+            yield Barrier.DURABLE
             self._looked[key] = today
 
 

@@ -13,7 +13,7 @@ from schemas.codec import decode_as
 from schemas.delivery import DeliveryDue, DeliveryRow, DueReason
 from schemas.partitions import partition_for
 from streams.core.delivery import delivery_key
-from streams.core.flows import Emit, View
+from streams.core.flows import Barrier, Emit, View
 from streams.core.policy import SinkPolicy
 from streams.core.rent_roll import account_key, id_of, properties_of, scope
 from streams.directory.directory import Directory
@@ -35,7 +35,7 @@ class ReconcileReceivers:
         self._partition_looked: dict[int, tuple[int, datetime | None]] = {}
         """By partition: at which state of the directory all of it was looked at, and when in full."""
 
-    def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | None]:
+    def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | Barrier | None]:
         """Emit what is due on this partition; yield null between properties, so that other work may go on."""
         now, configured = self._clock.now(), self._directory.configured
         looked, in_full = self._partition_looked.get(partition, (-1, None))
@@ -50,6 +50,7 @@ class ReconcileReceivers:
             if self._looked.get((one.org, one.name)) == revisions and not again:
                 continue
             yield from self._connection(views, one, policies)
+            yield Barrier.DURABLE
             self._looked[one.org, one.name] = revisions
         self._partition_looked[partition] = (configured, now if in_full is None or again else in_full)
 

@@ -14,7 +14,7 @@ from schemas import topics
 from schemas.codec import decode, decode_as
 from schemas.delivery import DeliveryDue, DeliveryPhase, DeliveryRow, DueReason, ReceiverRow
 from schemas.rent_roll import AccountRow
-from streams.core.delivery import receiver_key
+from streams.core.delivery import property_of, receiver_key
 from streams.core.delivery.recall import LOST_AFTER, Delivery, recalled
 from streams.core.flows import Emit, View
 from streams.core.observer import Observer
@@ -123,11 +123,11 @@ def _swept_at(views: Mapping[str, View], org: str, connection: str) -> datetime 
 
 def _retry(one: Delivery, org: str, sink: str, now: datetime) -> DeliveryDue:
     """Return the request to try a delivery again, without using up an attempt."""
-    _, _, connection, _, property_id = one.key.decode().split("/")
+    connection, property_id = property_of(one.key)
     return DeliveryDue(
         org=org,
         connection=connection,
-        property_id=int(property_id),
+        property_id=property_id,
         reason=DueReason.RETRY,
         seen_at=one.row.seen_at or now,
         sink=sink,

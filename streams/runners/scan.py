@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from streams.core.flows import Emit, ProducerRecord, View, encoded
+from streams.core.flows import Barrier, Emit, ProducerRecord, View, encoded
 
-ScanStep = Callable[[Mapping[str, View], int], Iterable[Emit | None]]
+ScanStep = Callable[[Mapping[str, View], int], Iterable[Emit | Barrier | None]]
 """From all views and their partition to records; null stands for a row that needs none."""
 
 
@@ -18,7 +18,7 @@ class Scan:
         self._step = step
         self._prefix = prefix
 
-    def __call__(self, views: Mapping[str, View], partition: int) -> Iterator[ProducerRecord | None]:
+    def __call__(self, views: Mapping[str, View], partition: int) -> Iterator[ProducerRecord | Barrier | None]:
         """Scan one partition and yield the records to produce."""
         for one in self._step(views, partition):
-            yield None if one is None else encoded(one, self._prefix)
+            yield encoded(one, self._prefix) if isinstance(one, Emit) else one

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from streams import topology
 from streams.backends.memory import MemoryBackend
 from streams.backends.ports import Partition
-from streams.core.flows import RecordBatch, View
+from streams.core.flows import Barrier, ProducerRecord, RecordBatch, View
 from streams.runners.fold import Fold
 from streams.wiring import Dependencies, ScanPart, folds, scans
 from tests.streams.core.views import MemoryView
@@ -74,7 +74,13 @@ class MemoryFolds:
     async def _scan(self, part: ScanPart) -> None:
         while True:
             for number in sorted(self._owned):
-                due = [one for one in part.runner()(self._views(number), number) if one is not None]
+                due: list[ProducerRecord] = []
+                for one in part.runner()(self._views(number), number):
+                    if isinstance(one, ProducerRecord):
+                        due.append(one)
+                    if due and one is Barrier.DURABLE:
+                        await self._producer.send(due, number)
+                        due.clear()
                 if due:
                     await self._producer.send(due, number)
             await self._needs.clock.sleep(part.every)

@@ -4,6 +4,14 @@
 decides what is tried again that no record would bring back.
 """
 
-from streams.core.delivery.machine import Cause, ReadOffer, apply, delivery_key, receiver_key
+from streams.core.delivery.machine import (
+    Cause,
+    ReadOffer,
+    apply,
+    deliveries_of,
+    delivery_key,
+    property_of,
+    receiver_key,
+)
 
-__all__ = ["Cause", "ReadOffer", "apply", "delivery_key", "receiver_key"]
+__all__ = ["Cause", "ReadOffer", "apply", "deliveries_of", "delivery_key", "property_of", "receiver_key"]

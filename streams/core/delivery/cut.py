@@ -41,7 +41,8 @@ def cut(offer: Offer, row: DeliveryRow) -> Content | None:
     known = None if row.known is None else {one.unit_id: one.digest for one in row.known}
     if known is None and not row.sent and not offer.property.is_active:
         return None
-    units, mode = units_to_send(offer, known, {one.unit_id for one in row.sent})
+    everything = known is None or (owes_snapshot(row) and offer.property.is_active)
+    units, mode = units_to_send(offer, known, {one.unit_id for one in row.sent}, everything=everything)
     if not units:
         return None
     return Content(
@@ -53,18 +54,23 @@ def cut(offer: Offer, row: DeliveryRow) -> Content | None:
     )
 
 
+def owes_snapshot(row: DeliveryRow) -> bool:
+    """Return whether a scheduled snapshot was asked for that the receiver has not acknowledged."""
+    return row.snapshot_due is not None and (row.snapshot_at is None or row.snapshot_at < row.snapshot_due)
+
+
 def units_to_send(
-    offer: Offer, known: Mapping[int, bytes] | None, unconfirmed: Collection[int]
+    offer: Offer, known: Mapping[int, bytes] | None, unconfirmed: Collection[int], *, everything: bool = False
 ) -> tuple[tuple[OfferedUnit, ...], BatchMode]:
-    """Return the units of a batch: all of them at first, later those that the receiver does not know as they are.
+    """Return the units of a batch: all of them in a snapshot, else those that the receiver does not know as they are.
 
     ``known`` holds the digests that the receiver acknowledged, by unit; null before its first snapshot. An
     ``unconfirmed`` unit was sent and not acknowledged: it is sent again, whatever it is now. A unit that was removed
-    before it was ever sent is left out.
+    before it was ever sent is left out. ``everything``: send a snapshot.
     """
     mentioned = {*unconfirmed, *(known or ())}
     units = tuple(unit for unit in offer.units if unit.state is not UnitState.REMOVED or unit.id in mentioned)
-    if known is None:
+    if everything or known is None:
         return units, BatchMode.SNAPSHOT
     changed = (unit for unit in units if unit.id in unconfirmed or known.get(unit.id) != digest(offer.property, unit))
     return tuple(changed), BatchMode.DELTA

@@ -28,6 +28,17 @@ def delivery_key(org: str, sink: str, connection: str, property_id: int) -> byte
     return f"{org}/{sink}/{connection}/p/{property_id:012d}".encode()
 
 
+def deliveries_of(org: str, sink: str) -> bytes:
+    """Return the prefix of every row of a receiver."""
+    return f"{org}/{sink}/".encode()
+
+
+def property_of(key: bytes) -> tuple[str, int]:
+    """Return the connection and the PMS's id of the property in the key of a delivery."""
+    _, _, connection, _, property_id = key.decode().split("/")
+    return connection, int(property_id)
+
+
 def receiver_key(org: str, sink: str) -> bytes:
     """Return the key of the row of a receiver as a whole."""
     return f"{org}/{sink}/r".encode()
@@ -95,6 +106,8 @@ class _Delivery:
         event = event_of(self.row, self.record, self.cause.id, enabled=self.policy is not None)
         if event is None:
             return FoldResult(Disposition.IGNORED)
+        if event is Event.DUE and isinstance(self.record, DeliveryDue) and self.record.snapshot_at is not None:
+            self._put(snapshot_due=self.record.snapshot_at)
         return self._fire(event, self.record.seen_at if isinstance(self.record, DeliveryDue) else self.record.at)
 
     def _fire(self, event: Event, moment: datetime) -> FoldResult:
@@ -164,6 +177,8 @@ class _Delivery:
             closed = self._closed()
             self._put(dead_letter=None)
         self._name(content)
+        if content.mode is BatchMode.SNAPSHOT:
+            self._put(snapshot_cut_at=max(self.cause.now, self.row.snapshot_due or self.cause.now))
         self._put(
             phase=follows.phase,
             attempt=attempt,
@@ -199,6 +214,8 @@ class _Delivery:
             seen_at=None,
             acknowledged_at=None,
             last_error=None,
+            snapshot_cut_at=None,
+            snapshot_at=None,
             **_SETTLED,
         )
         return True
@@ -304,4 +321,6 @@ def _confirmed(row: DeliveryRow, at: datetime) -> dict[str, object]:
         "sent": (),
         "acknowledged_at": at,
         "last_error": None,
+        "snapshot_at": row.snapshot_cut_at if row.mode is BatchMode.SNAPSHOT else row.snapshot_at,
+        "snapshot_cut_at": None,
     }

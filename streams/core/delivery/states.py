@@ -35,7 +35,7 @@ class Event(StrEnum):
     REPEATED = "repeated"
     """The record that started the delivery is consumed again, after a crash."""
     SUPERSEDED = "superseded"
-    """A retry or an outcome of an older delivery or attempt."""
+    """A retry or an outcome of an older delivery or attempt, or a scheduled snapshot that was asked for before."""
     ACKNOWLEDGED = "acknowledged"
     PARKED = "parked"
     """The attempt failed; its retry waits on a rung."""
@@ -163,6 +163,8 @@ def _event_of(row: DeliveryRow, record: DeliveryDue | DeliveryOutcome, cause: st
     if row.cause == cause:
         return Event.REPEATED
     if isinstance(record, DeliveryDue):
+        if record.snapshot_at is not None and row.snapshot_due is not None and record.snapshot_at <= row.snapshot_due:
+            return Event.SUPERSEDED
         if record.reason is not DueReason.RETRY:
             return Event.DUE
         current = record.version == row.version and record.attempt >= row.attempt

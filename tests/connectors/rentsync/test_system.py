@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from connectors.clock import SystemClock
 from connectors.http import open_client
-from connectors.ports import Accepted, Configuration, SinkSystem
+from connectors.ports import Accepted, Configuration, Schedule, SinkSystem
 from connectors.rentsync.standin import PATH, RentSyncStandIn
 from connectors.rentsync.system import RentSyncSystem
 from connectors.settings import ProcessSettings, SettingsError
@@ -46,6 +46,7 @@ def test_its_fields_are_the_environment_settings_in_camel_case() -> None:
         "updates": "RENTSYNC_UPDATES",
         "fields": "RENTSYNC_FIELDS",
         "removed": "RENTSYNC_REMOVED",
+        "schedule": "RENTSYNC_SCHEDULE",
         "timezone": "RENTSYNC_TIMEZONE",
         "source": "RENTSYNC_SOURCE",
         "userAgent": "RENTSYNC_USER_AGENT",
@@ -61,7 +62,7 @@ def test_url_and_key_suffice() -> None:
 
 def test_every_invalid_field_is_reported() -> None:
     found = errors(
-        {"shape": "flat", "batch": 1, "removed": "burn", "source": " ", "timezone": "", "schedule": "0 2 * * *"},
+        {"shape": "flat", "batch": 1, "removed": "burn", "source": " ", "timezone": "", "schedule": "0 2"},
         {"hmacSecret": (SecretStr("canary"),), "wrong": (SecretStr("canary"),)},
     )
     assert {pointer: detail.partition(";")[0].partition(":")[0] for pointer, detail in found.items()} == {
@@ -71,11 +72,39 @@ def test_every_invalid_field_is_reported() -> None:
         "/settings/removed": "no such choice",
         "/settings/source": "string should match pattern '\\S'",
         "/settings/timezone": "no such time zone",
-        "/settings/schedule": "it is not available yet",
+        "/settings/schedule": "it does not have five fields",
         "/secrets/hmacSecret": "it is not available yet",
         "/secrets/wrong": "no such secret",
         "/secrets/apiKey": "it is required",
     }
+
+
+@pytest.mark.parametrize(
+    ("cron", "problem"),
+    {
+        "0 2 * *": "it does not have five fields",
+        "0 0 2 * * *": "it does not have five fields",
+        "0 25 * * *": "bad hour",
+        "0 2 30 2 *": "bad day-of-month",
+        "0 2 29 2 MON#5": "",
+        "@daily": "it does not have five fields",
+        "*/15 6-22 * * MON-FRI": "",
+    }.items(),
+)
+def test_a_schedule_has_five_fields_of_cron(cron: str, problem: str) -> None:
+    found = errors({"url": URL, "schedule": cron}, KEY).get("/settings/schedule", "")
+
+    assert found.partition(";")[0] == problem
+
+
+def test_the_schedule_has_the_zone_of_the_receiver_or_that_of_the_process() -> None:
+    rentsync = system(RENTSTREAM_TIMEZONE="America/Edmonton")
+    stored = Configuration({"url": URL, "schedule": "30 4 * * *", "timezone": "Europe/Berlin"}, KEY)
+
+    assert rentsync.schedule(Configuration({"url": URL}, KEY)) == Schedule("0 2 * * *", "America/Edmonton")
+    assert rentsync.schedule(stored) == Schedule("30 4 * * *", "Europe/Berlin")
+    with pytest.raises(SettingsError, match="five fields"):
+        rentsync.schedule(Configuration({"url": URL, "schedule": "never"}, KEY))
 
 
 @pytest.mark.parametrize("key", ["", "  ", "two words", "schlüssel"])

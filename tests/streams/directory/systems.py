@@ -23,6 +23,7 @@ from connectors.ports import (
     PageOf,
     Priority,
     Refused,
+    Schedule,
     UsesBudget,
 )
 from connectors.settings import SettingsError
@@ -207,6 +208,7 @@ class FakePortal:
     fields: tuple[Field, ...] = (
         Field("url", "PORTAL_URL", "setting", "an address", required=True),
         Field("source", "PORTAL_SOURCE", "setting", "a name"),
+        Field("schedule", "PORTAL_SCHEDULE", "setting", "five fields of cron"),
         Field("apiKey", "PORTAL_API_KEY", "secret", "a key", required=True),
     )
 
@@ -218,6 +220,10 @@ class FakePortal:
 
     async def check(self, configuration: Configuration, clock: Clock) -> Checked:
         return Checked(())
+
+    def schedule(self, configuration: Configuration) -> Schedule | None:
+        cron = configuration.settings.get("schedule")
+        return Schedule(str(cron), "America/Edmonton") if cron else None
 
     def open(self, name: str, configuration: Configuration, clock: Clock) -> Sink:
         self.opened.append(self.make(plain(configuration, "apiKey")[0], name))

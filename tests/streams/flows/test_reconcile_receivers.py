@@ -11,6 +11,7 @@ from schemas.delivery import DeliveryDue, DeliveryRow, DueReason
 from schemas.integrations import Integration
 from schemas.partitions import partition_for
 from streams.core.delivery import delivery_key
+from streams.core.flows import Barrier, Emit
 from streams.flows.reconcile_receivers import AGAIN, ReconcileReceivers
 from streams.topology import DELIVERIES, RENT_ROLL
 from tests.streams.core.rent_roll.rolls import building, fold, page, swept
@@ -39,8 +40,8 @@ class Desk:
         found = []
         self.yields = 0
         for emit in self.scan.step({RENT_ROLL: self.roll, DELIVERIES: self.rows}, partition):
-            self.yields += 1
-            if emit is None:
+            self.yields += emit is not Barrier.DURABLE
+            if not isinstance(emit, Emit):
                 continue
             due = emit.record
             assert isinstance(due, DeliveryDue)
@@ -208,6 +209,6 @@ def test_what_is_due_is_seen_now() -> None:
     desk = Desk()
     first = next(iter(desk.scan.step({RENT_ROLL: desk.roll, DELIVERIES: desk.rows}, HOME)))
 
-    assert first is not None
+    assert isinstance(first, Emit)
     assert isinstance(first.record, DeliveryDue)
     assert first.record.seen_at == NOW

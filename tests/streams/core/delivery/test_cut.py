@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.delivery import Acknowledged, BatchMode, DeliveryRow, ReceiverRow, UnitState
-from streams.core.delivery.cut import Content, batch_id, count_cut, cut, sync_id, units_to_send
+from streams.core.delivery.cut import Content, batch_id, count_cut, cut, owes_snapshot, sync_id, units_to_send
 from streams.core.offer import Offer, digest
 from tests.streams.core.delivery.offers import NOW, offer_of, offered
 
@@ -44,6 +44,25 @@ def test_the_units_of_a_batch_are_those_that_the_receiver_does_not_know(
     """A removed unit is among them only if it was sent before; one that is not offered here never is."""
     found, found_mode = units_to_send(OFFER, known, unconfirmed)
     assert ({unit.id for unit in found}, found_mode) == (units, mode)
+
+
+def test_a_scheduled_snapshot_carries_what_the_receiver_knows_already() -> None:
+    """Not a unit that was removed before it was ever sent."""
+    found, mode = units_to_send(OFFER, digests(OFFER) | {3: b"x"}, set(), everything=True)
+    assert ({unit.id for unit in found}, mode) == ({1, 2, 3}, BatchMode.SNAPSHOT)
+    found, _ = units_to_send(OFFER, {1: b"x"}, set(), everything=True)
+    assert {unit.id for unit in found} == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("due", "acknowledged", "owed"), [(None, None, False), (0, None, True), (1, 0, True), (1, 1, False), (0, 1, False)]
+)
+def test_a_snapshot_is_owed_until_one_of_that_moment_is_acknowledged(
+    due: int | None, acknowledged: int | None, owed: bool
+) -> None:
+    at = [None if one is None else NOW + timedelta(days=one) for one in (due, acknowledged)]
+
+    assert owes_snapshot(DeliveryRow(snapshot_due=at[0], snapshot_at=at[1])) is owed
 
 
 def test_content_says_what_the_receiver_knows_once_it_acknowledges() -> None:

@@ -29,6 +29,7 @@ from schemas.delivery import (
     UnitState,
 )
 from streams.core.delivery import Cause, apply, delivery_key, receiver_key
+from streams.core.delivery.cut import owes_snapshot
 from streams.core.flows import Disposition, FoldResult
 from streams.core.offer import Offer
 from streams.core.policy import SinkPolicy
@@ -229,6 +230,126 @@ def test_properties_and_connections_have_rows_of_their_own() -> None:
     (second,) = desk.due(property_id=11)
     assert first.batch_id != second.batch_id
     assert len({delivery_key("o", "s", "c", 1), delivery_key("o", "s", "d", 1), delivery_key("o", "t", "c", 1)}) == 3
+
+
+# ------------------------------------------------------------------------------------------------ scheduled snapshots
+
+
+LATER = NOW + timedelta(hours=1)
+
+
+def scheduled(desk: Desk, at: datetime = LATER, **more: Any) -> list[Batch]:
+    return desk.due(DueReason.SCHEDULED, sink=RENTSYNC, snapshot_at=at, **more)
+
+
+def test_a_scheduled_snapshot_carries_everything_once() -> None:
+    """Units that the receiver knows too; asked for again, for the same moment or an earlier one, it is void."""
+    desk = Desk()
+    desk.acknowledge(desk.send(offered(1), offered(2)))
+    (batch,) = scheduled(desk)
+    desk.acknowledge(batch)
+
+    assert (batch.mode, ids(batch), batch.version) == (BatchMode.SNAPSHOT, {1, 2}, 2)
+    assert [scheduled(desk), scheduled(desk, NOW - timedelta(days=1)), desk.due()] == [[], [], []]
+    assert desk.last.verdict is Disposition.IGNORED
+    assert ids(scheduled(desk, LATER + timedelta(days=1))[0]) == {1, 2}
+
+
+def test_a_record_of_the_schedule_that_is_consumed_again_repeats_its_batch() -> None:
+    """A crash may have come before the batch was durable."""
+    desk = Desk()
+    desk.acknowledge(desk.send(offered(1)))
+    first, again = scheduled(desk, cause="t:9"), scheduled(desk, cause="t:9")
+
+    assert first == again
+
+
+@pytest.mark.parametrize("parked", [False, True])
+def test_a_snapshot_that_is_due_while_a_batch_is_on_its_way_follows(parked: bool) -> None:
+    """With the retry, if there is one."""
+    desk = Desk()
+    desk.acknowledge(desk.send(offered(1), offered(2)))
+    delta = desk.send(offered(1, 1600), offered(2))
+    if parked:
+        desk.park(delta)
+    assert scheduled(desk) == []
+    (following,) = desk.retry(delta) if parked else desk.acknowledge(delta)
+
+    assert (following.mode, ids(following)) == (BatchMode.SNAPSHOT, {1, 2})
+    assert desk.acknowledge(following) == []
+    assert desk.row().dirty_since is None
+
+
+def test_a_snapshot_that_fails_stays_one_and_keeps_its_name() -> None:
+    desk = Desk()
+    desk.acknowledge(desk.send(offered(1), offered(2)))
+    (batch,) = scheduled(desk)
+    desk.park(batch)
+    desk.now += timedelta(minutes=1)
+    (again,) = desk.retry(batch)
+    desk.answer(again, DeliveryResult.DEAD)
+    (trial,) = desk.due()
+
+    assert (name_of(again), again.mode) == (name_of(batch), BatchMode.SNAPSHOT)
+    assert (trial.mode, ids(trial)) == (BatchMode.SNAPSHOT, {1, 2})
+
+
+def test_a_snapshot_that_waits_over_the_next_moment_of_the_schedule_is_sent_once() -> None:
+    desk = Desk()
+    desk.acknowledge(desk.send(offered(1)))
+    (batch,) = scheduled(desk)
+    desk.park(batch)
+    desk.now += timedelta(days=1)
+    assert scheduled(desk, desk.now) == []
+    (again,) = desk.retry(batch)
+
+    assert name_of(again) == name_of(batch)
+    assert desk.acknowledge(again) == []
+    assert desk.due() == []
+
+
+def test_a_first_batch_is_the_snapshot_of_the_moments_before_it() -> None:
+    desk = Desk({10: offer_of(offered(1))})
+    (batch,) = scheduled(desk, NOW - timedelta(hours=1))
+    desk.acknowledge(batch)
+
+    assert desk.row().snapshot_at == NOW
+    assert desk.due() == []
+
+
+def test_a_clock_that_is_behind_the_schedule_repeats_no_snapshot() -> None:
+    desk = Desk()
+    desk.acknowledge(desk.send(offered(1)))
+    (batch,) = scheduled(desk, NOW + timedelta(hours=1))
+    desk.acknowledge(batch)
+
+    assert desk.due() == []
+
+
+def test_what_was_given_up_goes_out_with_the_schedule() -> None:
+    """Also a first batch."""
+    desk = Desk()
+    desk.answer(desk.send(offered(1)), DeliveryResult.DEAD)
+    (batch,) = scheduled(desk, NOW + timedelta(hours=1))
+
+    assert (batch.mode, ids(batch)) == (BatchMode.SNAPSHOT, {1})
+
+
+def test_a_property_that_is_not_active_gets_no_snapshot_once_the_receiver_knows() -> None:
+    desk = Desk()
+    desk.acknowledge(desk.send(offered(1)))
+    desk.acknowledge(desk.send(offered(1, state=UnitState.UNAVAILABLE), active=False))
+
+    assert scheduled(desk) == []
+
+
+def test_another_receiver_does_not_count_the_snapshots_of_the_former_one() -> None:
+    desk = Desk()
+    desk.acknowledge(desk.send(offered(1)))
+    desk.replace()
+    (batch,) = desk.due()
+
+    assert (batch.mode, desk.row().snapshot_at) == (BatchMode.SNAPSHOT, None)
 
 
 # ------------------------------------------------------------------------------------------- removed, inactive, moved
@@ -974,6 +1095,18 @@ class World:
         for number in sorted(numbers):
             self.write("due", due(DueReason.ASKED, property_id=number, seen_at=self.desk.now, sink=RENTSYNC))
 
+    def schedule(self) -> None:
+        """Ask for a snapshot of every property, as of this moment; sometimes twice."""
+        for number in sorted(self.rents) * self.rng.choice([1, 2]):
+            asked = due(
+                DueReason.SCHEDULED,
+                property_id=number,
+                seen_at=self.desk.now,
+                sink=RENTSYNC,
+                snapshot_at=self.desk.now,
+            )
+            self.write("due", asked)
+
     def offer(self, number: int) -> Offer:
         units = []
         for unit, held in sorted(self.rents[number].items()):
@@ -1038,7 +1171,7 @@ class World:
 
     def step(self) -> None:
         self.desk.now += timedelta(seconds=self.rng.choice([0, 0, 1, 40, -1]))
-        could = [self.change]
+        could = [self.change, self.change, self.change, self.schedule]
         could += [lambda: self.fold("due", crashes=True)] * 3 if self.topics["due"] else []
         could += [lambda: self.fold("outcomes", crashes=True)] * 2 if self.topics["outcomes"] else []
         could += [lambda: self.deliver(fails=True)] * 2 if self.batches else []
@@ -1103,5 +1236,6 @@ def test_once_everything_is_acknowledged_the_receiver_equals_the_rent_roll(
             row = world.desk.row(number)
             assert (row.phase, row.dirty_since) == (DeliveryPhase.IDLE, None)
             assert row.receiver == world.desk.sinks[0].identity
+            assert not (row.known and found.property.is_active and owes_snapshot(row))
     by_sync = {batch.sync_id: batch.batch_id for batch in world.bodies.values()}
     assert len(by_sync) == len(world.bodies)

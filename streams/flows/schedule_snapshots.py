@@ -1,0 +1,76 @@
+"""``schedule_snapshots``: asks at the moments of a receiver's schedule for a snapshot of each of its properties."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+from connectors.ports import Clock
+from schemas import topics
+from schemas.codec import decode
+from schemas.delivery import DeliveryDue, DeliveryPhase, DeliveryRow, DueReason
+from schemas.partitions import partition_for
+from streams.core.delivery import deliveries_of, property_of
+from streams.core.flows import Barrier, Emit, View
+from streams.core.policy import SinkPolicy
+from streams.core.schedule import latest_due
+from streams.directory.directory import Directory
+from streams.topology import DELIVERIES
+
+_COMES_BY_ITSELF = (DeliveryPhase.IN_FLIGHT, DeliveryPhase.WAITING)
+
+
+class ScheduleSnapshots:
+    """Looks at the rows of a receiver once for each moment of its schedule, and once when the process starts.
+
+    The rows show which snapshots were asked for, so a restart or another owner repeats none and misses none. Of several
+    missed moments the latest counts. A property that the receiver was never sent gets its first snapshot without a
+    schedule.
+    """
+
+    def __init__(self, directory: Directory, partitions: int, clock: Clock) -> None:
+        self._directory = directory
+        self._partitions = partitions
+        self._clock = clock
+        self._asked: dict[tuple[str, str], datetime] = {}
+        """By receiver: the latest moment for which all of its rows were looked at."""
+
+    def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | Barrier | None]:
+        """Emit which snapshots are due on this partition; yield null between rows, so that other work may go on."""
+        now = self._clock.now()
+        for org in self._directory.orgs():
+            if partition_for(org, self._partitions) != partition:
+                continue
+            for policy in self._directory.sinks(org):
+                if policy.schedule is None:
+                    continue
+                due, key = latest_due(policy.schedule, f"{org}/{policy.name}", now), (org, policy.name)
+                if self._asked.get(key) == due:
+                    continue
+                yield from self._receiver(views[DELIVERIES], policy, due, now)
+                yield Barrier.DURABLE
+                self._asked[key] = due
+
+    def _receiver(self, rows: View, policy: SinkPolicy, due: datetime, now: datetime) -> Iterator[Emit | None]:
+        for key, raw in rows.scan(deliveries_of(policy.org, policy.name)):
+            row = decode(raw)
+            if not isinstance(row, DeliveryRow) or not _lacks(row, due):
+                yield None
+                continue
+            connection, property_id = property_of(key)
+            record = DeliveryDue(
+                org=policy.org,
+                connection=connection,
+                property_id=property_id,
+                reason=DueReason.SCHEDULED,
+                seen_at=now,
+                sink=policy.name,
+                snapshot_at=due,
+            )
+            yield Emit(topics.DUE, policy.org, record)
+
+
+def _lacks(row: DeliveryRow, due: datetime) -> bool:
+    """Return whether no snapshot of this moment was asked for, sent or acknowledged."""
+    if row.known is None and row.phase is DeliveryPhase.IDLE:
+        return False
+    moments = [row.snapshot_due, row.snapshot_at, row.snapshot_cut_at if row.phase in _COMES_BY_ITSELF else None]
+    return all(moment is None or moment < due for moment in moments)
