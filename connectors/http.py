@@ -20,7 +20,7 @@ from typing import Final, Protocol, TypeVar
 import httpx
 
 from connectors.guard import GuardedTransport
-from connectors.ports import Clock, Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
+from connectors.ports import Clock, Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable, may_call
 
 log = logging.getLogger("connectors.http")
 
@@ -124,6 +124,7 @@ async def exchange(
     ``idempotent`` request, whose body has to be bytes, is sent again at once if a connection that was kept alive turns
     out to be closed (RFC 9110, 9.2.2).
     """
+    await may_call()
     try:
         async with asyncio.timeout(seconds):
             for _ in range(STALE_CONNECTIONS if idempotent else 0):

@@ -4,7 +4,8 @@ Every outcome is a value: a port does not raise for anything that an external sy
 """
 
 import random as randomness
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import IntEnum
@@ -34,6 +35,18 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None: ...
+
+
+MAY_CALL: Final[ContextVar[Callable[[], Awaitable[None]] | None]] = ContextVar("may_call", default=None)
+"""What a call has to wait for right before it is sent, however long it waited for its turn: the proof that this process
+still owns the work. Set by the runner of the calls; null where no proof is needed."""
+
+
+async def may_call() -> None:
+    """Return when a call may be sent; a connector awaits this right before each request."""
+    wait = MAY_CALL.get()
+    if wait is not None:
+        await wait()
 
 
 # ----------------------------------------------------------------------------------------------------------- failures

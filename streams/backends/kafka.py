@@ -14,7 +14,8 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from schemas.partitions import partition_of
 from streams.backends.deadlines import stop_client
-from streams.backends.ports import NOWHERE, BackendError, ConsumedRecord, Listener, NotOwner, Partition
+from streams.backends.membership import Membership
+from streams.backends.ports import NOWHERE, BackendError, ConsumedRecord, Listener, NotOwner, Ownership, Partition
 from streams.backends.producer import BatchWriter, Entry, GroupCommit, checked_size
 from streams.core.flows import ProducerRecord, Record
 
@@ -74,8 +75,8 @@ class KafkaBackend:
     def consumer(self, group: str, topics: Sequence[str], listener: Listener) -> "KafkaConsumer":
         return KafkaConsumer(self.settings, group, topics, listener)
 
-    def producer(self) -> "KafkaProducer":
-        return KafkaProducer(self.settings)
+    def producer(self, owner: Ownership | None = None) -> "KafkaProducer":
+        return KafkaProducer(self.settings, owner)
 
     def reader(self, topics: Sequence[str], positions: Mapping[Partition, int] = NOWHERE) -> "KafkaReader":
         return KafkaReader(self.settings, topics, positions)
@@ -120,6 +121,7 @@ class KafkaConsumer:
         self._group = settings.prefix + group
         self._listener = _Listener(self, listener)
         self._consumer: Any = None
+        self.ownership = Membership(settings.session_timeout, settings.rebalance_timeout)
         self.failed: Exception | None = None
         """What the listener raised: aiokafka would only log it."""
 
@@ -140,6 +142,7 @@ class KafkaConsumer:
             max_partition_fetch_bytes=settings.fetch_bytes,
             **settings.client(),
         )
+        self.ownership.watch(self._consumer._client)  # noqa: SLF001
         self._consumer.subscribe(sorted(self._names), listener=self._listener)
         try:
             await self._consumer.start()
@@ -313,9 +316,11 @@ class KafkaProducer:
     Concurrent calls that write to the same partition share batches.
     """
 
-    def __init__(self, settings: KafkaBackendSettings) -> None:
+    def __init__(self, settings: KafkaBackendSettings, owner: Ownership | None = None) -> None:
         self._prefix = settings.prefix
-        self._writer = BatchWriter(settings.client())
+        self._writer = BatchWriter(settings.client(), owner=owner)
+        if owner is not None:
+            owner.on_end(self._writer.disown)
         self._group = GroupCommit(self._writer.append, settings.prefix)
 
     async def start(self) -> None:

@@ -21,6 +21,7 @@ from streams.backends.ports import (
     ConsumedRecord,
     Listener,
     NotOwner,
+    Ownership,
     Partition,
     TooLarge,
 )
@@ -234,7 +235,8 @@ class MemoryBackend:
         self._consumers.append(made)
         return made
 
-    def producer(self) -> "MemoryProducer":
+    def producer(self, owner: Ownership | None = None) -> "MemoryProducer":
+        del owner  # a member in memory learns at once what its group does
         return MemoryProducer(self)
 
     def reader(self, topics: Sequence[str], positions: Mapping[Partition, int] = NOWHERE) -> "MemoryReader":
@@ -271,6 +273,7 @@ class MemoryConsumer:
         self._paused: set[Partition] = set()
         self._fetches = False
         self._owns = False
+        self._generation = 0
         self._started = False
         self.news = asyncio.Event()
 
@@ -281,6 +284,25 @@ class MemoryConsumer:
     @property
     def assignment(self) -> frozenset[Partition]:
         return frozenset(self._positions)
+
+    @property
+    def ownership(self) -> Ownership:
+        return self
+
+    @property
+    def joined(self) -> bool:
+        return self._owns
+
+    @property
+    def proven(self) -> bool:
+        return self._owns and not self._backend.dead
+
+    @property
+    def generation(self) -> int:
+        return self._generation
+
+    def on_end(self, listener: Callable[[], None]) -> None:
+        """Do nothing: nothing is under way that has to be ended."""
 
     async def start(self) -> None:
         await self._backend.alive(self._broker.present())
@@ -297,6 +319,7 @@ class MemoryConsumer:
         self._fetches = False
         await self.listener.revoked(frozenset(self._positions))
         self._owns = False
+        self._generation += 1
         self._positions = {}
 
     def assign(self, share: Collection[Partition], committed: Mapping[Partition, int]) -> None:

@@ -3,7 +3,7 @@
 Names of topics and groups are without `RENTSTREAM_TOPIC_PREFIX` here; an implementation adds and removes it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
@@ -45,12 +45,39 @@ class NotOwner(BackendError):  # noqa: N818 -- named after what the caller no lo
     """The partitions were revoked; their new owner consumes uncommitted records again."""
 
 
+class Fenced(BackendError):  # noqa: N818
+    """Another process has taken the partition over, although this one was taken for its owner."""
+
+
 class TooLarge(BackendError):  # noqa: N818
     """A record exceeds the size limit of its topic. No record of the call was written."""
 
 
 class NotDurable(Exception):  # noqa: N818 -- named after what the record is not
     """A record was not acknowledged in time. It may still be written; the caller has to send it again."""
+
+
+class Ownership(Protocol):
+    """Whether partitions are owned; `streams.backends.membership.Membership` derives it from the broker's answers."""
+
+    @property
+    def joined(self) -> bool:
+        """Return false once they are given away; while it is true they may be unproven for some time."""
+        ...
+
+    @property
+    def proven(self) -> bool:
+        """Return whether the group cannot have given them away by now."""
+        ...
+
+    @property
+    def generation(self) -> int:
+        """Return a number that grows whenever they are given away."""
+        ...
+
+    def on_end(self, listener: Callable[[], None]) -> None:
+        """Call ``listener``, in whatever thread, whenever they are given away."""
+        ...
 
 
 class Listener(Protocol):
@@ -97,6 +124,9 @@ class Consumer(Protocol):
 
     @property
     def assignment(self) -> frozenset[Partition]: ...
+
+    @property
+    def ownership(self) -> Ownership: ...
 
 
 class Reader(Protocol):
@@ -145,7 +175,9 @@ class Backend(Protocol):
 
     def consumer(self, group: str, topics: Sequence[str], listener: Listener) -> Consumer: ...
 
-    def producer(self) -> Producer: ...
+    def producer(self, owner: Ownership | None = None) -> Producer:
+        """Return a producer. With an ``owner`` it writes while the ownership is proven, and may raise `NotOwner`."""
+        ...
 
     def reader(self, topics: Sequence[str], positions: Mapping[Partition, int] = NOWHERE) -> Reader:
         """Return a reader that starts at these positions; a partition without one starts at its beginning."""

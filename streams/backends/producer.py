@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import aiokafka
-from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, ProducerFenced
 
 from schemas import topics
 from schemas.base import Model
@@ -24,7 +24,8 @@ from schemas.codec import encode
 from schemas.partitions import partition_for
 from schemas.pms import FetchRequest
 from streams.backends.deadlines import Deadlines, stop_client
-from streams.backends.ports import MAX_RECORD_BYTES, BackendError, NotDurable, TooLarge
+from streams.backends.fencing import Identities, forget, install, is_waiting, producer_id
+from streams.backends.ports import MAX_RECORD_BYTES, BackendError, Fenced, NotDurable, NotOwner, Ownership, TooLarge
 from streams.core.flows import Headers
 
 log = logging.getLogger("streams.backends.producer")
@@ -44,6 +45,15 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
     }
 )
 """Options of every producer. A caller adds the servers, the security and a client id, and may override any."""
+
+PRODUCE: Final = 0
+"""Key of the request in Kafka's protocol that carries batches."""
+
+PROOF_SECONDS: Final = 0.05
+"""Seconds between two looks whether the ownership is proven again."""
+
+FENCED_SECONDS: Final = 15.0
+"""Seconds after a refused write within which the group tells whether the partitions are given away."""
 
 Entry = tuple[bytes, bytes | None, Headers]
 """Key, value and headers of a record to be written."""
@@ -76,6 +86,12 @@ MakeClient = Callable[..., Client]
 """Returns a client for options, as `aiokafka.AIOKafkaProducer` does."""
 
 
+class _Disowned(KafkaError):  # type: ignore[misc]  # noqa: N818
+    """What aiokafka is to fail the batches of a request with that must not be sent any more."""
+
+    retriable = False
+
+
 @dataclass(frozen=True, slots=True)
 class Packed:
     """Records of one partition in batches, each with its number of records."""
@@ -96,26 +112,32 @@ def checked_size(topic: str, key: bytes, value: bytes | None) -> int:
 class BatchWriter:
     """Writes batches with one idempotent producer, in order, and retries while brokers are unavailable.
 
-    ``check`` is called before each batch is passed to aiokafka, right before bytes are sent, and after the
-    acknowledgement. The second call also covers aiokafka's own retries, which could otherwise send an old batch when a
-    suspended process continues. If it raises, or ends the process, nothing more is written.
+    With an ``owner`` nothing is sent while the ownership is not proven, which is decided in the very step in which
+    bytes are sent, so that it also holds for aiokafka's own retries. A write waits for the proof, and ends with
+    `NotOwner` if the partitions are given away; `disown` has to be called then. Whether what was sent before is written
+    is open, unless the next owner has taken over by `take_over`.
     """
 
     def __init__(
         self,
         client: Mapping[str, Any],
-        check: Callable[[], None] | None = None,
         make: MakeClient = aiokafka.AIOKafkaProducer,
+        owner: Ownership | None = None,
     ) -> None:
         """Prepare; ``client`` are aiokafka's options beside, or instead of, `DEFAULTS`."""
         self._options = {**DEFAULTS, **client}
-        self._check = check
         self._make = make
+        self._owner = owner
         self._client: Client | None = None
+        self._identities: Identities | None = None
+        self._disowned: asyncio.Future[None] | None = None
+        """Done when the partitions of the present generation are given away."""
 
     async def start(self) -> None:
         """Connect. Raise `BackendError` if no broker answers."""
         self._client = self._make(**self._options)
+        if self._owner is not None:
+            self._identities = install(self._client)
         try:
             await self._client.start()
         except KafkaError as error:
@@ -124,8 +146,8 @@ class BatchWriter:
         except BaseException:
             await self.stop()
             raise
-        if self._check is not None:
-            _check_before_sending(self._client.client, self._check)
+        if self._owner is not None:
+            _hold_back(self._client.client, self._owner)
 
     async def stop(self, within: float = 10.0) -> None:
         """Write the batches passed to aiokafka and disconnect, within a limited time as brokers may be unavailable."""
@@ -158,33 +180,89 @@ class BatchWriter:
     async def write(self, packed: Packed) -> int | None:
         """Return, once all replicas have all records, the offset of the last one (null if the broker gave none).
 
-        Raise `BackendError` if a broker refuses them.
+        Raise `BackendError` if a broker refuses them, or `NotOwner`.
         """
         sent = []
         last = None
+        disowned = await self.owned()
         try:
             for count, batch in packed.batches:
-                sent.append((count, await self._hand_over(batch, packed)))
+                sent.append((count, await self._hand_over(batch, packed, disowned)))
             for count, acknowledgement in sent:
+                if disowned is not None:
+                    await _first(acknowledgement, disowned)
                 base = (await acknowledgement).offset
                 last = base + count - 1 if base is not None and base >= 0 else None
+        except ProducerFenced as error:
+            await self._until_given_away()
+            raise _failure(packed.topic, error) from error
         except KafkaError as error:
             raise _failure(packed.topic, error) from error
-        if self._check is not None:
-            self._check()
         return last
 
     async def append(self, topic: str, partition: int, entries: Sequence[Entry]) -> int | None:
         """Pack and write. Raise `TooLarge`, with nothing written, or `BackendError`."""
         return await self.write(self.pack(topic, partition, entries))
 
-    async def _hand_over(self, batch: Batch, packed: Packed) -> "asyncio.Future[Any]":
+    async def take_over(self, topics: Mapping[int, Sequence[str]], name: str, mark: bytes) -> None:
+        """Take partitions over, by their numbers: fence off their former owners.
+
+        ``name`` is the beginning of the transactional ids. A tombstone with the key ``mark`` is written to each of the
+        topics: from then on the broker refuses there what former owners write. Raise `NotOwner`.
+        """
+        client, identities = self._started.client, self._identities
+        assert identities is not None, "only a writer with an owner can take over"
+        await self.owned()
+
+        async def one(number: int) -> None:
+            found = await producer_id(client, f"{name}-{number}")
+            forget(self._started, number, NotOwner("the partition was given away before this was sent"))
+            identities.begin(number, *found)
+            await asyncio.gather(*(self.append(topic, number, [(mark, None, ())]) for topic in topics[number]))
+
+        await asyncio.gather(*map(one, topics))
+
+    def disown(self) -> None:
+        """End the writes that are under way: the partitions are given away."""
+        if self._disowned is not None and not self._disowned.done():
+            self._disowned.set_result(None)
+
+    async def owned(self) -> "asyncio.Future[None] | None":
+        """Wait until the ownership is proven; return a future that is done when it ends. Raise `NotOwner`."""
+        owner = self._owner
+        if owner is None:
+            return None
+        while not owner.proven:
+            if not owner.joined:
+                raise NotOwner("the partitions are given away")
+            await asyncio.sleep(PROOF_SECONDS)
+        if self._disowned is None or self._disowned.done():
+            self._disowned = asyncio.get_running_loop().create_future()
+        return self._disowned
+
+    async def _until_given_away(self) -> None:
+        """Wait, after a write was refused, for the group to tell that the partitions are given away.
+
+        Raise `NotOwner` if it does. If it does not, the other process is not the owner either: return.
+        """
+        owner, loop = self._owner, asyncio.get_running_loop()
+        assert owner is not None
+        until = loop.time() + FENCED_SECONDS
+        while loop.time() < until:
+            if not owner.joined:
+                raise NotOwner("the partitions were given away, and their next owner writes")
+            await asyncio.sleep(PROOF_SECONDS)
+
+    async def _hand_over(
+        self, batch: Batch, packed: Packed, disowned: "asyncio.Future[None] | None"
+    ) -> "asyncio.Future[Any]":
         """Hand a batch over to aiokafka, which then retries until it succeeds; until then wait for brokers."""
         while True:
-            if self._check is not None:
-                self._check()
             try:
-                return await self._started.send_batch(batch, packed.topic, partition=packed.partition)
+                taking = self._started.send_batch(batch, packed.topic, partition=packed.partition)
+                if disowned is None or not is_waiting(self._started, packed.topic, packed.partition):
+                    return await taking
+                return await _unless(disowned, asyncio.ensure_future(taking))
             except KafkaTimeoutError:  # nothing was taken over, so another attempt duplicates nothing
                 log.warning("No broker takes records for %s-%d; retrying", packed.topic, packed.partition)
 
@@ -209,6 +287,10 @@ def _fill(batch: Batch, entries: Sequence[Entry], at: int) -> int:
 
 
 def _failure(topic: str, error: KafkaError) -> BackendError:
+    if isinstance(error, _Disowned):
+        return NotOwner(f"the partitions were given away before records for {topic} were sent")
+    if isinstance(error, ProducerFenced):
+        return Fenced(f"records for {topic} are refused: another process has taken the partition over")
     if isinstance(error, MessageSizeTooLargeError):
         return BackendError(
             f"{topic} refuses a batch: its max.message.bytes is too low; it must be above {BATCH_BYTES} and hold a "
@@ -217,15 +299,48 @@ def _failure(topic: str, error: KafkaError) -> BackendError:
     return BackendError(f"records for {topic} could not be written: {error!r}")
 
 
-def _check_before_sending(client: Any, check: Callable[[], None]) -> None:
-    """Run ``check`` in the very step in which aiokafka's client writes to a socket."""
+def _hold_back(client: Any, owner: Ownership) -> None:
+    """Let aiokafka's client send batches only while the ownership is proven; those of an ended one fail."""
     send = client.send
 
-    async def checked(node: int, request: Any, **options: Any) -> Any:
-        check()
+    async def send_if_owned(node: int, request: Any, **options: Any) -> Any:
+        if request.API_KEY == PRODUCE:
+            generation = owner.generation
+            while not owner.proven and owner.joined:  # noqa: ASYNC110 -- time ends a proof, and no event
+                await asyncio.sleep(PROOF_SECONDS)
+            if owner.generation != generation or not owner.joined:
+                raise _Disowned
         return await send(node, request, **options)
 
-    client.send = checked
+    client.send = send_if_owned
+
+
+async def _first(acknowledgement: "asyncio.Future[Any]", disowned: "asyncio.Future[None]") -> None:
+    """Wait for an acknowledgement. Raise `NotOwner` if the partitions are given away before it comes."""
+    if not acknowledgement.done():
+        await asyncio.wait((acknowledgement, disowned), return_when=asyncio.FIRST_COMPLETED)
+    if not acknowledgement.done():
+        acknowledgement.add_done_callback(_retrieve)
+        raise NotOwner("the partitions were given away before the write was acknowledged")
+
+
+async def _unless(
+    disowned: "asyncio.Future[None]", taking: "asyncio.Task[asyncio.Future[Any]]"
+) -> "asyncio.Future[Any]":
+    """Return the result of a task. Cancel it and raise `NotOwner` if the partitions are given away before."""
+    try:
+        await asyncio.wait((taking, disowned), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not taking.done():
+            taking.cancel()
+    if disowned.done() and not (taking.done() and not taking.cancelled()):
+        raise NotOwner("the partitions were given away before a batch was taken over")
+    return await taking
+
+
+def _retrieve(future: "asyncio.Future[Any]") -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 async def _disconnect(client: Any) -> None:

@@ -5,11 +5,13 @@ crash finds the rows as they are and emits the same effects again.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from streams.backends.ports import Fenced, NotOwner
 from streams.backends.producer import Entry
 from streams.core.flows import RecordBatch, Step, View
 from streams.core.observer import Observer
@@ -17,6 +19,8 @@ from streams.engine.fatal import Exit, Fatal
 from streams.engine.output import Output
 from streams.engine.stores import NotHeld, PartitionStore
 from streams.engine.tables import TableHandle
+
+log = logging.getLogger("streams.engine")
 
 StepFunction = Callable[[RecordBatch, Mapping[str, View]], Step]
 
@@ -72,6 +76,11 @@ class FoldAgent:
                 if self._stopping():
                     raise  # nothing is lost: the batch is not finished, so its offset is not committed
                 self._fail(message, "was cancelled", cancelled)
+            except NotOwner as given_away:
+                # The batch is not finished, so the next owner processes it, or this worker when it is the owner again.
+                log.info("Fold %s dropped a batch of %s-%d: %s", self._fold.name, *message.tp, given_away)
+            except Fenced as fenced:
+                self._context.fatal(Exit.NOT_OWNER, f"{message.topic}-{message.partition}: {fenced}", fenced)
             except NotHeld as missing:
                 self._context.fatal(
                     Exit.MISPLACED,
@@ -83,6 +92,8 @@ class FoldAgent:
 
     async def _process(self, batch: RecordBatch) -> None:
         fold, context = self._fold, self._context
+        # Another owner may have changed the rows that the step would read.
+        await context.output.owned()
         began = time.perf_counter()
         views = context.views(self._tables, batch.partition)
         step = fold.step(batch, views)

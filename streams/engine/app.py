@@ -9,9 +9,11 @@ from typing import Any
 import faust
 from faust.types import TP
 
+from streams.backends.membership import Membership
 from streams.core.observer import Observer
 from streams.engine.consumer import Consumer, Transport
 from streams.engine.fatal import Exit, Fatal
+from streams.engine.output import Output
 from streams.engine.security import broker_credentials
 from streams.engine.settings import EngineSettings
 from streams.engine.stores import PartitionStore
@@ -43,8 +45,12 @@ def _monitor(fatal: Fatal) -> type:
 class App(faust.App):  # type: ignore[misc]
     """One member of the consumer group."""
 
-    def __init__(self, settings: EngineSettings, observer: Observer, fatal: Fatal) -> None:
+    def __init__(
+        self, settings: EngineSettings, observer: Observer, fatal: Fatal, output: Output, membership: Membership
+    ) -> None:
         self.settings = settings
+        self.output = output
+        self.membership = membership
         self.observer = observer
         self.table_of_changelog: dict[str, RowTable] = {}
         self.readers: Counter[str] = Counter()
@@ -151,7 +157,7 @@ class App(faust.App):  # type: ignore[misc]
             await self.when_recovered()
 
     def vitals(self, beat_age: float, answer_age: float) -> Vitals:
-        """Return what the watchdog needs; called from the fence's thread, so it only reads."""
+        """Return what the watchdog needs; called from the watchdog's thread, so it only reads."""
         consumer = self._consumer
         if consumer is None:
             return Vitals(moving=True, beat_age=beat_age, answer_age=answer_age)
@@ -166,8 +172,10 @@ class App(faust.App):  # type: ignore[misc]
                 end=self.ends.get(tp),
                 waiting=tracker.waiting if tracker else 0,
             )
+        works = any(tracker.waiting for tracker in consumer.trackers.values())
         return Vitals(
             group_error=thread.group_error(),
+            overdue=self.membership.overdue() if works else None,
             moving=self.moving,
             progress=(self.rebalancing_count, consumer.restored, int(self.in_recovery), int(self.rebalancing)),
             partitions=partitions,

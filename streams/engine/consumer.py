@@ -17,6 +17,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from streams.backends.ports import NotOwner
 from streams.core.flows import Record
 from streams.engine.offsets import OffsetTracker
 
@@ -35,6 +36,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = self.app.settings.fetch_wait_ms  # Faust's 1500 cannot be set
+        self.app.membership.watch(consumer._client)
         return consumer
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
@@ -165,10 +167,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             await super().seek_wait(partitions)
 
     async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
-        """Return where topics end, and drop rows whose offset is beyond the end of their changelog.
+        """Return where topics end; take changelogs over before, so that no former owner writes behind that end.
 
-        Kafka has then lost data, or was set up again while ``data_dir`` stayed; Faust would crash at each start.
+        Drop rows whose offset is beyond the end of their changelog: Kafka has then lost data, or was set up again while
+        ``data_dir`` stayed; Faust would crash at each start.
         """
+        await self._take_over(partitions)
         ends: dict[TP, int] = dict(await super().highwaters(*partitions))
         for tp, end in ends.items():
             table = self.app.table_of_changelog.get(tp.topic)
@@ -178,6 +182,17 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 table.rows.reset(tp.partition)
                 self.app.tables.recovery.active_offsets[tp] = None
         return ends
+
+    async def _take_over(self, partitions: Iterable[TP]) -> None:
+        topics: dict[int, list[str]] = {}
+        for tp in partitions:
+            if tp.topic in self.app.table_of_changelog:
+                topics.setdefault(tp.partition, []).append(tp.topic)
+        if topics:
+            try:
+                await self.app.output.take_over(topics)
+            except NotOwner:  # the rebalance that follows cancels this
+                await asyncio.get_running_loop().create_future()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await super().on_partitions_revoked(revoked)  # waits for running batches and commits

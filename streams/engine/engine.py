@@ -10,18 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from streams.backends.membership import Membership
 from streams.core.flows import RecordBatch, Step, View
 from streams.core.observer import NullObserver, Observer
 from streams.engine.agents import EngineContext, Fold, FoldAgent
 from streams.engine.app import App
 from streams.engine.fatal import Exit, Fatal
-from streams.engine.fence import Fence
 from streams.engine.output import Output
 from streams.engine.scans import Scan, ScanFunction, ScanTask
 from streams.engine.settings import EngineSettings
 from streams.engine.stores import PartitionStore, RocksMemory, new_store
 from streams.engine.tables import TableHandle
-from streams.engine.watchdog import Watchdog
+from streams.engine.watchdog import Ticks, Watchdog
 
 log = logging.getLogger("streams.engine")
 
@@ -208,8 +208,7 @@ class Engine:
         """Request a graceful end; from any thread."""
         loop, stop = self._loop, self._stop
         if loop is not None and stop is not None:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(stop.set)
+            _soon(loop, stop.set)
 
     async def run(self, *, signals: bool = True) -> None:
         """Run until a signal or `stop`, finish running batches, and commit. Raise `EngineCrashed` after a crash."""
@@ -221,10 +220,12 @@ class Engine:
                 loop.add_signal_handler(number, stop.set)
         self._beat = time.monotonic()
         watchdog = Watchdog(self.settings.stuck_after, self.settings.stalled_after)
-        fence = Fence(self.settings.fence_seconds, self._fatal, lambda: self._watch(watchdog))
-        output = Output(self.settings, fence)
-        app = self._build(output)
-        fence.start()
+        ticks = Ticks(lambda: self._watch(watchdog))
+        membership = Membership(self.settings.session_timeout, self.settings.rebalance_timeout)
+        output = Output(self.settings, membership)
+        membership.on_end(lambda: _soon(loop, output.disown))
+        app = self._build(output, membership)
+        ticks.start()
         tasks = [asyncio.create_task(self._beating()), asyncio.create_task(self._probing(app))]
         services: list[Any] = []
         background: list[asyncio.Task[None]] = []
@@ -247,15 +248,15 @@ class Engine:
             for one in background:
                 one.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            fence.stop()
+            ticks.stop()
             if signals:
                 for number in (signal.SIGTERM, signal.SIGINT):
                     loop.remove_signal_handler(number)
         if self._crash is not None:
             raise EngineCrashed(str(self._crash)) from self._crash
 
-    def _build(self, output: Output) -> App:
-        app = self._app = App(self.settings, self._observer, self._fatal)
+    def _build(self, output: Output, membership: Membership) -> App:
+        app = self._app = App(self.settings, self._observer, self._fatal, output, membership)
         memory = RocksMemory(self.settings) if self.settings.store == "rocksdb" else None
         for name, handle in self._tables.items():
             self._stores[name] = new_store(self.settings, name, memory)
@@ -395,6 +396,11 @@ class Engine:
     def _refuse_when_running(self) -> None:
         if self._app is not None:
             raise RuntimeError("the engine is already running")
+
+
+def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(call)
 
 
 def run_worker(engine: Engine) -> int:

@@ -26,12 +26,12 @@ class Exit(IntEnum):
     """A rebalance or a recovery made no progress for too long."""
     STALLED = 74
     """Records wait on an owned partition and are not processed, or the event loop is blocked."""
-    FROZEN = 75
-    """The process stood still for so long that other workers may own its partitions."""
     MISPLACED = 76
     """A partition was assigned without the tables that belong to it."""
     SLOW_STOP = 77
     """A graceful stop did not end in time."""
+    NOT_OWNER = 78
+    """Another worker owns the partitions, or may own them, on which work of this one has not ended."""
 
 
 class Fatal:

@@ -1,19 +1,23 @@
-"""What folds and scans write to Kafka: through one idempotent producer, and only while the fence allows it."""
+"""What folds and scans write to Kafka: through one idempotent producer, while the ownership is proven."""
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from streams.backends.membership import Membership
 from streams.backends.producer import BatchWriter, Entry
 from streams.core.flows import ProducerRecord
-from streams.engine.fence import Fence
 from streams.engine.settings import EngineSettings
+
+MARK = b"\xff\xffowner"
+"""Key of the tombstone by which an owner fences a changelog off; no row has it."""
 
 
 class Output:
-    """Appends records to partitions and returns when they are durable; the fence is checked before and after."""
+    """Appends records to owned partitions and returns when they are durable; see `BatchWriter` with an owner."""
 
-    def __init__(self, settings: EngineSettings, fence: Fence) -> None:
+    def __init__(self, settings: EngineSettings, membership: Membership) -> None:
+        self._app_id = settings.app_id
         self._writer = BatchWriter(
             {
                 "bootstrap_servers": settings.servers,
@@ -21,7 +25,7 @@ class Output:
                 "request_timeout_ms": round(settings.request_timeout * 1000),
                 **settings.security,
             },
-            check=fence.check,
+            owner=membership,
         )
 
     async def start(self) -> None:
@@ -29,6 +33,18 @@ class Output:
 
     async def stop(self) -> None:
         await self._writer.stop()
+
+    async def take_over(self, changelogs: Mapping[int, Sequence[str]]) -> None:
+        """Take partitions over, by their numbers, with their changelogs; see `BatchWriter.take_over`."""
+        await self._writer.take_over(changelogs, self._app_id, MARK)
+
+    async def owned(self) -> None:
+        """Return once the ownership is proven. Raise `NotOwner` if the partitions are given away."""
+        await self._writer.owned()
+
+    def disown(self) -> None:
+        """End the writes that are under way, because the partitions are given away."""
+        self._writer.disown()
 
     async def append(self, topic: str, partition: int, entries: Sequence[Entry]) -> int | None:
         """Write in order; return the offset of the last record (null if the broker gave none)."""

@@ -17,6 +17,7 @@ import aiokafka.consumer.group_coordinator as coordinating
 import aiokafka.consumer.subscription_state as subscribing
 import aiokafka.producer.message_accumulator as accumulating
 import aiokafka.producer.sender as sending
+import aiokafka.producer.transaction_manager as identifying
 import faust.app.base
 import faust.stores.base
 import faust.tables.base
@@ -71,14 +72,25 @@ _TOUCHED: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (mode.services.Service, ("start", "stop", "crash", "add_runtime_dependency", "_execute_task")),
     (fetching.Fetcher, ("fetched_records",)),
     (fetching.FetchResult, ("check_assignment", "getall")),
-    (coordinating.GroupCoordinator, ("check_errors", "_push_error_to_user")),
+    (
+        coordinating.GroupCoordinator,
+        ("check_errors", "_push_error_to_user", "_send_req", "_do_heartbeat", "_maybe_leave_group"),
+    ),
     (subscribing.TopicPartitionState, ("__init__",)),
     (subscribing.Assignment, ("active", "state_value")),
     (aiokafka.AIOKafkaConsumer, ("seek_to_committed", "__init__")),
-    (aiokafka.AIOKafkaProducer, ("create_batch", "send_batch")),
+    (aiokafka.AIOKafkaProducer, ("__init__", "create_batch", "send_batch")),
     (accumulating.BatchBuilder, ("append", "size", "close")),
-    (accumulating.MessageAccumulator, ("add_batch",)),
-    (sending.SendProduceReqHandler, ("_can_retry", "do")),
+    (accumulating.MessageBatch, ("failure", "wait_drain")),
+    (accumulating.MessageAccumulator, ("add_batch", "_pop_batch", "reenqueue", "drain_by_nodes")),
+    (
+        identifying.TransactionManager,
+        (
+            *("__init__", "set_pid_and_epoch", "has_pid", "sequence_number", "increment_sequence_number"),
+            *("producer_id", "producer_epoch"),
+        ),
+    ),
+    (sending.SendProduceReqHandler, ("_can_retry", "do", "create_request", "handle_response")),
     (aiokafka.client.AIOKafkaClient, ("send",)),
     (aiokafka.conn.AIOKafkaConnection, ("send",)),
 )

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from streams.backends.ports import Fenced, NotOwner
 from streams.core.flows import Barrier, ProducerRecord, View
 from streams.engine.agents import EngineContext
 from streams.engine.fatal import Exit
@@ -75,8 +76,12 @@ class ScanTask:
                     done.add(partition)
             except asyncio.CancelledError:
                 raise
-            except NotHeld:
+            except (NotHeld, NotOwner):
                 continue
+            except Fenced as fenced:
+                self._context.fatal(
+                    Exit.NOT_OWNER, f"scan {self._scan.name} of partition {partition}: {fenced}", fenced
+                )
             except BaseException as error:
                 reason = f"scan {self._scan.name} failed with {error!r} on partition {partition}"
                 self._context.fatal(Exit.STEP_FAILED, reason, error)
@@ -87,6 +92,7 @@ class ScanTask:
         began, count, move = time.perf_counter(), 0, self._moves()
         if move is None:
             return False
+        await context.output.owned()
         effects: list[ProducerRecord] = []
         for number, one in enumerate(scan.step(context.views(scan.reads, partition), partition), 1):
             if isinstance(one, ProducerRecord):

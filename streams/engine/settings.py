@@ -54,8 +54,6 @@ class EngineSettings:
     queue_size: int = 16
     """Batches that wait for one fold before its partitions are no longer fetched."""
 
-    fence_ratio: float = 0.6
-    """Part of ``session_timeout`` that the process may stand still before it must assume that others took over."""
     stuck_after: float = 300.0
     """Seconds that a rebalance or a recovery may be without progress (a broker may be away for minutes)."""
     stalled_after: float = 300.0
@@ -80,7 +78,3 @@ class EngineSettings:
     @property
     def state_dir(self) -> Path:
         return self.data_dir / self.app_id / self.worker
-
-    @property
-    def fence_seconds(self) -> float:
-        return self.session_timeout * self.fence_ratio

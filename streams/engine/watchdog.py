@@ -3,12 +3,16 @@
 It judges a plain value, so that every rule can be tested without a broker.
 """
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from streams.engine.fatal import Exit
 
 TP = tuple[str, int]
+
+TICK = 0.2
+"""Seconds between two looks."""
 
 BEAT_PATIENCE = 5.0
 """Seconds without a beat of the event loop after which the loop, not the consumer, is why a request has no answer."""
@@ -37,6 +41,8 @@ class Vitals:
     """What is known of a worker at one moment."""
 
     group_error: str | None = None
+    overdue: str | None = None
+    """Why the work on partitions should have ended, if it has not."""
     moving: bool = False
     """Whether a rebalance, a recovery or the start is under way."""
     progress: tuple[int, ...] = ()
@@ -64,6 +70,8 @@ class Watchdog:
 
     def look(self, vitals: Vitals, now: float) -> Diagnosis | None:
         """Return why the worker must end, or null."""
+        if vitals.overdue is not None:
+            return Exit.NOT_OWNER, vitals.overdue
         return self._group(vitals, now) or self._stuck(vitals, now) or self._stalled(vitals, now)
 
     def _group(self, vitals: Vitals, now: float) -> Diagnosis | None:
@@ -108,3 +116,22 @@ class Watchdog:
         since, before = self._unchanged.get(tp, (now, seen))
         moved = (before.done, before.delivered, before.position) != (seen.done, seen.delivered, seen.position)
         return (now, seen) if moved else (since, before)
+
+
+class Ticks:
+    """Calls a function regularly in a thread of its own: the event loop may be what hangs."""
+
+    def __init__(self, on_tick: Callable[[], None]) -> None:
+        self._on_tick = on_tick
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="engine-watchdog", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._end.set()
+
+    def _run(self) -> None:
+        while not self._end.wait(TICK):
+            self._on_tick()

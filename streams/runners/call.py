@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from connectors.ports import Clock, Failure
+from connectors.ports import MAY_CALL, Clock, Failure, may_call
 from schemas.codec import DecodeError
-from streams.backends.ports import Backend, Producer, TooLarge
+from streams.backends.ports import Backend, NotOwner, Producer, TooLarge
 from streams.core.flows import ProducerRecord, Record, encoded
 from streams.core.observer import NullObserver, Observer
 from streams.core.retry import (
@@ -149,13 +149,13 @@ class Call:
         self._ladder = ladder
         self._observer: Observer = observer or NullObserver()
         self._limit = limit or DeadLetterLimit(holds=True)
-        self._own_producer = backend.producer() if producer is None else None
-        self._producer: Producer = producer or self._own_producer  # type: ignore[assignment]
         quotas = {flow.name: Quota(flow.max_in_flight, flow.max_in_flight_per_integration) for flow in flows}
         self._lanes: Lanes[_Waiting] = Lanes([quotas[flow.name] for flow, _ in self._ranked], max_batch)
         self._running: dict[asyncio.Task[None], _Running] = {}
         self._failed = False
         self._intake = Intake(backend, group, list(self._by_topic), self, clock, bounds or Bounds(), on_assigned)
+        self._own_producer = backend.producer(self._intake.ownership) if producer is None else None
+        self._producer: Producer = producer or self._own_producer  # type: ignore[assignment]
 
     async def run(self) -> None:
         """Work until stopped. Raise if no more offsets may be committed; the process has to end then."""
@@ -227,9 +227,14 @@ class Call:
 
     async def _work(self, items: Sequence[_Waiting]) -> None:
         flow = items[0].flow
+        MAY_CALL.set(self._intake.owned)
+        await may_call()
         started = self._clock.monotonic()
-        for decided in await self._perform(flow, items):
-            await self._settle(flow, decided, started)
+        try:
+            for decided in await self._perform(flow, items):
+                await self._settle(flow, decided, started)
+        except NotOwner as given_away:  # the records are not finished: the next owner has them
+            log.info("%s: %s is not finished here: %s", flow.name, _name(items[0].record), given_away)
 
     async def _perform(self, flow: CallFlow, items: Sequence[_Waiting]) -> list[_Decided]:
         try:

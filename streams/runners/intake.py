@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from connectors.ports import Clock
-from streams.backends.ports import Backend, Consumer, NotOwner, Partition
+from streams.backends.ports import Backend, Consumer, NotOwner, Ownership, Partition
 from streams.core.flows import Record
+
+PROOF_SECONDS = 0.05
+"""Seconds between two looks whether the ownership is proven again."""
 
 OnAssigned = Callable[[frozenset[int]], Awaitable[None]]
 """Called with the numbers of newly assigned partitions, before any of their records is processed."""
@@ -165,6 +168,18 @@ class Intake:
     def settled(self) -> bool:
         """Return whether every fetched record is finished and committed."""
         return all(not len(one) and one.next == one.committed for one in self._assigned.values())
+
+    @property
+    def ownership(self) -> Ownership:
+        return self._consumer.ownership
+
+    async def owned(self) -> None:
+        """Return when the ownership of the assigned partitions is proven.
+
+        If they were given away that is never: the work on them is cancelled when they are revoked.
+        """
+        while not self.ownership.proven:
+            await self._clock.sleep(PROOF_SECONDS)
 
     # ------------------------------------------------------------------------------------------------------ fetching
 

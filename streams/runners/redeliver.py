@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from connectors.ports import Clock
 from schemas import retry as header
-from streams.backends.ports import Backend, Producer
+from streams.backends.ports import Backend, NotOwner, Producer
 from streams.core.flows import ProducerRecord, Record
 from streams.core.observer import NullObserver, Observer
 from streams.core.retry import Dead, Reason, Rung, attempt_of, due_at, milliseconds, origin_of, to_dead_letter
@@ -88,10 +88,10 @@ class Redeliver:
         self._origins = frozenset(origins)
         self._clock = clock
         self._observer: Observer = observer or NullObserver()
-        self._own_producer = backend.producer() if producer is None else None
-        self._producer: Producer = producer or self._own_producer  # type: ignore[assignment]
         self._queues: dict[PartitionProgress, _PartitionQueue] = {}
         self._intake = Intake(backend, group, list(self._waits), self, clock, bounds or Bounds(), None)
+        self._own_producer = backend.producer(self._intake.ownership) if producer is None else None
+        self._producer: Producer = producer or self._own_producer  # type: ignore[assignment]
 
     async def run(self) -> None:
         """Work until stopped. Raise if no more offsets may be committed; the process has to end then."""
@@ -164,7 +164,11 @@ class Redeliver:
                 self._observer.record_ended(self._name, "applied", (at - wait.due(record)) / 1000)
             else:
                 forwarded.append(self._dead_letter(record, target))
-        await self._producer.send(forwarded, queue.progress.partition.partition)
+        try:
+            await self._producer.send(forwarded, queue.progress.partition.partition)
+        except NotOwner as given_away:  # the records are not finished: the next owner has them
+            log.info("%s: records of %s are not forwarded: %s", self._name, queue.progress.partition, given_away)
+            return
         self._intake.finished(queue.progress, [record.offset for record in due])
 
     def _dead_letter(self, record: Record, target: str | None) -> ProducerRecord:

@@ -19,7 +19,7 @@ from connectors.http import (
     phrase,
     retry_after,
 )
-from connectors.ports import Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
+from connectors.ports import MAY_CALL, Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
 from tests.connectors import SLOW_MACHINE
 
 NOW = datetime(2025, 11, 22, 12, 0, tzinfo=UTC)
@@ -200,3 +200,24 @@ async def test_no_redirect_is_followed() -> None:
 
     assert isinstance(answer, Reply)
     assert type(answer.failure("PMS", NOW)) is Missing
+
+
+async def test_a_call_waits_for_the_permission_of_its_runner_and_that_time_does_not_count() -> None:
+    allowed, sent = asyncio.Event(), []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.url.path)
+        return httpx.Response(200)
+
+    async def call() -> Reply | Failure:
+        MAY_CALL.set(allowed.wait)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+            return await exchange(client, client.build_request("GET", "http://x/y"), system="X", seconds=0.2)
+
+    calling = asyncio.create_task(call())
+    await asyncio.sleep(0.4)
+    assert sent == []
+    allowed.set()
+
+    assert isinstance(await calling, Reply)
+    assert sent == ["/y"]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -105,8 +105,8 @@ class FakeClient:
         return {0, 1, 2}
 
 
-async def writer(cluster: Cluster, check: Callable[[], None] | None = None) -> BatchWriter:
-    made = BatchWriter({"bootstrap_servers": "b:1"}, check, make=cluster.client)
+async def writer(cluster: Cluster) -> BatchWriter:
+    made = BatchWriter({"bootstrap_servers": "b:1"}, make=cluster.client)
     await made.start()
     return made
 
@@ -203,32 +203,6 @@ async def test_a_writer_that_is_not_started_or_is_stopped_refuses_to_write() -> 
         with pytest.raises(BackendError, match="not started, or is stopped"):
             await one.append("t", 0, entries(b"1"))
     assert cluster.stopped == 1
-
-
-async def test_the_check_runs_before_at_and_after_every_write() -> None:
-    """The check runs before a batch is passed to aiokafka, when bytes are sent, and after the acknowledgement."""
-    cluster = Cluster()
-    checks: list[tuple[int, int]] = []
-    made = await writer(cluster, lambda: checks.append((cluster.sockets.sent, cluster.records)))
-    await made.append("t", 0, entries(b"1"))
-
-    assert checks == [(0, 0), (0, 0), (1, 1)]
-
-
-async def test_a_check_that_fails_at_the_socket_prevents_sending() -> None:
-    """A batch that was passed to aiokafka before the process was suspended is not sent afterwards."""
-    cluster = Cluster()
-    results = [False, True]
-
-    def check() -> None:
-        if results.pop(0):
-            raise PermissionError
-
-    made = await writer(cluster, check)
-    with pytest.raises(PermissionError):
-        await made.append("t", 0, entries(b"1"))
-
-    assert (cluster.sockets.sent, cluster.written) == (0, [])
 
 
 class Written:

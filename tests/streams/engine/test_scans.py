@@ -27,6 +27,8 @@ class Stage:
     def output(self) -> "Stage":
         return self
 
+    async def owned(self) -> None: ...
+
     async def effects(self, partition: int, effects: Sequence[ProducerRecord]) -> None:
         assert partition == 0
         self.written.append(len(effects))

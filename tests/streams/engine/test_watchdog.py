@@ -1,5 +1,7 @@
+import threading
+
 from streams.engine.fatal import Exit
-from streams.engine.watchdog import PartitionVitals, Vitals, Watchdog
+from streams.engine.watchdog import PartitionVitals, Ticks, Vitals, Watchdog
 
 TP = ("events", 3)
 
@@ -90,3 +92,24 @@ def test_unknown_end_offsets_are_ignored() -> None:
     )
 
     assert codes(watchdog(), (0, unknown), (500, unknown)) == [None, None]
+
+
+def test_work_that_outlives_its_ownership_is_fatal() -> None:
+    assert codes(watchdog(), (0, Vitals(overdue="a rebalance began", moving=True))) == [Exit.NOT_OWNER]
+
+
+def test_it_looks_regularly_in_a_thread_of_its_own() -> None:
+    looked: list[str] = []
+    twice = threading.Event()
+
+    def look() -> None:
+        looked.append(threading.current_thread().name)
+        if len(looked) == 2:
+            twice.set()
+
+    ticks = Ticks(look)
+    ticks.start()
+
+    assert twice.wait(10)
+    ticks.stop()
+    assert set(looked) == {"engine-watchdog"}

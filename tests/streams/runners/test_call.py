@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.ports import Rejected, Throttled, Unavailable
+from connectors.ports import Rejected, Throttled, Unavailable, may_call
 from schemas import retry as header
 from schemas.codec import DecodeError
 from schemas.pms import FetchRequest
 from schemas.topics import TopicSpec
-from streams.backends.memory import MemoryBackend, settle
-from streams.backends.ports import Backend, BackendError, TooLarge
-from streams.core.flows import Emit, Record
+from streams.backends.memory import MemoryBackend, MemoryConsumer, settle
+from streams.backends.ports import Backend, BackendError, NotOwner, TooLarge
+from streams.core.flows import Emit, ProducerRecord, Record
 from streams.core.observer import NullObserver
 from streams.core.retry import Dead, DeadLetterLimit, Done, Held, Outcome, Parked, Reason, TooManyDead, ladder
 from streams.runners.call import Call, CallFlow
@@ -660,3 +660,60 @@ async def test_a_shared_producer_is_neither_started_nor_stopped() -> None:
 
         assert await process.ended() is None
         assert world.texts("out") == ["a:1"]
+
+
+async def test_nothing_is_called_while_the_ownership_is_unproven(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a call that begins, nor one that has waited for its turn meanwhile."""
+    turn, sent = asyncio.Event(), []
+
+    async def perform(records: Sequence[Record]) -> Outcome:
+        await turn.wait()
+        await may_call()
+        sent.append(text(records[0]))
+        return echo(records)
+
+    proven = True
+    monkeypatch.setattr(MemoryConsumer, "proven", property(lambda _: proven))
+    async with stage() as world:
+        world.produce("in", "a:1", "b:2")
+        flow = CallFlow("f", ("in",), key, perform, max_in_flight=1)
+        await world.start(lambda backend: Call("g", [flow], backend, world.clock, LADDER))
+        proven = False
+        turn.set()
+        await world.clock.advance(30)
+        assert sent == []
+        proven = True
+        await world.clock.advance(1)
+
+        assert sent == ["a:1", "b:2"]
+
+
+async def test_records_whose_effects_come_too_late_are_left_to_the_next_owner() -> None:
+    """The write ends with the ownership; nothing is committed, and the flow goes on."""
+
+    class Late:
+        """A producer that loses the ownership once."""
+
+        def __init__(self, backend: Backend) -> None:
+            self._send = backend.producer().send
+            self._errors: list[Exception] = [NotOwner("given away")]
+
+        async def start(self) -> None: ...
+
+        async def stop(self) -> None: ...
+
+        async def send(self, records: Sequence[ProducerRecord], partition: int | None = None) -> None:
+            if self._errors:
+                raise self._errors.pop()
+            await self._send(records, partition)
+
+    async with stage() as world:
+        world.produce("in", "a:1", "b:2")
+        flow = CallFlow("f", ("in",), key, done, max_in_flight=1)
+        process = await world.start(
+            lambda backend: Call("g", [flow], backend, world.clock, LADDER, producer=Late(backend))
+        )
+
+        assert world.texts("out") == ["b:2"]
+        assert not process.task.done()
+        assert world.broker.lag("g") == 2

@@ -1,23 +1,32 @@
 """Tests of the runners on a real Kafka: kill -9, delays and outages."""
 
 import asyncio
+import itertools
+import random
 import sys
 from asyncio.subprocess import Process
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from connectors.clock import SystemClock
+from connectors.ports import may_call
 from streams.backends.kafka import KafkaBackend
 from streams.backends.ports import Backend, Producer
 from streams.core.flows import ProducerRecord, Record
+from streams.core.retry import Outcome, ladder
 from streams.local.embedded_kafka import EmbeddedKafka
+from streams.runners.call import Call, CallFlow
+from tests.chaos.kafka import wait_until
+from tests.chaos.proxy import ProxiedKafka, Proxy
 from tests.streams.backends.backend_suite import PARTITIONS, RecordingListener
 from tests.streams.backends.test_kafka import make_topics
-from tests.streams.runners.stage import text
+from tests.streams.runners.stage import echo, text
 from tests.streams.runners.victim import call, linger, settings
+from tests.world.cluster import free_port
 
 pytestmark = pytest.mark.broker
 
@@ -165,3 +174,75 @@ async def test_the_runners_survive_an_outage_of_the_broker(own_kafka: EmbeddedKa
     await producer.stop()
 
     assert len(found) - len(wanted) < 200
+
+
+@pytest.mark.chaos
+async def test_an_isolated_runner_makes_no_call_that_its_successor_has_made(tmp_path: Path) -> None:
+    """Its connection is cut until another runner has taken over, and healed: it has records in memory by then."""
+    listener, made, over = free_port(), Calls(), asyncio.Event()
+    async with Proxy(listener) as proxy, ProxiedKafka(tmp_path, listener, proxy.port) as broker:
+        await make_topics(broker.bootstrap_servers, ["in", "out"])
+        runners = [
+            made.runner(KafkaBackend(settings(servers, "")), name)
+            for name, servers in (("isolated", f"127.0.0.1:{proxy.port}"), ("successor", broker.bootstrap_servers))
+        ]
+        running = [asyncio.create_task(runner.run()) for runner in runners]
+        producer = KafkaBackend(settings(broker.bootstrap_servers, "")).producer()
+        await producer.start()
+
+        async def produce() -> None:
+            for number in itertools.count():
+                if over.is_set():
+                    return
+                await producer.send([ProducerRecord("in", b"k%d" % (number % 40), b"%d" % number)], number % PARTITIONS)
+                await asyncio.sleep(0.003)
+
+        producing = asyncio.create_task(produce())
+        try:
+            await wait_until(lambda: made.partitions("isolated") and made.partitions("successor"), 60)
+            await wait_until(lambda: len(made.partitions("isolated") | made.partitions("successor")) == PARTITIONS, 60)
+            proxy.cut()
+            await wait_until(lambda: len(made.partitions("successor")) == PARTITIONS, 60)
+            await asyncio.sleep(2)
+            before = len(made.log)
+            proxy.heal()
+            await wait_until(lambda: any(who == "isolated" for who, _ in made.log[before:]), 60)
+        finally:
+            over.set()
+            await producing
+            for runner, task in zip(runners, running, strict=True):
+                await runner.stop()
+                await task
+            await producer.stop()
+
+    assert made.repeated("isolated", after="successor") == []
+
+
+class Calls:
+    """The calls of some runners, in their order."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, str]] = []
+
+    def runner(self, backend: Backend, name: str) -> Call:
+        async def perform(records: Sequence[Record]) -> Outcome:
+            await asyncio.sleep(random.uniform(0.01, 0.05))
+            await may_call()
+            self.log += [(name, text(record)) for record in records]
+            return echo(records)
+
+        flow = CallFlow("copy", ("in",), lambda record: record.key, perform, max_in_flight=16)
+        return Call("copy", [flow], backend, SystemClock(), ladder("1m"))
+
+    def partitions(self, name: str) -> set[int]:
+        return {int(number) % PARTITIONS for who, number in self.log if who == name}
+
+    def repeated(self, name: str, *, after: str) -> list[str]:
+        """Return what a runner called for although another one had done so."""
+        found, done = [], set()
+        for who, number in self.log:
+            if who == after:
+                done.add(number)
+            elif who == name and number in done:
+                found.append(number)
+        return found
