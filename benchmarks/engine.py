@@ -319,7 +319,7 @@ def recovery(bench: Bench, rows: int) -> None:
 def broker(bootstrap: str | None) -> Iterator[str]:
     from tests.chaos.__main__ import broker as embedded
 
-    with embedded(bootstrap) as servers:
+    with embedded(bootstrap) as (servers, _):
         yield servers
 
 

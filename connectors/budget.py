@@ -73,6 +73,10 @@ class Budget:
         """Start no call of this connection for so many seconds, after an answer with 429."""
         self._paused_until = max(self._paused_until, self._clock.monotonic() + seconds)
 
+    def taken_over(self) -> None:
+        """Begin as if the window were full: a former owner may have started calls right before."""
+        self.slow_down(self._limits.transit + self._limits.window)
+
     @property
     def in_flight(self) -> int:
         return self._in_flight

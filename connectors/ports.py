@@ -37,7 +37,9 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None: ...
 
 
-MAY_CALL: Final[ContextVar[Callable[[], Awaitable[None]] | None]] = ContextVar("may_call", default=None)
+WaitToCall = Callable[[], Awaitable[None]]
+
+MAY_CALL: Final[ContextVar[WaitToCall | None]] = ContextVar("may_call", default=None)
 """What a call has to wait for right before it is sent, however long it waited for its turn: the proof that this process
 still owns the work. Set by the runner of the calls; null where no proof is needed."""
 
@@ -351,7 +353,11 @@ class System(Protocol):
 
 
 class UsesBudget(Protocol):
-    """An API budget whose use can be measured."""
+    """An API budget: its use can be measured, and somebody else may have used it."""
+
+    def taken_over(self) -> None:
+        """Start no call until what a former owner has started has left the window."""
+        ...
 
     @property
     def used_ratio(self) -> float:

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from connectors.ports import Clock
 from schemas import retry as header
 from schemas import topics
+from schemas.partitions import partition_for
 from streams import topology
 from streams.backends.ports import Backend
 from streams.core.breaker import Breakers
@@ -145,10 +146,10 @@ class Calling(Protocol):
 def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
     """Return one runner for each consumer group of calls: the flows of a group share the owner of an org."""
     sequence = FetchSequence()
-    breakers = Breakers(needs.observer, timedelta(seconds=needs.rungs[0].seconds))
+    breakers, running = Breakers(needs.observer, timedelta(seconds=needs.rungs[0].seconds)), Running()
     flows: Mapping[str, Calling] = {
         "fetch_changes": FetchChanges(needs.clients, sequence, needs.clock, breakers),
-        "sweep_accounts": SweepAccounts(needs.clients, sequence, needs.rungs, needs.clock, Running(), breakers),
+        "sweep_accounts": SweepAccounts(needs.clients, sequence, needs.rungs, needs.clock, running, breakers),
         "recheck_missed": RecheckMissed(needs.clients, sequence, needs.clock, breakers),
         "pulse_accounts": PulseAccounts(needs.clients, sequence, needs.clock, breakers),
         "deliver_batches": DeliverBatches(
@@ -156,7 +157,12 @@ def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
         ),
     }
 
-    async def seed(partitions: Collection[int]) -> None:
+    async def take_over(partitions: Collection[int]) -> None:
+        def is_new(org: str) -> bool:
+            return partition_for(org, needs.partitions) in partitions
+
+        running.forget(is_new)
+        needs.clients.taken_over(is_new)
         for partition, records in (await backend.last(topics.CHANGES.name, partitions, TAIL)).items():
             for record in records:
                 sequence.seed(partition, _sequence_of(record))
@@ -172,7 +178,7 @@ def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
             needs.clock,
             needs.rungs,
             observer=needs.observer,
-            on_assigned=seed if any(topics.CHANGES in flow.writes for flow in members) else None,
+            on_assigned=take_over if any(topics.CHANGES in flow.writes for flow in members) else None,
         )
         for group, members in groups.items()
     )

@@ -1,8 +1,10 @@
 """How an account is read in full: stage by stage, page by page, each step a record that leads to the next."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any
 
 from connectors.ports import PageOf
 from schemas.base import EntityKind
@@ -199,23 +201,81 @@ def progress(step: SweepStep, at: datetime, failed: str | None = None) -> SyncPr
     )
 
 
+class Admission(Enum):
+    """Whether a step of a sweep is to be made."""
+
+    YES = "yes"
+    REPEATED = "repeated"
+    """It was made, and what follows it is written."""
+    BUSY = "busy"
+    """It begins a sweep while another one is running."""
+
+
+_Position = tuple[int, int, int]
+"""How far a sweep is: stage, how often that was begun again, offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    """The sweep of a connection that this process saw last."""
+
+    id: str
+    at: datetime
+    """When it was seen."""
+    reached: _Position = (-1, 0, 0)
+    """The last step that was made."""
+    completed: bool = False
+
+
 class Running:
-    """Which sweep of a connection is running, so that no second one begins beside it. Lost with the process."""
+    """Which sweep of a connection is running, and how far: no second one begins beside it, and no step is made twice.
+
+    After a crash a step comes twice, and so does what follows it; both would lead to a chain of steps to the end. What
+    is known here is lost with the process, and has to be forgotten with the ownership of an org: by then a step that
+    was made may have led to nothing.
+    """
 
     def __init__(self, patience: timedelta = timedelta(minutes=2)) -> None:
         self._patience = patience
-        self._seen: dict[tuple[str, str], tuple[str, datetime]] = {}
+        self._sweeps: dict[tuple[str, str], _Sweep] = {}
 
-    def admits(self, step: SweepStep, now: datetime) -> bool:
-        """Return whether a step may be made; the first step of another sweep is refused until the running one ends."""
+    def admits(self, step: SweepStep, now: datetime) -> Admission:
+        """Return whether to make a step; the first step of another sweep has to wait until the running one ends."""
         key = (step.org, step.connection)
-        running = self._seen.get(key)
-        begins = step.stage is EntityKind.PROPERTY and step.offset == 0
-        if begins and running and running[0] != step.sweep and now - running[1] < self._patience:
-            return False
-        self._seen[key] = (step.sweep, now)
-        return True
+        known = self._sweeps.get(key)
+        if known is not None and known.id == step.sweep:
+            if known.completed or _position(step) <= known.reached:
+                return Admission.REPEATED
+            self._sweeps[key] = replace(known, at=now)
+            return Admission.YES
+        begins = step.stage is STAGES[0] and step.offset == 0
+        if begins and known is not None and not known.completed and now - known.at < self._patience:
+            return Admission.BUSY
+        self._sweeps[key] = _Sweep(step.sweep, now)
+        return Admission.YES
+
+    def made(self, step: SweepStep) -> None:
+        """Note that a step was made; one that is tried again was not."""
+        self._note(step, reached=_position(step))
+
+    def completed(self, step: SweepStep) -> None:
+        """Note that a sweep was read to its end: another one may begin."""
+        self._note(step, completed=True)
 
     def ended(self, org: str, connection: str) -> None:
-        """Let another sweep of the connection begin."""
-        self._seen.pop((org, connection), None)
+        """Let another sweep of the connection begin, or this one again, because it failed."""
+        self._sweeps.pop((org, connection), None)
+
+    def forget(self, lost: Callable[[str], bool]) -> None:
+        """Forget the orgs that are ``lost``, or owned anew."""
+        self._sweeps = {key: one for key, one in self._sweeps.items() if not lost(key[0])}
+
+    def _note(self, step: SweepStep, **facts: Any) -> None:
+        key = (step.org, step.connection)
+        known = self._sweeps.get(key)
+        if known is not None and known.id == step.sweep:
+            self._sweeps[key] = replace(known, **facts)
+
+
+def _position(step: SweepStep) -> _Position:
+    return STAGES.index(step.stage), step.again, step.offset

@@ -111,6 +111,12 @@ class Clients:
         entry = self._directory.get(org, name)
         return entry.version if entry else 0
 
+    def taken_over(self, is_new: Callable[[str], bool]) -> None:
+        """Begin with a full API budget for the orgs that this process owns anew: another one may have used it up."""
+        for (org, _), one in self._sources.items():
+            if one.budget is not None and is_new(org):
+                one.budget.taken_over()
+
     def used_ratios(self) -> dict[str, float]:
         """Return the largest used part of an API budget, by system. May be called on any thread: it changes nothing."""
         ratios: dict[str, float] = {}
@@ -183,6 +189,7 @@ class Clients:
         if system is None:
             return _no_connector(entry)
         client, budget = system.open(entry.configuration, self._clock, self._random)
+        budget.taken_over()  # another process, or the former client, may have used it up
         return _Opened(self._source_wrapper(client), budget, entry, digest)
 
     def _open_sink(self, entry: Entry, digest: bytes) -> _Opened[ListingSink] | Problem:

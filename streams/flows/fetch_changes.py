@@ -15,7 +15,7 @@ from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Disposition, Emit, Record
 from streams.core.rent_roll import item_of
 from streams.core.retry import Done, Held
-from streams.core.sequence import FetchSequence
+from streams.core.sequence import FetchSequence, Look
 from streams.directory.clients import Clients
 from streams.directory.entry import Problem
 from streams.flows.integrations import held_by, may_be_left_out, refusal_by_source
@@ -49,22 +49,24 @@ class FetchChanges:
             now = self.clock.now()
             if held := self.breakers.hold(integration, now):
                 return held
-            seq = self.sequence.take(records[-1].partition, now)
-            answer = await source.fetch(request.kind, request.entity, Priority.WEBHOOK)
-            whole: dict[EntityKind, Fetched] = {}
+            with self._look(records) as look:
+                answer = await source.fetch(request.kind, request.entity, Priority.WEBHOOK)
+            whole: list[Emit] = []
             for kind in _also(requests) if isinstance(answer, Fetched) else ():
-                of_kind = await source.all_of(kind, request.entity, Priority.WEBHOOK)
+                with self._look(records) as at:
+                    of_kind = await source.all_of(kind, request.entity, Priority.WEBHOOK)
                 if isinstance(of_kind, Fetched):
-                    whole[kind] = of_kind
+                    whole.append(self._whole(requests, kind, of_kind, at.first))
                 elif not may_be_left_out(kind, of_kind):
                     answer = of_kind
                     break
         if refusal_by_source(answer) and self.clients.version(request.org, request.connection) != version:
             return await self.perform(records)  # the configuration was replaced while the call was on its way
-        done = self._after(requests, integration, answer, seq)
-        if not isinstance(done, Done) or not whole:
-            return done
-        return replace(done, effects=(*done.effects, *(self._whole(requests, *one, seq) for one in whole.items())))
+        done = self._after(requests, integration, answer, look.first)
+        return replace(done, effects=(*done.effects, *whole)) if isinstance(done, Done) else done
+
+    def _look(self, records: Sequence[Record]) -> Look:
+        return Look(self.sequence, records[-1].partition, self.clock)
 
     def _whole(self, requests: Sequence[FetchRequest], kind: EntityKind, found: Fetched, seq: int) -> Emit:
         """Return the page with all entities of a kind of a property."""

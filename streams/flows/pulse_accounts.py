@@ -14,7 +14,7 @@ from streams.core.flows import Disposition, Emit, Record
 from streams.core.pulse import CHANGING, MAX_PAGES, SKEW, Listings, changed_listings, listings_of, pages, unlisted
 from streams.core.rent_roll.refetch import RefetchReason, refetch
 from streams.core.retry import Done
-from streams.core.sequence import FetchSequence
+from streams.core.sequence import FetchSequence, Look
 from streams.core.sweep import sequences
 from streams.directory.clients import Clients
 from streams.directory.entry import Problem
@@ -90,21 +90,21 @@ class _Pulse:
     async def _changed(self, kind: EntityKind) -> Failure | None:
         offset = 0
         for number in range(MAX_PAGES):
-            seq = self._sequence()
-            answer = await self.source.changed(kind, self.step.since, offset, Priority.WEBHOOK)
+            with self._look() as look:
+                answer = await self.source.changed(kind, self.step.since, offset, Priority.WEBHOOK)
             if not isinstance(answer, PageOf):
                 return answer
             if kind is CHANGING[0] and number == 0 and answer.at is not None:
                 self.until = answer.at
-            self._emit(kind, answer, seq)
+            self._emit(kind, answer, look.first)
             offset += answer.rows
             if answer.rows == 0 or (answer.total is not None and offset >= answer.total):
                 break
         return None
 
     async def _listed(self) -> Failure | None:
-        seq = self._sequence()
-        answer = await self.source.page(EntityKind.LISTING, 0, Priority.WEBHOOK)
+        with self._look() as look:
+            answer = await self.source.page(EntityKind.LISTING, 0, Priority.WEBHOOK)
         if not isinstance(answer, PageOf):
             return None if may_be_left_out(EntityKind.LISTING, answer) else answer
         now = listings_of(answer)
@@ -112,15 +112,14 @@ class _Pulse:
             return None
         before = self.flow.remember(self.step, now)
         changed = changed_listings(answer, before)
-        self._emit(EntityKind.LISTING, PageOf(changed, len(changed), answer.total), seq)
+        self._emit(EntityKind.LISTING, PageOf(changed, len(changed), answer.total), look.first)
         for unit in unlisted(now, before):
             at = self.flow.clock.now()
             self.emits.append(refetch(self.step, EntityKind.LISTING, unit, RefetchReason.UNLISTED, at))
         return None
 
-    def _sequence(self) -> int:
-        """Return the first of the sequences of one call, taken before it."""
-        return self.flow.sequence.take(self.partition, self.flow.clock.now(), sequences(self.source.page_size))
+    def _look(self) -> Look:
+        return Look(self.flow.sequence, self.partition, self.flow.clock, sequences(self.source.page_size))
 
     def _emit(self, kind: EntityKind, page: PageOf, seq: int) -> None:
         made = pages(self.step, kind, page.items, seq, self.flow.clock.now())

@@ -15,7 +15,7 @@ from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Disposition, Emit, Record
 from streams.core.rent_roll import item_of
 from streams.core.retry import Done
-from streams.core.sequence import FetchSequence
+from streams.core.sequence import FetchSequence, Look
 from streams.directory.clients import Clients
 from streams.directory.entry import Problem
 from streams.flows.fetch_changes import page_out
@@ -49,13 +49,13 @@ class RecheckMissed:
         async with self.clients.source(step.org, step.connection) as source:
             if isinstance(source, Problem) or self.breakers.hold(integration, now):
                 return IGNORED
-            seq = self.sequence.take(partition, now)
             ids = step.ids[:AT_ONCE]
-            answers = await asyncio.gather(*(source.fetch(step.kind, number, Priority.SWEEP) for number in ids))
+            with Look(self.sequence, partition, self.clock) as look:
+                answers = await asyncio.gather(*(source.fetch(step.kind, number, Priority.SWEEP) for number in ids))
         failure = next((answer for answer in answers if not isinstance(answer, Fetched)), None)
         refusal = refusal_by_source(failure)
         self.breakers.ended(integration, "recheck", failure, self.clock.now(), refusal=refusal)
-        brought = self._brought(step, answers, seq)
+        brought = self._brought(step, answers, look.first)
         if failure is not None:
             return Done(brought) if brought else IGNORED
         return Done((*brought, *_rest(step)))

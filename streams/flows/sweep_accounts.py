@@ -24,8 +24,9 @@ from streams.core.retry import (
     outcome_of,
     outcome_of_hold,
 )
-from streams.core.sequence import FetchSequence
+from streams.core.sequence import FetchSequence, Look
 from streams.core.sweep import (
+    Admission,
     Read,
     Running,
     after,
@@ -66,15 +67,14 @@ class SweepAccounts:
             if isinstance(source, Problem):
                 return self._unusable(step, source)
             now = self.clock.now()
-            if not self.running.admits(step, now):
-                if step.asked:
-                    return Held(Reason.BUSY, f"another sweep of {step.connection} is running", now)
-                return Done(ending=Disposition.IGNORED)
+            if (refused := self._refused(step, now)) is not None:
+                return refused
             integration = Integration(step.org, step.connection, self.clients.version(step.org, step.connection))
             if held := self.breakers.hold(integration, now):
                 return held
-            step, reads = self._reads(step, source.page_size, record.partition)
-            answer = await _read(source, step, reads)
+            if not step.seq:  # of the whole sweep: from before its first request
+                step = step.model_copy(update={"seq": self.sequence.take(record.partition, now)})
+            answer = await self._read(source, step, record.partition)
         if refusal_by_source(answer) and self.clients.version(step.org, step.connection) != integration.version:
             return await self.perform(records)  # the configuration was replaced while the calls were on their way
         return self._after(step, integration, answer, attempt_of(record))
@@ -89,19 +89,40 @@ class SweepAccounts:
             return outcome_of_hold(why, attempt_of(record), first_failed_at(record), now, self.rungs)
         return self._ended(step, why, f"an error of the program: {why.detail}")
 
+    def _refused(self, step: SweepStep, now: datetime) -> Done | Held | None:
+        """Return what follows a step that must not be made; null if it may be."""
+        match self.running.admits(step, now):
+            case Admission.REPEATED:
+                return Done(ending=Disposition.DUPLICATE)
+            case Admission.BUSY if step.asked:
+                return Held(Reason.BUSY, f"another sweep of {step.connection} is running", now)
+            case Admission.BUSY:
+                return Done(ending=Disposition.IGNORED)
+            case _:
+                return None
+
     def _unusable(self, step: SweepStep, problem: Problem) -> Done | Held:
         """Return what follows if the account cannot be read: the schedule starts another sweep when it can."""
         self.running.ended(step.org, step.connection)
         unknown = problem.kind in (ProblemKind.UNKNOWN, ProblemKind.WRONG_ROLE)
         return Done(ending=Disposition.IGNORED) if unknown else held_by(problem)
 
-    def _reads(self, step: SweepStep, page_size: int, partition: int) -> tuple[SweepStep, list[Read]]:
-        """Return the calls of a step with their sequences; the first step also takes the one of the sweep."""
-        wants, each = offsets(step, page_size), sequences(page_size)
-        first = self.sequence.take(partition, self.clock.now(), each * len(wants) + 1)
-        if not step.seq:
-            step = step.model_copy(update={"seq": first})
-        return step, [Read(offset, first + 1 + each * at) for at, offset in enumerate(wants)]
+    async def _read(
+        self, source: PropertySource, step: SweepStep, partition: int
+    ) -> list[tuple[Read, PageOf]] | Failure:
+        """Return the pages of a step with their sequences; if a call failed, its failure."""
+
+        async def read(offset: int) -> tuple[Read, PageOf | Failure]:
+            with Look(self.sequence, partition, self.clock, sequences(source.page_size)) as look:
+                answer = await source.page(step.stage, offset, Priority.SWEEP)
+            return Read(offset, look.first), answer
+
+        brought: list[tuple[Read, PageOf]] = []
+        for one, answer in await asyncio.gather(*map(read, offsets(step, source.page_size))):
+            if not isinstance(answer, PageOf):
+                return answer
+            brought.append((one, answer))
+        return brought
 
     def _after(
         self, step: SweepStep, integration: Integration, answer: list[tuple[Read, PageOf]] | Failure, attempt: int
@@ -115,17 +136,18 @@ class SweepAccounts:
         if held and refusal is None:  # a refused sweep ends visibly: the schedule starts another one
             return held
         if may_be_left_out(step.stage, answer):
-            return self._done(without(step, at))
+            return self._done(step, without(step, at))
         return self._failed(step, answer, attempt)
 
     def _went_on(self, step: SweepStep, brought: list[tuple[Read, PageOf]]) -> Done:
         at = self.clock.now()
         made = pages(step, brought, at)
-        return self._done(after(step, brought, made, at), [page_out(page) for page in made])
+        return self._done(step, after(step, brought, made, at), [page_out(page) for page in made])
 
-    def _done(self, following: SweepStep | SweepEnd, written: Sequence[Emit] = ()) -> Done:
+    def _done(self, step: SweepStep, following: SweepStep | SweepEnd, written: Sequence[Emit] = ()) -> Done:
+        self.running.made(step)
         if isinstance(following, SweepEnd):
-            self.running.ended(following.org, following.connection)
+            self.running.completed(step)
             return Done((*written, Emit(topics.CHANGES, following.org, following)))
         status = Emit(topics.INTEGRATION_STATUS, following.org, progress(following, self.clock.now()))
         return Done((*written, Emit(topics.SWEEPS, following.org, following), status))
@@ -140,14 +162,3 @@ class SweepAccounts:
         self.running.ended(step.org, step.connection)
         ended = Emit(topics.INTEGRATION_STATUS, step.org, progress(step, self.clock.now(), failed=failed))
         return replace(dead, effects=(ended,))
-
-
-async def _read(source: PropertySource, step: SweepStep, reads: Sequence[Read]) -> list[tuple[Read, PageOf]] | Failure:
-    """Return the pages of a step; if a call failed, its failure."""
-    answers = await asyncio.gather(*(source.page(step.stage, read.offset, Priority.SWEEP) for read in reads))
-    brought: list[tuple[Read, PageOf]] = []
-    for read, answer in zip(reads, answers, strict=True):
-        if not isinstance(answer, PageOf):
-            return answer
-        brought.append((read, answer))
-    return brought

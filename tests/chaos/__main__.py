@@ -8,19 +8,23 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.chaos.proxy import Link, ProxiedKafka
 from tests.chaos.scenario import Plan, run
+from tests.world.cluster import free_port
 
 
 @contextlib.contextmanager
-def broker(bootstrap: str | None) -> Iterator[str]:
-    """Yield the given bootstrap servers, or those of an embedded Kafka that stops afterwards."""
+def broker(bootstrap: str | None) -> Iterator[tuple[str, dict[str, Link]]]:
+    """Yield the given bootstrap servers, or those of an embedded Kafka with a link for each worker."""
     if bootstrap:
-        yield bootstrap
+        yield bootstrap, {}
         return
-    from streams.local.embedded_kafka import EmbeddedKafka
-
-    with tempfile.TemporaryDirectory(prefix="chaos-kafka-") as folder, EmbeddedKafka(Path(folder)) as kafka:
-        yield kafka.bootstrap_servers
+    links = {worker: Link(free_port(), free_port()) for worker in ("w1", "w2")}
+    with (
+        tempfile.TemporaryDirectory(prefix="chaos-kafka-") as folder,
+        ProxiedKafka(Path(folder), *links.values()) as kafka,
+    ):
+        yield kafka.bootstrap_servers, links
 
 
 def main() -> int:
@@ -31,7 +35,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, starting at --seed")
     parser.add_argument("--rate", type=float, default=1000.0)
     parser.add_argument("--most", type=int, help="maximum number of events; with a high rate this creates a backlog")
-    parser.add_argument("--kinds", default="KILL,KILL,TERM,STOP")
+    parser.add_argument("--kinds", default="KILL,KILL,TERM,STOP,CUT,CUT-REQUESTS,CUT-ANSWERS")
     parser.add_argument("--session", type=float, default=6.0)
     parser.add_argument("--store", choices=["rocksdb", "memory"], default="rocksdb")
     parser.add_argument("--stock", action="store_true", help="use stock Faust, to see what it loses")
@@ -41,10 +45,11 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder for logs and state")
     options = parser.parse_args()
     failures = 0
-    with broker(options.bootstrap) as bootstrap:
+    with broker(options.bootstrap) as (bootstrap, links):
         for seed in range(options.seed, options.seed + options.seeds):
             plan = Plan(
                 bootstrap=bootstrap,
+                links=links,
                 seed=seed,
                 rounds=options.rounds,
                 rate=options.rate,

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from streams.local.embedded_kafka import EmbeddedKafka
 
@@ -15,16 +16,17 @@ PIECE = 64 * 1024
 class Proxy:
     """Forwards connections to a port. What is sent while a direction is cut arrives once it is healed, as with TCP."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
-        """Where connections go to."""
+    def __init__(self, target: int, port: int = 0) -> None:
+        """``target``: the port that connections go to; ``port``: the one that they come to, 0 for any."""
+        self._target = target
+        self._wanted = port
         self._open = {"requests": asyncio.Event(), "answers": asyncio.Event()}
         self._server: asyncio.Server | None = None
         self._pumps: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         self.heal()
-        self._server = await asyncio.start_server(self._accept, HOST, 0)
+        self._server = await asyncio.start_server(self._accept, HOST, self._wanted)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -48,13 +50,9 @@ class Proxy:
         for gate in self._open.values():
             gate.set()
 
-    def goes_to(self, port: int) -> None:
-        """Connect to another port from now on."""
-        self._port = port
-
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            answers, requests = await asyncio.open_connection(HOST, self._port)
+            answers, requests = await asyncio.open_connection(HOST, self._target)
         except OSError:
             writer.close()
             return
@@ -74,22 +72,34 @@ class Proxy:
         target.close()
 
 
-class ProxiedKafka(EmbeddedKafka):
-    """A Kafka with a second listener, whose clients connect to a `Proxy` for everything."""
+class Link(NamedTuple):
+    """A listener of a broker, and the proxy before it."""
 
-    def __init__(self, data: Path, listener: int, proxy: int) -> None:
-        """``listener``: its port; ``proxy``: the port that it tells its clients."""
+    listener: int
+    """Port."""
+    proxy: int
+    """Port that the broker tells its clients."""
+
+
+def _addresses(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://{HOST}:{port}" for name, port in ports.items())
+
+
+class ProxiedKafka(EmbeddedKafka):
+    """A Kafka with more listeners, whose clients connect to a `Proxy` of their own for everything."""
+
+    def __init__(self, data: Path, *links: Link) -> None:
         super().__init__(data)
-        self._listener, self._proxy = listener, proxy
+        self._links = {f"PROXIED{number}": link for number, link in enumerate(links)}
 
     def _configure(self, port: int, controller: int) -> None:
         super()._configure(port, controller)
-        protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT"
-        listeners = f"PLAINTEXT://{HOST}:{port},PROXIED://{HOST}:{self._listener}"
+        listeners = {"PLAINTEXT": port, **{name: link.listener for name, link in self._links.items()}}
+        told = {"PLAINTEXT": port, **{name: link.proxy for name, link in self._links.items()}}
         more = {
-            "listeners": f"{listeners},CONTROLLER://{HOST}:{controller}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{port},PROXIED://{HOST}:{self._proxy}",
-            "listener.security.protocol.map": protocols,
+            "listeners": _addresses(listeners | {"CONTROLLER": controller}),
+            "advertised.listeners": _addresses(told),
+            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in (*listeners, "CONTROLLER")),
             "inter.broker.listener.name": "PLAINTEXT",
         }
         with (self._folder / "server.properties").open("a") as file:  # of a name that comes twice the last counts

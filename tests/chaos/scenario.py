@@ -8,10 +8,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.kafka import Load, drained, last_values, make_topics, wait_until
+from tests.chaos.proxy import Direction, Link, Proxy
 from tests.chaos.tally import ROW, Tally, topics
 
 
@@ -34,8 +36,14 @@ class Plan:
     stock: bool = False
     uvloop: bool = False
     patience: float = 90.0
+    links: Mapping[str, Link] = field(default_factory=dict)
+    """How each worker is connected, for the kinds `CUTS`; without: directly."""
     trace: bool = False
     """Do not compact the changelogs, to analyze a failure."""
+
+
+CUTS: Mapping[str, Direction] = {"CUT": "both", "CUT-REQUESTS": "requests", "CUT-ANSWERS": "answers"}
+"""Faults of the network, by the direction that is cut."""
 
 
 @dataclass(slots=True)
@@ -72,9 +80,12 @@ class Workers:
         self._plan, self._name, self.folder = plan, name, folder
         self.running: dict[str, asyncio.subprocess.Process] = {}
         self._log_start: dict[str, int] = {}
+        self.proxies = {worker: Proxy(link.listener, link.proxy) for worker, link in plan.links.items()}
 
     async def start(self, worker: str, bootstrap: str | None = None) -> None:
         plan = self._plan
+        if worker in plan.links:
+            bootstrap = f"127.0.0.1:{plan.links[worker].proxy}"
         arguments = [
             *(
                 "--bootstrap",
@@ -148,7 +159,10 @@ async def _run(plan: Plan, folder: Path) -> Report:
         seed=plan.seed,
         most=plan.most,
     )
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(workers.close)
+        for proxy in workers.proxies.values():
+            await stack.enter_async_context(proxy)
         for worker in ("w1", "w2"):
             await workers.start(worker)
         load.start()
@@ -167,8 +181,6 @@ async def _run(plan: Plan, folder: Path) -> Report:
                 report.exits[f"end {await workers.signal(worker, signal.SIGTERM)}"] += 1
             else:
                 report.exits[f"unexpected {process.returncode}"] += 1
-    finally:
-        await workers.close()
     report.events = load.sent
     await _compare(plan, changelogs, load.expected, report)
     report.seconds = time.monotonic() - started
@@ -186,6 +198,11 @@ async def _inject_fault(plan: Plan, rng: random.Random, workers: Workers, report
         report.exits[f"unexpected {process.returncode}"] += 1
     else:
         report.faults[kind] += 1
+        if kind in CUTS:
+            workers.proxies[worker].cut(CUTS[kind])
+            await asyncio.sleep(rng.uniform(1, plan.session + 8))
+            workers.proxies[worker].heal()
+            return
         if kind == "STOP":
             when = "" if workers.assigned(worker) else " during its start"
             process.send_signal(signal.SIGSTOP)

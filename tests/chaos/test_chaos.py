@@ -11,7 +11,7 @@ import pytest
 
 from streams.local.embedded_kafka import EmbeddedKafka
 from tests.chaos.kafka import Load, drained, last_values, make_topics, wait_until
-from tests.chaos.proxy import Direction, ProxiedKafka, Proxy
+from tests.chaos.proxy import Direction, Link, ProxiedKafka, Proxy
 from tests.chaos.scenario import Plan, Workers, run
 from tests.chaos.tally import ROW, topics
 from tests.world.cluster import free_port
@@ -71,7 +71,7 @@ async def test_an_isolated_worker_writes_nothing_that_its_successor_does_not_kno
     If only the answers are lost, the broker still knows it, and nobody takes over.
     """
     listener = free_port()
-    async with Proxy(listener) as proxy, ProxiedKafka(tmp_path, listener, proxy.port) as broker:
+    async with Proxy(listener) as proxy, ProxiedKafka(tmp_path, Link(listener, proxy.port)) as broker:
         bootstrap = broker.bootstrap_servers
         plan = Plan(bootstrap=bootstrap, session=6.0, rate=800)
         name = f"cut-{direction}"

@@ -102,6 +102,20 @@ async def callers() -> AsyncIterator[Callers]:
     await asyncio.gather(*callers.tasks, return_exceptions=True)
 
 
+async def test_a_new_owner_begins_as_if_the_window_were_full(callers: Callers) -> None:
+    """Its predecessor may have started ten calls at this moment, which arrive a little later."""
+    begun = callers.clock.time
+    callers.budget.taken_over()
+    for _ in range(10):
+        callers.call(WEBHOOK)
+    await callers.clock.advance(callers.limits.window)
+    assert callers.starts == []
+    await callers.clock.advance(callers.limits.transit + 0.01)
+
+    assert len(callers.starts) == 10
+    assert min(time for time, _, _ in callers.starts) >= begun + callers.limits.window + callers.limits.transit
+
+
 async def test_never_more_than_ten_in_flight(callers: Callers) -> None:
     for _ in range(25):
         callers.call(WEBHOOK, seconds=60)

@@ -82,6 +82,32 @@ async def test_a_webhook_does_not_wait_for_a_sweep(large: MemoryWorld) -> None:
     assert len(pages) > 60
 
 
+@pytest.mark.parametrize("end", ["killed", "joined by another"])
+async def test_the_limit_holds_when_a_connection_changes_hands(large: MemoryWorld, end: str) -> None:
+    """Amid many webhooks. A worker that had the connection before does not count on its old budget either."""
+    world = large
+    world.to_buildium.latency = 0.05
+    world.start_workers(1)
+    await world.pass_time(10)
+    world.to_buildium.spans.clear()
+    for round_ in range(3):
+        await world.send_webhooks(
+            tuple(event for unit in range(1, 61) for event in world.portfolio.set_rent(unit, 4000 + 10 * round_ + unit))
+        )
+        await world.pass_time(1.7)
+        if end == "killed":
+            await world.managed(world.kill_worker())
+            world.start_workers(1)
+        else:
+            world.start_workers(1)
+        await world.pass_time(2)
+    await world.rest()
+
+    assert receiver_matches(world)
+    assert max_starts(world.to_buildium.spans) <= 10
+    assert world.buildium.throttled == 0
+
+
 async def test_a_429_pauses_all_calls_of_the_connection(large: MemoryWorld) -> None:
     """No call starts before the Retry-After has passed."""
     world, since = large, Since(large)

@@ -21,6 +21,7 @@ from streams.core.sweep import (
     AGAIN,
     ITEMS_A_RECORD,
     PAGES_AT_ONCE,
+    Admission,
     Read,
     Running,
     after,
@@ -316,35 +317,70 @@ def test_progress_shows_the_stage_and_how_much_of_it_is_read(failed: str | None)
     )
 
 
+SECOND = timedelta(seconds=1)
+YES, BUSY, REPEATED = Admission.YES, Admission.BUSY, Admission.REPEATED
+
+
 def test_a_second_sweep_waits_while_the_first_is_under_way() -> None:
-    """Until it ends or makes no step for a while; its own steps continue, also when they are repeated."""
+    """Until it ends or makes no step for a while; its own steps continue."""
     running = Running(timedelta(minutes=2))
-    second = timedelta(seconds=1)
-    assert running.admits(step(), NOW)
-    assert running.admits(step(), NOW + second)
-    assert running.admits(step(offset=100), NOW + 100 * second)
-    assert not running.admits(step(sweep="s2"), NOW + 219 * second)
-    assert running.admits(step(sweep="s2", connection="other"), NOW + 219 * second)
-    assert running.admits(step(sweep="s2", org="other"), NOW + 219 * second)
-    assert running.admits(step(sweep="s2"), NOW + 220 * second)
+    assert running.admits(step(), NOW) is YES
+    assert running.admits(step(offset=100), NOW + 100 * SECOND) is YES
+    assert running.admits(step(sweep="s2"), NOW + 219 * SECOND) is BUSY
+    assert running.admits(step(sweep="s2", connection="other"), NOW + 219 * SECOND) is YES
+    assert running.admits(step(sweep="s2", org="other"), NOW + 219 * SECOND) is YES
+    assert running.admits(step(sweep="s2"), NOW + 220 * SECOND) is YES
 
 
-def test_a_sweep_that_ended_makes_room_for_the_next() -> None:
+@pytest.mark.parametrize("end", ["completed", "ended"])
+def test_a_sweep_that_ended_makes_room_for_the_next(end: str) -> None:
     running = Running()
-    assert running.admits(step(), NOW)
+    assert running.admits(step(), NOW) is YES
     running.ended("default", "another")
-    assert not running.admits(step(sweep="s2"), NOW)
-    running.ended("default", "buildium")
-    assert running.admits(step(sweep="s2"), NOW)
+    running.completed(step(connection="another"))
+    assert running.admits(step(sweep="s2"), NOW) is BUSY
+    if end == "ended":
+        running.ended("default", "buildium")
+    else:
+        running.completed(step())
+    assert running.admits(step(sweep="s2"), NOW) is YES
 
 
 def test_a_step_in_the_middle_is_never_refused() -> None:
     """A new owner of the partition knows of no sweep, and one that went on is not cut off."""
     running = Running()
-    assert running.admits(step(stage=EntityKind.UNIT), NOW)
-    assert not running.admits(step(sweep="s2"), NOW)
-    assert running.admits(step(sweep="s2", offset=100), NOW)
-    assert running.admits(step(sweep="s3", stage=EntityKind.LEASE), NOW)
+    assert running.admits(step(stage=EntityKind.UNIT), NOW) is YES
+    assert running.admits(step(sweep="s2"), NOW) is BUSY
+    assert running.admits(step(sweep="s2", offset=100), NOW) is YES
+    assert running.admits(step(sweep="s3", stage=EntityKind.LEASE), NOW) is YES
+
+
+def test_a_step_that_was_made_is_not_made_again() -> None:
+    """Neither are those before it. One that failed is, and so is a stage that is begun again."""
+    running = Running()
+    first, second = step(stage=EntityKind.UNIT), step(stage=EntityKind.UNIT, offset=100)
+    for one in (step(), first):
+        running.admits(one, NOW)
+        running.made(one)
+
+    assert [running.admits(one, NOW) for one in (step(), first, second, second)] == [REPEATED, REPEATED, YES, YES]
+    running.made(second)
+    again = step(stage=EntityKind.UNIT, again=1)
+    assert [running.admits(one, NOW) for one in (second, again)] == [REPEATED, YES]
+    running.completed(again)
+    assert running.admits(step(stage=EntityKind.LEASE), NOW) is REPEATED
+
+
+def test_what_was_made_is_forgotten_with_the_ownership_or_a_failure() -> None:
+    """It may have led to nothing: its successor was not written, or is a dead letter that is replayed."""
+    running = Running()
+    for org in ("default", "other"):
+        running.admits(step(org=org), NOW)
+        running.made(step(org=org))
+    running.forget(lambda org: org == "other")
+    assert [running.admits(step(org=org), NOW) for org in ("default", "other")] == [REPEATED, YES]
+    running.ended("default", "buildium")
+    assert running.admits(step(), NOW) is YES
 
 
 def test_a_sweep_that_waited_is_named_by_when_it_begins() -> None:

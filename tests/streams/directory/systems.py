@@ -51,6 +51,12 @@ class Client:
     used_ratio: float = 0.0
     closed: int = 0
 
+    taken: int = 0
+    """How often its budget was taken over."""
+
+    def taken_over(self) -> None:
+        self.taken += 1
+
     async def aclose(self) -> None:
         self.closed += 1
 

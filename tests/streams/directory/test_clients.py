@@ -164,6 +164,17 @@ async def test_the_fullest_budget_of_a_system_is_shown(site: Site) -> None:
     assert site.clients.used_ratios() == {"pms": 0.2}
 
 
+async def test_a_budget_is_taken_over_at_first_and_with_the_ownership(site: Site) -> None:
+    """A former owner, or the client of the former configuration, may have used it up."""
+    put(site.directory, pms("zeta"))
+    for org in ("acme", "zeta"):
+        async with site.clients.source(org, "main"):
+            pass
+    site.clients.taken_over(lambda org: org == "zeta")
+
+    assert [one.taken for one in site.pms.opened] == [1, 2]
+
+
 async def test_budgets_are_read_from_another_thread_and_change_nothing(site: Site) -> None:
     """The metrics page runs in a thread of its own, where no client can be closed."""
     async with site.clients.source("acme", "main"):

@@ -18,7 +18,7 @@ from streams.core.flows import Disposition, Emit, Headers
 from streams.core.observer import NullObserver
 from streams.core.retry import Dead, Done, Held, Reason, ladder
 from streams.core.sequence import FetchSequence
-from streams.core.sweep import Running
+from streams.core.sweep import Admission, Running
 from streams.flows.sweep_accounts import SweepAccounts
 from streams.runners.call import Answer
 from tests.streams.core.rent_roll.rolls import building, fold, lease, page, swept, unit, unit_row
@@ -77,7 +77,8 @@ class Desk:
 
     def may_start(self) -> bool:
         """Return whether another sweep may begin."""
-        return self.running.admits(FIRST.model_copy(update={"sweep": "s3"}), self.site.clock.now())
+        found = self.running.admits(FIRST.model_copy(update={"sweep": "s3"}), self.site.clock.now())
+        return found is Admission.YES
 
 
 def pages_of(emits: list[Emit]) -> list[Page]:
@@ -118,6 +119,18 @@ async def test_a_sweep_reads_every_stage_and_ends() -> None:
     ]
     assert {one.topic for one in emits if isinstance(one.record, Page | SweepEnd)} == {topics.CHANGES}
     assert desk.may_start()
+
+
+async def test_a_step_that_comes_again_is_not_made_again() -> None:
+    """After a crash it comes with its successor: two chains of steps to the end would follow."""
+    desk = Desk()
+    (second,) = (one.record for one in done(await desk.step()) if isinstance(one.record, SweepStep))
+    await desk.step(second)
+    calls = len(desk.account.read)
+    again = [await desk.step(one) for one in (FIRST, second)]
+
+    assert [isinstance(one, Done) and (one.ending, one.effects) for one in again] == [(Disposition.DUPLICATE, ())] * 2
+    assert len(desk.account.read) == calls
 
 
 async def test_progress_follows_each_step_but_the_last() -> None:

@@ -21,7 +21,7 @@ from streams.core.retry import Outcome, ladder
 from streams.local.embedded_kafka import EmbeddedKafka
 from streams.runners.call import Call, CallFlow
 from tests.chaos.kafka import wait_until
-from tests.chaos.proxy import ProxiedKafka, Proxy
+from tests.chaos.proxy import Link, ProxiedKafka, Proxy
 from tests.streams.backends.backend_suite import PARTITIONS, RecordingListener
 from tests.streams.backends.test_kafka import make_topics
 from tests.streams.runners.stage import echo, text
@@ -180,7 +180,7 @@ async def test_the_runners_survive_an_outage_of_the_broker(own_kafka: EmbeddedKa
 async def test_an_isolated_runner_makes_no_call_that_its_successor_has_made(tmp_path: Path) -> None:
     """Its connection is cut until another runner has taken over, and healed: it has records in memory by then."""
     listener, made, over = free_port(), Calls(), asyncio.Event()
-    async with Proxy(listener) as proxy, ProxiedKafka(tmp_path, listener, proxy.port) as broker:
+    async with Proxy(listener) as proxy, ProxiedKafka(tmp_path, Link(listener, proxy.port)) as broker:
         await make_topics(broker.bootstrap_servers, ["in", "out"])
         runners = [
             made.runner(KafkaBackend(settings(servers, "")), name)
