@@ -96,7 +96,7 @@ async def test_the_limit_holds_when_a_connection_changes_hands(large: MemoryWorl
         )
         await world.pass_time(1.7)
         if end == "killed":
-            await world.managed(world.kill_worker())
+            await world.kill_worker()
             world.start_workers(1)
         else:
             world.start_workers(1)

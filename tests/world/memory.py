@@ -22,7 +22,7 @@ from schemas.delivery import Doubt
 from schemas.integrations import IntegrationMode
 from schemas.pms import FetchRequest
 from streams import topology
-from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock
+from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock, settle
 from streams.core.flows import DoubtChange, ProducerRecord, Record
 from streams.core.observer import NullObserver
 from streams.core.retry import ladder
@@ -432,8 +432,10 @@ class MemoryWorld:
         await self.start(workers)
 
     async def kill_worker(self) -> None:
-        """Kill the oldest worker, without any clean-up."""
-        await self.workers.pop(0).kill()
+        """Kill the oldest worker, without any clean-up; time passes if others have to end calls before they go on."""
+        killing = asyncio.ensure_future(self.workers.pop(0).kill())
+        await settle()
+        await self.until(killing.done)
 
     # -------------------------------------------------------------------------------------------------------- stories
 
