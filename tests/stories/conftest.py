@@ -6,9 +6,12 @@ from typing import cast
 import pytest
 import pytest_asyncio
 
-from tests.world import World
+from schemas.partitions import partition_for
+from tests.world import World, receiver_matches
 from tests.world.cluster import ClusterWorld, cluster
 from tests.world.memory import MemoryWorld
+
+NEIGHBOR = "cedar"
 
 CLUSTER_FIXTURES = {"shared_cluster", "cluster_world", "bulk_world", "own_world"}
 """Fixtures that live on the event loop of the session, since several stories share a cluster."""
@@ -49,13 +52,22 @@ def pytest_runtest_makereport(
 
 @pytest.fixture
 async def memory_world() -> AsyncIterator[MemoryWorld]:
-    """A world in memory with a small portfolio that is fully delivered; idle."""
+    """A world in memory with a small portfolio that is fully delivered; idle.
+
+    On the same partition another org has an account with the same ids, and whatever happens it gets only what is its.
+    """
     world = MemoryWorld()
     await world.start()
     await world.until(lambda: len(world.rentsync.accepted) >= 4)
+    assert partition_for(NEIGHBOR, world.broker.partitions) == partition_for("default", world.broker.partitions)
+    (neighbor,) = await world.add_delivered_orgs(NEIGHBOR)
     await world.rest()
+    accepted = len(neighbor.rentsync.accepted)
     yield world
     await world.stop()
+    assert receiver_matches(neighbor)
+    assert len(neighbor.rentsync.accepted) == accepted
+    assert set(neighbor.rentsync.statuses) == {200}
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
