@@ -12,7 +12,7 @@ from schemas.integrations import SyncProgress
 from schemas.pms import SweepStep
 from schemas.rent_roll import Page, SweepEnd
 from streams.core.rent_roll import STAGES, item_of
-from streams.core.rent_roll.keys import stamp
+from streams.core.rent_roll.keys import STAMP, stamp
 
 _ASKED = "-asked"
 
@@ -29,6 +29,12 @@ ITEMS_A_RECORD = 500
 def sweep_id(now: datetime, every: float) -> str:
     """Return the id of the sweep that is due at ``now``: one for each slot of ``every`` seconds, in order of time."""
     return stamp(datetime.fromtimestamp(now.timestamp() // every * every, UTC))
+
+
+def following(sweep: str) -> str:
+    """Return the id of a sweep that comes right after another one."""
+    at = datetime.strptime(sweep.removesuffix(_ASKED), STAMP).replace(tzinfo=UTC)
+    return stamp(at + timedelta(seconds=1))
 
 
 def asked_sweep_id(now: datetime) -> str:

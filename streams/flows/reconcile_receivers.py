@@ -5,7 +5,6 @@ the same after a change of a connection's time zone, make-ready days or switches
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
 
 from connectors.ports import Clock, Connection
 from schemas import topics
@@ -19,8 +18,8 @@ from streams.core.rent_roll import account_key, id_of, properties_of, scope
 from streams.directory.directory import Directory
 from streams.topology import DELIVERIES, RENT_ROLL
 
-AGAIN = timedelta(minutes=10)
-"""After this time everything is looked at again: another worker may have owned the partition meanwhile."""
+AGAIN = 600.0
+"""Seconds. After this time everything is looked at again: another worker may have owned the partition meanwhile."""
 
 
 class ReconcileReceivers:
@@ -32,12 +31,12 @@ class ReconcileReceivers:
         self._clock = clock
         self._looked: dict[tuple[str, str], tuple[str, ...]] = {}
         """By connection: the revisions of the receivers for which all of its properties were looked at."""
-        self._partition_looked: dict[int, tuple[int, datetime | None]] = {}
-        """By partition: at which state of the directory all of it was looked at, and when in full."""
+        self._partition_looked: dict[int, tuple[int, float | None]] = {}
+        """By partition: at which state of the directory all of it was looked at; when in full, by `Clock.monotonic`."""
 
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | Barrier | None]:
         """Emit what is due on this partition; yield null between properties, so that other work may go on."""
-        now, configured = self._clock.now(), self._directory.configured
+        now, configured = self._clock.monotonic(), self._directory.configured
         looked, in_full = self._partition_looked.get(partition, (-1, None))
         again = in_full is None or now - in_full >= AGAIN
         if looked == configured and not again:

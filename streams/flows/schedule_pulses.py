@@ -1,7 +1,6 @@
 """``schedule_pulses``: asks regularly what changed in each account."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
 
 from connectors.ports import Clock
 from schemas import topics
@@ -22,25 +21,26 @@ class SchedulePulses:
     def __init__(self, directory: Directory, every: float, partitions: int, clock: Clock) -> None:
         """``every``: seconds between two pulses of a connection; 0: none."""
         self._directory = directory
-        self._every = timedelta(seconds=every)
+        self._every = every
         self._partitions = partitions
         self._clock = clock
-        self._begun: dict[tuple[str, str], datetime] = {}
+        self._begun: dict[tuple[str, str], float] = {}
+        """By `Clock.monotonic`: the time of day may step."""
 
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit]:
         """Emit the pulses that are due on this partition."""
         if not self._every:
             return
-        now = self._clock.now()
+        now, at = self._clock.now(), self._clock.monotonic()
         for one in self._directory.connections():
             key = (one.org, one.name)
-            if not one.enabled or now < self._begun.get(key, now - self._every) + self._every:
+            if not one.enabled or at < self._begun.get(key, float("-inf")) + self._every:
                 continue
             if partition_for(one.org, self._partitions) != partition:
                 continue
             raw = views[RENT_ROLL].get(account_key(scope(one.org, one.name)))
             if raw is None:
                 continue  # its first sweep is not complete
-            self._begun[key] = now
+            self._begun[key] = at
             begin = since(decode_as(AccountRow, raw))
             yield Emit(topics.PULSES, one.org, PulseStep(org=one.org, connection=one.name, since=begin, started_at=now))

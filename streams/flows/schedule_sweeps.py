@@ -1,7 +1,7 @@
 """``schedule_sweeps``: starts the full reads of accounts that are due."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from connectors.ports import Clock, Connection
 from schemas import topics
@@ -13,7 +13,7 @@ from schemas.rent_roll import AccountRow, SeenRow
 from streams.core.flows import Emit, View
 from streams.core.rent_roll import STAGES, account_key, scope, seen_key
 from streams.core.rent_roll.keys import stamp
-from streams.core.sweep import sweep_id
+from streams.core.sweep import following, sweep_id
 from streams.directory.directory import Directory
 from streams.topology import RENT_ROLL
 
@@ -23,6 +23,9 @@ class ScheduleSweeps:
 
     A connection that was enabled is swept at once: what happened while it was disabled was not followed. The same if it
     was changed after a sweep had failed: the change may have corrected what was wrong.
+
+    Sweeps are ordered by their ids, which are times. If a process whose clock was ahead has named one, the next ones
+    are named after it, at the usual interval, until the time has caught up.
     """
 
     def __init__(self, directory: Directory, every: float, partitions: int, clock: Clock) -> None:
@@ -32,6 +35,8 @@ class ScheduleSweeps:
         self._partitions = partitions
         self._clock = clock
         self._begun: dict[tuple[str, str], str] = {}
+        self._ahead: dict[tuple[str, str], float] = {}
+        """When the last sweep was started whose id is ahead of the time, by `Clock.monotonic`."""
 
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit]:
         """Emit the first step of each sweep that is due on this partition."""
@@ -41,14 +46,28 @@ class ScheduleSweeps:
             if not one.enabled or partition_for(one.org, self._partitions) != partition:
                 continue
             key = (one.org, one.name)
-            due = max(slot, self._called_for(one, now))
-            if self._begun.get(key, "") >= due:
+            due, horizon = max(slot, self._called_for(one, now)), stamp(now + timedelta(seconds=self._every))
+            if due <= self._begun.get(key, "") <= horizon:
                 continue
+            last = max(_last(views[RENT_ROLL], one), self._begun.get(key, ""))
+            if last > horizon:
+                if not self._is_due_ahead(key):
+                    continue
+                due = following(last)
             self._begun[key] = due
-            if _last(views[RENT_ROLL], one) >= due:
+            if last >= due:
                 continue
             step = SweepStep(org=one.org, connection=one.name, sweep=due, started_at=now, stage=EntityKind.PROPERTY)
             yield Emit(topics.SWEEPS, one.org, step)
+
+    def _is_due_ahead(self, key: tuple[str, str]) -> bool:
+        """Return whether the interval has passed since the last sweep with an id that is ahead of the time."""
+        at = self._clock.monotonic()
+        begun = self._ahead.get(key)
+        if begun is not None and at - begun < self._every:
+            return False
+        self._ahead[key] = at
+        return True
 
     def _called_for(self, connection: Connection, now: datetime) -> str:
         """Return the id of the sweep that its enabling or its correction calls for."""

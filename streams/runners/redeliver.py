@@ -42,14 +42,28 @@ class Wait:
         return cls(rung.topic, rung.seconds)
 
     def due(self, record: Record) -> int:
-        """Return the time when a record is due, in milliseconds since the epoch.
-
-        A header far beyond the topic's delay is invalid and is ignored, because it would block the partition.
-        """
-        default = record.timestamp + round(self.seconds * 1000)
+        """Return the time when a record is due, in milliseconds since the epoch."""
         requested = due_at(record)
-        latest = default + self.seconds * 1000 + 60_000
-        return default if requested is None or requested > latest else requested
+        return record.timestamp + round(self.seconds * 1000) if requested is None else requested
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A record that waits, and until when.
+
+    Its due time was set by the clock of another process, which may be hours ahead, and this clock may step back. So no
+    record waits longer than the delay of its topic from when it was read.
+    """
+
+    record: Record
+    due: int
+    """Milliseconds since the epoch."""
+    latest: float
+    """Seconds of `Clock.monotonic`."""
+
+    def early(self, clock: Clock) -> float:
+        """Return the seconds until it is to be forwarded; 0 or less if it is due."""
+        return min((self.due - milliseconds(clock.now())) / 1000, self.latest - clock.monotonic())
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +71,7 @@ class _PartitionQueue:
     """The records of one partition that wait, and the task that forwards them."""
 
     progress: PartitionProgress
-    records: deque[Record] = field(default_factory=deque)
+    records: deque[_Waiting] = field(default_factory=deque)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     forwarding: bool = False
     task: asyncio.Task[None] | None = None
@@ -119,7 +133,9 @@ class Redeliver:
             queue = self._queues[progress] = _PartitionQueue(progress)
             queue.task = asyncio.create_task(self._serve(queue), name=f"{self._name} {progress.partition}")
             queue.task.add_done_callback(self._end)
-        queue.records.extend(records)
+        wait = self._waits[progress.partition.topic]
+        latest = self._clock.monotonic() + wait.seconds
+        queue.records.extend(_Waiting(record, wait.due(record), latest) for record in records)
         queue.arrived.set()
 
     async def release(self, partitions: Collection[PartitionProgress], within: float) -> None:
@@ -141,9 +157,9 @@ class Redeliver:
                 queue.arrived.clear()
                 await queue.arrived.wait()
                 continue
-            early = wait.due(queue.records[0]) - milliseconds(self._clock.now())
+            early = queue.records[0].early(self._clock)
             if early > 0:
-                await self._clock.sleep(min(early / 1000, _LONGEST_SLEEP))
+                await self._clock.sleep(min(early, _LONGEST_SLEEP))
                 continue
             queue.forwarding = True
             await self._forward(queue, wait)
@@ -153,15 +169,16 @@ class Redeliver:
         """Forward the records that are due, in their order."""
         now = self._clock.now()
         at = milliseconds(now)
-        due: list[Record] = []
-        while queue.records and len(due) < _MAX_BATCH and wait.due(queue.records[0]) <= at:
+        due: list[_Waiting] = []
+        while queue.records and len(due) < _MAX_BATCH and queue.records[0].early(self._clock) <= 0:
             due.append(queue.records.popleft())
         forwarded: list[ProducerRecord] = []
-        for record in due:
+        for one in due:
+            record = one.record
             target = wait.target or origin_of(record)
             if target is not None and (wait.target or target in self._origins):
                 forwarded.append(ProducerRecord(target, record.key or b"", record.value, tuple(record.headers)))
-                self._observer.record_ended(self._name, "applied", (at - wait.due(record)) / 1000)
+                self._observer.record_ended(self._name, "applied", max(0.0, (at - one.due) / 1000))
             else:
                 forwarded.append(self._dead_letter(record, target))
         try:
@@ -169,7 +186,7 @@ class Redeliver:
         except NotOwner as given_away:  # the records are not finished: the next owner has them
             log.info("%s: records of %s are not forwarded: %s", self._name, queue.progress.partition, given_away)
             return
-        self._intake.finished(queue.progress, [record.offset for record in due])
+        self._intake.finished(queue.progress, [one.record.offset for one in due])
 
     def _dead_letter(self, record: Record, target: str | None) -> ProducerRecord:
         found = "the header is missing" if target is None else f"the header is {target[:100]!r}"

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import format_datetime
 from typing import Any, Self, TypeVar
 
@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from connectors import http
 from connectors.buildium.signature import sign
 from connectors.buildium.standin import BuildiumStandIn, Events, Portfolio, seed_portfolio
+from connectors.ports import Clock
 from connectors.rentsync.standin import RentSyncStandIn
 from schemas import topics
 from schemas.base import Model
@@ -165,6 +166,23 @@ class Site:
         return f"https://rentsync-{self.org}.test/v1/rent-roll/sync"
 
 
+@dataclass(frozen=True, slots=True)
+class SkewedClock:
+    """A clock that is ahead of another one, or behind."""
+
+    clock: Clock
+    skew: timedelta
+
+    def now(self) -> datetime:
+        return self.clock.now() + self.skew
+
+    def monotonic(self) -> float:
+        return self.clock.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await self.clock.sleep(seconds)
+
+
 class Process:
     """One process: its connection to the broker, and the integrations as it knows them."""
 
@@ -172,7 +190,8 @@ class Process:
         self.backend = world.open_backend(world.broker)
         settings = RentStreamSettings.read({"RENTSTREAM_ENCRYPTION_KEYS": world.encryption_keys})
         given = world.env if env is None else env
-        self.known: Known = known(given, settings, self.backend, world.clock, world.open_client)
+        self.clock: Clock = SkewedClock(world.clock, world.skew) if world.skew else world.clock
+        self.known: Known = known(given, settings, self.backend, self.clock, world.open_client)
         self.tasks: list[asyncio.Task[None]] = []
 
     def run(self, *runners: Runnable) -> None:
@@ -203,11 +222,11 @@ class Worker(Process):
 
     def __init__(self, world: "MemoryWorld") -> None:
         super().__init__(world)
-        self.clients = Clients(self.known.directory, world.clock, random.Random(1))
+        self.clients = Clients(self.known.directory, self.clock, random.Random(1))
         needs = Dependencies(
             directory=self.known.directory,
             clients=self.clients,
-            clock=world.clock,
+            clock=self.clock,
             observer=world.observed,
             rungs=ladder(",".join(DELAYS)),
             partitions=world.broker.partitions,
@@ -258,6 +277,8 @@ class MemoryWorld:
         site = self.site("default", (portfolio or seed)(self.clock), SECRET)
         self.env: dict[str, str] = self.environment_of(site) if environment else {}
         self.env["RENTSTREAM_TIMEZONE"] = ZONE
+        self.skew = timedelta()
+        """By how much the clock of the next process is ahead."""
         self.tables: Tables = {}
         self.observed = Recorder()
         self.workers: list[Worker] = []

@@ -54,9 +54,9 @@ def recalled(deliveries: Iterable[Delivery], acknowledged_at: datetime | None, n
     if found or on_its_way:
         return tuple(found)
     candidates = [one for one in every if one.row.dead_letter not in OF_CONTENT]
-    if not candidates or now < max(_given_up_at(one.row, now) for one in candidates) + TRIAL_AFTER:
+    if not candidates or now < max(_given_up_at(one, now) for one in candidates) + TRIAL_AFTER:
         return ()
-    return (min(candidates, key=lambda one: (_given_up_at(one.row, now), one.key)),)
+    return (min(candidates, key=lambda one: (_given_up_at(one, now), one.key)),)
 
 
 def _is_due(one: Delivery, acknowledged_at: datetime | None, now: datetime) -> bool:
@@ -64,15 +64,16 @@ def _is_due(one: Delivery, acknowledged_at: datetime | None, now: datetime) -> b
     if row.phase is not DeliveryPhase.OWED:
         overdue = row.due_at or one.unchanged_since
         return now >= max(one.unchanged_since, overdue) + LOST_AFTER
-    given_up_at, of_content = _given_up_at(row, now), row.dead_letter in OF_CONTENT
+    given_up_at, of_content = _given_up_at(one, now), row.dead_letter in OF_CONTENT
     if now < given_up_at + _pause(row.given_up, of_content=of_content):
         return False
     news = [one.swept_at] if of_content else [one.swept_at, acknowledged_at]
     return any(moment is not None and moment > given_up_at for moment in news)
 
 
-def _given_up_at(row: DeliveryRow, now: datetime) -> datetime:
-    return row.given_up_at or now
+def _given_up_at(one: Delivery, now: datetime) -> datetime:
+    """Return when a delivery was given up; the clock that says so may be ahead of this one."""
+    return min(one.row.given_up_at or now, one.unchanged_since)
 
 
 def _pause(given_up: int, *, of_content: bool) -> timedelta:

@@ -6,6 +6,7 @@ key begins with its scope.
 """
 
 from datetime import UTC, datetime
+from typing import Final
 
 from schemas.base import EntityKind
 
@@ -68,6 +69,10 @@ def id_of(key: bytes) -> int:
     return int(key.rsplit(b"/", 1)[1])
 
 
+STAMP: Final = "%Y%m%dT%H%M%SZ"
+"""The form of the ids of sweeps: times in UTC."""
+
+
 def stamp(at: datetime) -> str:
     """Return the id of a sweep that starts at a moment, to the second (``20260301T120000Z``)."""
-    return at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return at.astimezone(UTC).strftime(STAMP)

@@ -148,3 +148,19 @@ def test_connections_of_other_partitions_are_left_to_their_owners() -> None:
 def test_a_clock_that_is_behind_the_one_that_enabled_does_not_name_a_sweep_of_the_future() -> None:
     """Else the slots until then were taken for done."""
     assert Desk(enabled(minutes=30)).sweeps() == [SLOT]
+
+
+async def test_a_sweep_that_a_clock_ahead_has_named_does_not_keep_others_from_starting() -> None:
+    """They are named after it, at the usual interval, so that they count as newer; also after a step of this clock."""
+    desk = Desk(account())
+    ahead = "20260301T181500Z"
+    fold(desk.roll, page(EntityKind.PROPERTY, 100, building(10), sweep=ahead))
+    found = [desk.sweeps(), desk.sweeps()]
+    fold(desk.roll, page(EntityKind.PROPERTY, 200, building(10), sweep="20260301T181501Z"))
+    for _ in range(2):
+        await desk.site.clock.advance(EVERY)
+        found += [desk.sweeps(), desk.sweeps()]
+
+    assert found == [["20260301T181501Z"], [], ["20260301T181502Z"], [], ["20260301T181503Z"], []]
+    await desk.site.clock.advance(7 * 3600)
+    assert desk.sweeps() == ["20260301T193000Z"]

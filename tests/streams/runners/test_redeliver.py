@@ -209,3 +209,34 @@ async def test_reassigned_partitions_are_served_by_their_new_owner() -> None:
 
         assert world.texts("webhooks") == ["0", "0", "1", "1"]
         assert world.broker.lag("g") == 0
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=6), timedelta(days=365)])
+async def test_a_record_of_a_process_whose_clock_is_ahead_waits_no_longer_than_the_delay(ahead: timedelta) -> None:
+    """It would block its partition for as long as the clock is wrong."""
+    async with stage() as world:
+        original = world.broker.append(ProducerRecord("webhooks", b"org", b"1"), 0)
+        wrong = world.clock.now() + ahead
+        parked = Parked(RUNG, milliseconds(wrong) + 60_000, 1, Reason.UNAVAILABLE, "down")
+        world.broker.append(park(original, parked, "f", wrong), 0)
+        wait_for(world, "2")
+        await world.start(redelivering(world))
+        await world.clock.advance(59.9)
+        assert world.texts("webhooks") == ["1", "2"]
+        await world.clock.advance(0.2)
+
+        assert world.texts("webhooks") == ["1", "2", "1", "2"]
+
+
+async def test_a_clock_that_steps_back_while_a_record_waits_does_not_prolong_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with stage() as world:
+        wait_for(world, "1")
+        await world.start(redelivering(world))
+        await world.clock.advance(30)
+        now = world.clock.now
+        monkeypatch.setattr(world.clock, "now", lambda: now() - timedelta(hours=6))
+        await world.clock.advance(40)
+
+        assert world.texts("webhooks") == ["1", "1"]

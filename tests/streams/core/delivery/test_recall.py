@@ -1,5 +1,6 @@
 """What is tried again although no record brings it back, and when."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,7 +28,7 @@ def owed(number: int = 1, *, at: datetime = NOW, swept_at: datetime | None = Non
     """Return a delivery that was given up."""
     given: dict[str, Any] = {"given_up": 1, "dead_letter": Reason.EXHAUSTED.value, **facts}
     row = DeliveryRow(phase=DeliveryPhase.OWED, given_up_at=at, **given)
-    return Delivery(b"%d" % number, row, swept_at, NOW)
+    return Delivery(b"%d" % number, row, swept_at, at)
 
 
 def on_its_way(phase: DeliveryPhase, number: int = 1, *, since: datetime = NOW, **facts: Any) -> Delivery:
@@ -49,6 +50,14 @@ def test_everything_goes_out_after_the_next_complete_sweep() -> None:
     swept = owed(1, swept_at=NOW + MINUTE)
 
     assert recalled([swept, owed(2)], None, NOW + 2 * MINUTE) == (swept,)
+
+
+def test_a_time_of_a_clock_that_is_ahead_delays_nothing() -> None:
+    """What counts then is since when this process has seen the row as it is."""
+    ahead = replace(owed(at=NOW + timedelta(hours=6)), unchanged_since=NOW)
+
+    assert recalled([ahead], NOW + MINUTE, NOW + 2 * MINUTE) == (ahead,)
+    assert recalled([ahead], None, NOW + TRIAL_AFTER) == (ahead,)
 
 
 @pytest.mark.parametrize("reason", sorted(OF_CONTENT))
