@@ -64,6 +64,10 @@ class DecodeError(ValueError):
     """These bytes are not a known record; the message describes what they are instead."""
 
 
+class UnknownWriter(ValueError):  # noqa: N818 -- named after who it is about
+    """A record of ours whose schema this release does not have: a newer release wrote it. Nothing is wrong with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Writer:
     head: bytes
@@ -124,14 +128,18 @@ def encode(record: Model) -> bytes:
 
 
 def decode(value: bytes | None) -> Model:
-    """Decode a value by the schema that wrote it. Raise `DecodeError` if it is not a known record."""
+    """Decode a value by the schema that wrote it.
+
+    Raise `DecodeError` if it is no record of ours or damaged, and `UnknownWriter` if a newer release wrote it.
+    """
     if value is None:
         raise DecodeError("there is no value")
     known = _readers().get(value[:_HEAD])
     if known is None:
         if value[:2] != MAGIC or len(value) < _HEAD:
             raise DecodeError(f"not a record of ours: it begins with {value[:10].hex(' ') or 'nothing'}")
-        raise DecodeError(f"written with a schema that is not in schemas/avsc: fingerprint {value[2:_HEAD].hex()}")
+        schema = value[2:_HEAD].hex()
+        raise UnknownWriter(f"a newer release wrote it (schema {schema}): upgrade this process, or roll that back")
     if known.read is not None:
         try:
             return known.read(value, _HEAD)  # type: ignore[no-any-return]
@@ -164,7 +172,7 @@ def row_holds(raw: bytes, head: bytes, body: bytes) -> bool:
 
 
 def decode_as(record: type[R], value: bytes | None) -> R:
-    """Decode a value that has to be of one class. Raise `DecodeError` if it is not."""
+    """Decode a value that has to be of one class. Raise `DecodeError` if it is not, or `UnknownWriter`."""
     found = decode(value)
     if not isinstance(found, record):
         raise DecodeError(f"a {type(found).__name__} where a {record.__name__} belongs")

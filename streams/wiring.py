@@ -197,6 +197,7 @@ def _call_flow(flow: Flow, calling: Calling) -> CallFlow:
         calling.perform,
         joins=lambda _record: flow.name if flow.coalesce else None,
         group_of=lambda key: key[:2],
+        retries=flow.retries and flow.returns_to is None,
         max_in_flight=flow.max_in_flight,
         max_in_flight_per_integration=flow.max_in_flight_per_integration,
         unfinished=calling.unfinished if isinstance(calling, DeliverBatches | SweepAccounts) else None,

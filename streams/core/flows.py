@@ -110,6 +110,10 @@ class Step:
     effects: Sequence[ProducerRecord] = ()
 
 
+class StopPartition(Exception):  # noqa: N818 -- named after what has to follow
+    """Raised by the step of a batch that cannot be judged now: nothing after it may be processed before it is."""
+
+
 class Disposition(StrEnum):
     """The result of a successful record; a call may also park it (`streams.core.retry`)."""
 

@@ -80,6 +80,8 @@ class Reason(StrEnum):
     """The record was held because its integration cannot be used, for example without its encryption key."""
     BUSY = "busy"
     """The record was held because another one of its kind is being processed."""
+    UNKNOWN_WRITER = "unknown_writer"
+    """The record was held because a newer release wrote it."""
     CIRCUIT_OPEN = "circuit_open"
     """The record was held because its integration is unavailable (`streams.core.breaker`)."""
 
@@ -123,6 +125,9 @@ class Dead:
 
 Outcome = Done | Parked | Dead
 
+NEVER_DEAD = frozenset({Reason.UNKNOWN_WRITER})
+"""Reasons of a hold that an upgrade of this process ends, and nothing else should."""
+
 HELD_AT_MOST = 24 * 3600.0
 """Seconds after a record's first failure or hold; from then on it becomes a dead letter instead of being held."""
 
@@ -147,7 +152,7 @@ def outcome_of_hold(
     """
     at = milliseconds(now)
     waited = 0.0 if first_failed_at is None else (at - first_failed_at) / 1000
-    if waited >= HELD_AT_MOST:
+    if waited >= HELD_AT_MOST and held.reason not in NEVER_DEAD:
         return Dead(held.reason, f"{held.detail}; held for {waited / 3600:.0f} hours", attempt - 1)
     wait = waited if held.until is None else (held.until - now).total_seconds()
     rung = next((one for one in rungs if one.seconds >= wait), rungs[-1])

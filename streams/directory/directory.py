@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from connectors.ports import Configuration, Connection, WebhookReader
 from schemas import topics
 from schemas.base import Model
-from schemas.codec import DecodeError, decode_as
+from schemas.codec import DecodeError, UnknownWriter, decode_as
 from schemas.integrations import STATUS_KINDS, CheckReport, Integration, IntegrationRole, SyncProgress, SyncResult
 from streams.core.policy import EPOCH, SinkPolicy, Switches, fingerprint, switches_of
 from streams.directory.entry import AnySystem, Entry, HeldReader, as_source, described, stored
@@ -143,7 +143,7 @@ class Directory:
                 self._apply_integration(key, value)
             elif topic == topics.INTEGRATION_STATUS.name:
                 self._apply_status(key, value)
-        except DecodeError as error:
+        except (DecodeError, UnknownWriter) as error:
             self._note(topic, key, str(error))
         except Exception as error:  # its text may quote what was read
             self._note(topic, key, f"a record that this release cannot apply ({type(error).__name__})")

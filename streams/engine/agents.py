@@ -13,7 +13,7 @@ from typing import Any
 
 from streams.backends.ports import Fenced, NotOwner
 from streams.backends.producer import Entry
-from streams.core.flows import RecordBatch, Step, View
+from streams.core.flows import RecordBatch, Step, StopPartition, View
 from streams.core.observer import Observer
 from streams.engine.fatal import Exit, Fatal
 from streams.engine.output import Output
@@ -45,6 +45,8 @@ class EngineContext:
     observer: Observer
     fatal: Fatal
     stores: Mapping[str, PartitionStore]
+    stopped: dict[Any, str]
+    """Partitions of source topics that are stopped until they move, or this process is replaced; each with its fold."""
 
     def views(self, tables: Sequence[TableHandle], partition: int) -> dict[str, View]:
         """Return tables by name, as of one partition. Raise `NotHeld` if this worker does not own it."""
@@ -69,6 +71,8 @@ class FoldAgent:
         events: AsyncIterable[Any] = stream.events()
         async for event in events:
             message = event.message
+            if message.tp in self._context.stopped:
+                continue  # not finished: it follows one that is not
             try:
                 await self._process(RecordBatch(message.topic, message.partition, event.value))
                 self._finish(message.tp, message.offset)
@@ -81,6 +85,9 @@ class FoldAgent:
                 log.info("Fold %s dropped a batch of %s-%d: %s", self._fold.name, *message.tp, given_away)
             except Fenced as fenced:
                 self._context.fatal(Exit.NOT_OWNER, f"{message.topic}-{message.partition}: {fenced}", fenced)
+            except StopPartition as stopped:
+                self._context.stopped[message.tp] = self._fold.name
+                log.critical("Fold %s stops partition %s-%d: %s", self._fold.name, *message.tp, stopped)
             except NotHeld as missing:
                 self._context.fatal(
                     Exit.MISPLACED,

@@ -58,6 +58,8 @@ class App(faust.App):  # type: ignore[misc]
         """Records in one batch, by topic, for folds that declare a size of their own."""
         self.when_recovered: Callable[[], Awaitable[None]] | None = None
         self.ends: dict[TP, int] = {}
+        self.stopped: dict[TP, str] = {}
+        """Partitions of source topics that are stopped, each with its fold; the worker does not end for that."""
         self._moving_since: float | None = None
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         super().__init__(
@@ -163,7 +165,7 @@ class App(faust.App):  # type: ignore[misc]
             return Vitals(moving=True, beat_age=beat_age, answer_age=answer_age)
         thread = consumer._thread
         partitions = {}
-        for tp in () if self.moving else self.owned():
+        for tp in () if self.moving else self.owned() - self.stopped.keys():
             tracker = consumer.trackers.get(tp)
             partitions[tp] = PartitionVitals(
                 done=tracker.done if tracker else None,
@@ -172,7 +174,7 @@ class App(faust.App):  # type: ignore[misc]
                 end=self.ends.get(tp),
                 waiting=tracker.waiting if tracker else 0,
             )
-        works = any(tracker.waiting for tracker in consumer.trackers.values())
+        works = any(tracker.waiting for tp, tracker in consumer.trackers.items() if tp not in self.stopped)
         return Vitals(
             group_error=thread.group_error(),
             overdue=self.membership.overdue() if works else None,

@@ -197,6 +197,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await super().on_partitions_revoked(revoked)  # waits for running batches and commits
         self.trackers.clear()
+        self.app.stopped.clear()
 
     # --------------------------------------------------------------- commits: of the trackers, not of Faust's own acks
 

@@ -1,16 +1,20 @@
 """Scans: at intervals each reads the rows that this worker owns and emits what is due; it writes no rows."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from schemas.codec import UnknownWriter
 from streams.backends.ports import Fenced, NotOwner
 from streams.core.flows import Barrier, ProducerRecord, View
 from streams.engine.agents import EngineContext
 from streams.engine.fatal import Exit
 from streams.engine.stores import NotHeld
 from streams.engine.tables import TableHandle
+
+log = logging.getLogger("streams.engine")
 
 ScanFunction = Callable[[Mapping[str, View], int], Iterable[ProducerRecord | Barrier | None]]
 """Yields what to emit, or null for a row without a result: other work runs after each `CHUNK` of what it yields.
@@ -78,6 +82,8 @@ class ScanTask:
                 raise
             except (NotHeld, NotOwner):
                 continue
+            except UnknownWriter as unknown:  # the next pass tries again; a worker of the newer release can read it
+                log.warning("Scan %s leaves out partition %d: %s", self._scan.name, partition, unknown)
             except Fenced as fenced:
                 self._context.fatal(
                     Exit.NOT_OWNER, f"scan {self._scan.name} of partition {partition}: {fenced}", fenced

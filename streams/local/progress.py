@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas import topics
 from schemas.base import EntityKind, Model
-from schemas.codec import DecodeError, decode
+from schemas.codec import DecodeError, UnknownWriter, decode
 from schemas.delivery import Batch, DeliveryOutcome, DeliveryResult
 from schemas.pms import SweepStep
 from schemas.rent_roll import SweepEnd
@@ -139,7 +139,7 @@ async def report_progress(
                 for record in records:
                     try:
                         reporter.observe(decode(record.value))
-                    except DecodeError:
+                    except (DecodeError, UnknownWriter):
                         continue
             if fetched:
                 idle_since = time.monotonic()

@@ -144,6 +144,10 @@ class PrometheusObserver(NullObserver):
         """Keep the counts of each partition; the gauges are their sums."""
         self._held_removals.put(partition, counts)
 
+    def partitions_stopped(self, counts: Mapping[str, int]) -> None:
+        for flow, count in counts.items():
+            self._metrics.stopped(flow, count)
+
     def partitions_assigned(self, partitions: frozenset[int], seconds: float) -> None:
         """Forget what another worker reports from now on."""
         del seconds

@@ -128,6 +128,12 @@ CATALOGUE: Final = (
         ("system",),
     ),
     Spec(
+        "rentstream_stopped_partitions",
+        "gauge",
+        "Partitions of this worker that are stopped because a newer release wrote to them",
+        ("flow",),
+    ),
+    Spec(
         "rentstream_webhook_misses_total", "counter", "Changes found by a sweep that no webhook announced", ("system",)
     ),
     Spec("rentstream_api_budget_used_ratio", "gauge", "Used share of the API budget of a system, 0 to 1", ("system",)),
@@ -241,6 +247,10 @@ class Metrics:
     def held_removals(self, system: str, count: int) -> None:
         """Set how many removals wait for a person."""
         self._set("rentstream_held_removals", system, value=count)
+
+    def stopped(self, flow: str, partitions: int) -> None:
+        """Set how many partitions of a fold are stopped."""
+        self._set("rentstream_stopped_partitions", flow, value=partitions)
 
     def lag(self, topic: str, partition: int, records: int, seconds: float | None) -> None:
         """Set the lag of a partition; None for ``seconds`` keeps the last value."""

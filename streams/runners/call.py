@@ -23,9 +23,9 @@ from datetime import datetime
 from typing import Any
 
 from connectors.ports import MAY_CALL, Clock, Failure, may_call
-from schemas.codec import DecodeError
+from schemas.codec import DecodeError, UnknownWriter
 from streams.backends.ports import Backend, NotOwner, Producer, TooLarge
-from streams.core.flows import ProducerRecord, Record, encoded
+from streams.core.flows import Disposition, ProducerRecord, Record, encoded
 from streams.core.observer import NullObserver, Observer
 from streams.core.retry import (
     Dead,
@@ -88,6 +88,8 @@ class CallFlow:
     max_in_flight_per_integration: int | None = None
     unfinished: Unfinished | None = None
     """Null: a dead letter stays one, and a held record comes back as it is."""
+    retries: bool = True
+    """Whether its records come back as they are from a rung; if not, they are asked for again without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,11 +243,15 @@ class Call:
             return [self._decide(flow, items, await flow.perform([item.record for item in items]))]
         except TooManyDead:
             raise
+        except UnknownWriter as unknown:
+            if len(items) == 1:
+                return self._unknown(flow, items, unknown)
+            failed: BaseException = unknown
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            failed: BaseException = error
+            failed = error
         except Exception as error:
             failed = error
         if len(items) > 1:
@@ -253,6 +259,14 @@ class Call:
             return [one for item in items for one in await self._perform(flow, [item])]
         record = items[0].record
         return [self._decide(flow, items, self._unfinished(flow, record, _dead(flow, record, failed)))]
+
+    def _unknown(self, flow: CallFlow, items: Sequence[_Waiting], unknown: UnknownWriter) -> list[_Decided]:
+        """Return what follows if a newer release wrote a record."""
+        log.warning("%s: %s has to wait: %s", flow.name, _name(items[0].record), unknown)
+        if not flow.retries:
+            return [self._decided(flow, items, Done(ending=Disposition.IGNORED))]
+        held = Held(Reason.UNKNOWN_WRITER, str(unknown))
+        return [self._decided(flow, items, self._unfinished(flow, items[0].record, held))]
 
     def _decide(self, flow: CallFlow, items: Sequence[_Waiting], answer: Answer) -> _Decided:
         """Return what follows an answer, and count it. Raise `streams.core.retry.TooManyDead`."""

@@ -2,7 +2,8 @@
 
 It does not raise for a single record: one that cannot be decoded, or for which the step raises, becomes a dead letter
 with its bytes and the reason, and its writes are dropped; the other records of the batch are not affected. Too many
-consecutive dead letters stop the flow.
+consecutive dead letters stop the flow. A record that a newer release wrote, or that needs a row of one, is not bad: it
+stops its partition.
 """
 
 import logging
@@ -13,8 +14,19 @@ from datetime import datetime
 
 from connectors.ports import Clock
 from schemas.base import Model
-from schemas.codec import DecodeError, decode
-from streams.core.flows import Emit, FoldResult, Headers, ProducerRecord, Record, RecordBatch, Step, View, encoded
+from schemas.codec import DecodeError, UnknownWriter, decode
+from streams.core.flows import (
+    Emit,
+    FoldResult,
+    Headers,
+    ProducerRecord,
+    Record,
+    RecordBatch,
+    Step,
+    StopPartition,
+    View,
+    encoded,
+)
 from streams.core.observer import NullObserver, Observer
 from streams.core.retry import Dead, DeadLetterLimit, Done, Reason, to_dead_letter
 from streams.core.rows import Rows
@@ -61,7 +73,7 @@ class Fold:
         self._limit = limit or DeadLetterLimit()
 
     def __call__(self, batch: RecordBatch, views: Mapping[str, View]) -> Step:
-        """Fold a batch. Raise `streams.core.retry.TooManyDead`."""
+        """Fold a batch. Raise `streams.core.retry.TooManyDead` or `StopPartition`."""
         rows = Rows(views[self._table])
         effects: dict[Hashable, ProducerRecord] = {}
         ended = self._observer.record_ended
@@ -72,6 +84,8 @@ class Fold:
                 applied = self._step(rows, views, value, record, self._clock.now())
                 if applied.emits:
                     effects |= self._effects(applied.emits, record.offset, effects)
+            except UnknownWriter as unknown:
+                raise StopPartition(f"{record.topic}-{record.partition}@{record.offset}: {unknown}") from unknown
             except Exception as error:
                 rows.drop()
                 self._dead_letter(record, error, effects)

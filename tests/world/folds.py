@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from streams import topology
 from streams.backends.memory import MemoryBackend
 from streams.backends.ports import Partition
-from streams.core.flows import Barrier, ProducerRecord, RecordBatch, View
+from streams.core.flows import Barrier, ProducerRecord, RecordBatch, StopPartition, View
 from streams.runners.fold import Fold
 from streams.wiring import Dependencies, ScanPart, folds, scans
 from tests.streams.core.views import MemoryView
@@ -31,12 +31,14 @@ class MemoryFolds:
         self._producer = backend.producer()
         self._owned: frozenset[int] = frozenset()
         self._moves = 0
+        self._stopped: set[Partition] = set()
         self._views_of: dict[int, Mapping[str, View]] = {}
 
     async def revoked(self, partitions: Collection[Partition]) -> None:
         del partitions
         self._owned = frozenset()
         self._moves += 1
+        self._stopped.clear()
 
     async def assigned(self, partitions: Collection[Partition]) -> None:
         self._owned = frozenset(one.partition for one in partitions)
@@ -62,7 +64,13 @@ class MemoryFolds:
     async def _batch(self, partition: Partition, records: Sequence[object]) -> None:
         fold = self._folds[partition.topic]
         batch = RecordBatch(partition.topic, partition.partition, records)  # type: ignore[arg-type]
-        step = fold(batch, self._views(partition.partition))
+        if partition in self._stopped:
+            return
+        try:
+            step = fold(batch, self._views(partition.partition))
+        except StopPartition:
+            self._stopped.add(partition)
+            return
         await self._backend.alive(asyncio.sleep(0))
         table = topology.flow(fold.name).table
         assert table is not None

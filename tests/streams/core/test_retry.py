@@ -182,6 +182,13 @@ def test_a_record_that_was_held_for_a_day_is_dead() -> None:
     assert found == Dead(Reason.INTEGRATION_PROBLEM, "the encryption key k1 is missing; held for 24 hours", attempt=0)
 
 
+def test_what_a_newer_release_wrote_is_never_dead() -> None:
+    """Only an upgrade ends that."""
+    held = Held(Reason.UNKNOWN_WRITER, "a newer release wrote it")
+
+    assert isinstance(outcome_of_hold(held, 1, NOW_MS - 1000 * HOUR_MS, NOW, SEED), Parked)
+
+
 def test_a_hold_uses_up_no_attempt_and_keeps_the_time_of_the_first_failure() -> None:
     """A record that is held before each attempt has its five attempts."""
     record, at, attempts = ConsumedRecord(), NOW, 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streams.backends.ports import Fenced, NotOwner
-from streams.core.flows import ProducerRecord, RecordBatch, Step, View
+from streams.core.flows import ProducerRecord, RecordBatch, Step, StopPartition, View
 from streams.core.observer import NullObserver
 from streams.engine.agents import EngineContext, Fold, FoldAgent
 from streams.engine.fatal import Exit, Fatal
@@ -49,6 +49,9 @@ class Site:
     stepped: list[int] = field(default_factory=list)
     finished: list[int] = field(default_factory=list)
     left: list[int] = field(default_factory=list)
+    stopped: dict[Any, str] = field(default_factory=dict)
+    unreadable: int | None = None
+    """The offset of a batch that the step cannot judge."""
 
     def write(self, partition: int, rows: object, offset: int) -> None:
         del partition, rows
@@ -60,6 +63,8 @@ class Site:
 
     def step(self, batch: RecordBatch, views: Mapping[str, View]) -> Step:
         del views
+        if batch.records[0].offset == self.unreadable:
+            raise StopPartition("written by a newer release")
         self.stepped.append(batch.records[0].offset)
         return Step({b"k": b"v"}, [ProducerRecord("due", b"k", b"v")])
 
@@ -72,7 +77,7 @@ class Site:
     async def run(self) -> None:
         output: Any = self.output
         stores: Any = {"rows": self}
-        context = EngineContext(output, NullObserver(), Fatal(leave=self.left.append), stores)
+        context = EngineContext(output, NullObserver(), Fatal(leave=self.left.append), stores, self.stopped)
         fold = Fold("f", ("t",), ROWS, self.step, ())
         agent = FoldAgent(fold, context, lambda _tp, offset: self.finished.append(offset), lambda: False)
         await agent.run(SimpleNamespace(events=self.events))
@@ -111,3 +116,13 @@ async def test_a_write_that_is_refused_although_the_group_says_otherwise_ends_th
 
     assert site.left == [Exit.NOT_OWNER]
     assert site.finished == []
+
+
+async def test_nothing_behind_a_batch_that_cannot_be_judged_is_processed(caplog: pytest.LogCaptureFixture) -> None:
+    """The worker goes on with other partitions; the offset stays before the batch."""
+    site = Site(unreadable=10)
+    await site.run()
+
+    assert (site.stepped, site.finished, site.left) == ([], [], [])
+    assert site.stopped == {("t", 3): "f"}
+    assert "Fold f stops partition t-3: written by a newer release" in caplog.text

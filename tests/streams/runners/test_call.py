@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from connectors.ports import Rejected, Throttled, Unavailable, may_call
 from schemas import retry as header
-from schemas.codec import DecodeError
+from schemas.codec import DecodeError, UnknownWriter
 from schemas.pms import FetchRequest
 from schemas.topics import TopicSpec
 from streams.backends.memory import MemoryBackend, MemoryConsumer, settle
@@ -660,6 +660,28 @@ async def test_a_shared_producer_is_neither_started_nor_stopped() -> None:
 
         assert await process.ended() is None
         assert world.texts("out") == ["a:1"]
+
+
+@pytest.mark.parametrize("retries", [True, False])
+async def test_a_record_of_a_newer_release_waits_and_its_neighbors_go_on(retries: bool) -> None:
+    """Without using up an attempt; what is asked for again without it is left out."""
+
+    async def perform(records: Sequence[Record]) -> Outcome:
+        if any(text(record) == "a:new" for record in records):
+            raise UnknownWriter("a newer release wrote it")
+        return echo(records)
+
+    async with stage() as world:
+        world.produce("in", "a:1", "a:new", "a:2")
+        flow = CallFlow("f", ("in",), key, perform, joins=key, retries=retries)
+        await world.start(calling(flow, world))
+        parked = world.broker.read("retry.1m")
+
+        assert world.texts("out") == ["a:1", "a:2"]
+        assert [text(record) for record in parked] == ["a:new"] * retries
+        assert [dict(record.headers)[header.REASON] for record in parked] == [b"unknown_writer"] * retries
+        assert world.texts("dead-letters") == []
+        assert world.broker.lag("g") == 0
 
 
 async def test_nothing_is_called_while_the_ownership_is_unproven(monkeypatch: pytest.MonkeyPatch) -> None:

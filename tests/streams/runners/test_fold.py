@@ -8,11 +8,11 @@ import pytest
 from schemas import retry as header
 from schemas import topics
 from schemas.base import Model
-from schemas.codec import encode
+from schemas.codec import MAGIC, encode
 from schemas.delivery import DeliveryDue, DueReason
 from schemas.rent_roll import SweptRow
 from streams.backends.memory import MovableClock
-from streams.core.flows import Disposition, Emit, FoldResult, Record, RecordBatch, View
+from streams.core.flows import Disposition, Emit, FoldResult, Record, RecordBatch, StopPartition, View
 from streams.core.observer import NullObserver
 from streams.core.retry import DeadLetterLimit, TooManyDead
 from streams.core.rows import Rows
@@ -112,6 +112,14 @@ def test_a_failed_record_becomes_a_dead_letter_and_the_others_are_applied() -> N
     assert {dict(letter.headers)[header.ORIGIN] for letter in letters} == {b"rent-roll.changes"}
     assert not any(b"secret" in value for letter in letters for _, value in letter.headers)
     assert observer.letters == [("rent-roll.changes", "malformed"), ("rent-roll.changes", "bug")]
+
+
+def test_a_record_of_a_newer_release_stops_the_partition() -> None:
+    """It is no dead letter, and neither is one that needs a row of a newer release."""
+    unknown = MAGIC + b"\x00" * 20
+    for records, view in (((seq(1), unknown, seq(2)), MemoryView()), ((seq(1),), MemoryView({KEY: unknown}))):
+        with pytest.raises(StopPartition, match=r"rent-roll.changes-3@.*a newer release wrote it"):
+            fold(RecordingObserver())(batch(*records), {"t": view})
 
 
 def test_consecutive_dead_letters_stop_the_flow() -> None:
