@@ -110,6 +110,10 @@ class Step:
     effects: Sequence[ProducerRecord] = ()
 
 
+class RowsDamaged(Exception):  # noqa: N818 -- named after what they are
+    """Raised by a view whose rows cannot be read any more: the disk is at fault, and no record is."""
+
+
 class StopPartition(Exception):  # noqa: N818 -- named after what has to follow
     """Raised by the step of a batch that cannot be judged now: nothing after it may be processed before it is."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from streams.backends.ports import Fenced, NotOwner
 from streams.backends.producer import Entry
-from streams.core.flows import RecordBatch, Step, StopPartition, View
+from streams.core.flows import RecordBatch, RowsDamaged, Step, StopPartition, View
 from streams.core.observer import Observer
 from streams.engine.fatal import Exit, Fatal
 from streams.engine.output import Output
@@ -21,6 +21,13 @@ from streams.engine.stores import NotHeld, PartitionStore
 from streams.engine.tables import TableHandle
 
 log = logging.getLogger("streams.engine")
+
+FAULTS: Mapping[type[Exception], Exit] = {
+    Fenced: Exit.NOT_OWNER,
+    NotHeld: Exit.MISPLACED,
+    RowsDamaged: Exit.DAMAGED,
+}
+"""For which faults around a batch the worker ends itself, and with which exit code."""
 
 StepFunction = Callable[[RecordBatch, Mapping[str, View]], Step]
 
@@ -83,17 +90,12 @@ class FoldAgent:
             except NotOwner as given_away:
                 # The batch is not finished, so the next owner processes it, or this worker when it is the owner again.
                 log.info("Fold %s dropped a batch of %s-%d: %s", self._fold.name, *message.tp, given_away)
-            except Fenced as fenced:
-                self._context.fatal(Exit.NOT_OWNER, f"{message.topic}-{message.partition}: {fenced}", fenced)
             except StopPartition as stopped:
                 self._context.stopped[message.tp] = self._fold.name
                 log.critical("Fold %s stops partition %s-%d: %s", self._fold.name, *message.tp, stopped)
-            except NotHeld as missing:
-                self._context.fatal(
-                    Exit.MISPLACED,
-                    f"{message.topic}-{message.partition} was assigned without its tables: {missing}",
-                    missing,
-                )
+            except (Fenced, NotHeld, RowsDamaged) as fault:
+                reason = f"fold {self._fold.name} of {message.topic}-{message.partition}: {fault}"
+                self._context.fatal(FAULTS[type(fault)], reason, fault)
             except BaseException as error:
                 self._fail(message, f"failed with {error!r}", error)
 

@@ -18,6 +18,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from streams.backends.ports import NotOwner
+from streams.backends.truncation import note_lost
 from streams.core.flows import Record
 from streams.engine.offsets import OffsetTracker
 
@@ -43,14 +44,22 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Seek every source partition to its committed offset, or to its beginning if nothing was committed.
 
         aiokafka does not seek the latter. But it may have been read while partitions moved, and what was read then is
-        dropped: without a seek it would never be read again.
+        dropped: without a seek it would never be read again. A partition that ends before what was committed is read
+        from its end: Kafka has lost a part of it.
         """
         return dict(await self.call_thread(self._seek_to_committed))
 
     async def _seek_to_committed(self) -> Mapping[Any, int]:
         consumer = self._ensure_consumer()
-        committed: Mapping[Any, int] = await consumer.seek_to_committed()
+        committed: dict[Any, int] = dict(await consumer.seek_to_committed())
         changelogs = self.app.table_of_changelog
+        known = [tp for tp, offset in committed.items() if offset and tp.topic not in changelogs]
+        ends: Mapping[Any, int] = await consumer.end_offsets(known) if known else {}
+        for tp, end in ends.items():
+            if committed[tp] > end:
+                note_lost(self.app.observer, tp.topic, tp.partition, committed[tp], end)
+                consumer.seek(tp, end)
+                committed[tp] = end
         untouched = [tp for tp, offset in committed.items() if not offset and tp.topic not in changelogs]
         if untouched:
             await consumer.seek_to_beginning(*untouched)

@@ -357,6 +357,7 @@ class Engine:
                 self._asked = None
                 continue
             self._asked = self._asked or time.monotonic()
+            done = {tp: tracker.done for tp, tracker in consumer.trackers.items() if tracker.done is not None}
             try:
                 async with asyncio.timeout(self.settings.request_timeout * 2):
                     ends = await consumer.highwaters(*owned)
@@ -366,7 +367,15 @@ class Engine:
                 log.debug("The ends of topics could not be read: %r", error)
             else:
                 self._note_lag(app, consumer, ends)
+                if not app.moving:
+                    self._check_ends(done, ends)
             self._asked = None
+
+    def _check_ends(self, done: Mapping[Any, int], ends: Mapping[Any, int]) -> None:
+        """End the worker if a partition is shorter than what was processed of it: the next one reads on at its end."""
+        for tp, end in ends.items():
+            if done.get(tp, 0) > end:
+                self._fatal(Exit.TRUNCATED, f"{tp.topic}-{tp.partition} ends at {end}, but {done[tp]} was processed")
 
     def _note_lag(self, app: App, consumer: Any, ends: Mapping[Any, int]) -> None:
         app.ends = dict(ends)

@@ -32,6 +32,10 @@ class Exit(IntEnum):
     """A graceful stop did not end in time."""
     NOT_OWNER = 78
     """Another worker owns the partitions, or may own them, on which work of this one has not ended."""
+    TRUNCATED = 79
+    """A source partition ends before what this worker has processed of it."""
+    DAMAGED = 80
+    """Rows on disk cannot be read; the next start rebuilds them from the changelog."""
 
 
 class Fatal:

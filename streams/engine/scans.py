@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from schemas.codec import UnknownWriter
 from streams.backends.ports import Fenced, NotOwner
-from streams.core.flows import Barrier, ProducerRecord, View
-from streams.engine.agents import EngineContext
+from streams.core.flows import Barrier, ProducerRecord, RowsDamaged, View
+from streams.engine.agents import FAULTS, EngineContext
 from streams.engine.fatal import Exit
 from streams.engine.stores import NotHeld
 from streams.engine.tables import TableHandle
@@ -84,10 +84,9 @@ class ScanTask:
                 continue
             except UnknownWriter as unknown:  # the next pass tries again; a worker of the newer release can read it
                 log.warning("Scan %s leaves out partition %d: %s", self._scan.name, partition, unknown)
-            except Fenced as fenced:
-                self._context.fatal(
-                    Exit.NOT_OWNER, f"scan {self._scan.name} of partition {partition}: {fenced}", fenced
-                )
+            except (Fenced, RowsDamaged) as fault:
+                reason = f"scan {self._scan.name} of partition {partition}: {fault}"
+                self._context.fatal(FAULTS[type(fault)], reason, fault)
             except BaseException as error:
                 reason = f"scan {self._scan.name} failed with {error!r} on partition {partition}"
                 self._context.fatal(Exit.STEP_FAILED, reason, error)

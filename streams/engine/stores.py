@@ -13,13 +13,16 @@ from typing import Any, Protocol
 
 import rocksdict
 
-from streams.core.flows import View
+from streams.core.flows import RowsDamaged, View
 from streams.engine.settings import EngineSettings
 
 log = logging.getLogger("streams.engine")
 
 Row = tuple[bytes, bytes | None]
 """A key and its value; ``None`` deletes."""
+
+_DAMAGED = "DAMAGED"
+"""Name of the file that marks rows which could not be read."""
 
 _OFFSET = b"__faust\0offset__"
 """The key of the offset in a RocksDB; no row may have it."""
@@ -30,7 +33,7 @@ class NotHeld(LookupError):  # noqa: N818 -- named after what the partition is n
 
 
 class PartitionView:
-    """One table as a step reads it; ``get`` and ``scan`` are the store's own functions, without a layer between."""
+    """One table as a step reads it. Both functions raise `RowsDamaged` if rows on disk cannot be read."""
 
     __slots__ = ("get", "scan")
 
@@ -170,7 +173,7 @@ class RocksStore:
         if partition in self._dbs:
             return
         path = self.path(partition)
-        self._drop_stale(path)
+        self._drop_unusable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             db = rocksdict.Rdict(str(path), options=self._memory.options())
@@ -213,16 +216,34 @@ class RocksStore:
 
     def view(self, partition: int) -> View:
         db = self._held(partition)
+        read = db.get
+
+        def get(key: bytes) -> bytes | None:
+            try:
+                return read(key)  # type: ignore[no-any-return]
+            except Exception as error:
+                raise self._damaged(partition, error) from error
 
         def scan(prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
             # No upper bound in the read options: rocksdict would keep a pointer to it after they are freed.
+            last = prefix
             for key, value in db.items(from_key=prefix):
                 if not key.startswith(prefix):
                     return
+                last = key
                 if key != _OFFSET:
                     yield key, value
+            if error := _unreadable_after(db, last):
+                raise self._damaged(partition, error) from error
 
-        return PartitionView(db.get, scan)
+        return PartitionView(get, scan)
+
+    def _damaged(self, partition: int, error: Exception) -> RowsDamaged:
+        """Mark the rows of a partition, so that they are rebuilt when it is opened again."""
+        path = self.path(partition)
+        with contextlib.suppress(OSError):  # the disk may take nothing any more
+            (path / _DAMAGED).touch()
+        return RowsDamaged(f"the rows in {path} cannot be read ({error}); the next start rebuilds them")
 
     def reset(self, partition: int) -> None:
         self.close(partition)
@@ -235,8 +256,12 @@ class RocksStore:
         except KeyError:
             raise NotHeld(f"partition {partition} of {self._name} is not held by this worker") from None
 
-    def _drop_stale(self, path: Path) -> None:
+    def _drop_unusable(self, path: Path) -> None:
         if not path.exists():
+            return
+        if (path / _DAMAGED).exists():
+            log.warning("The rows in %s are damaged and are rebuilt from the changelog", path)
+            shutil.rmtree(path, ignore_errors=True)
             return
         newest = 0.0
         for file in path.iterdir():
@@ -245,6 +270,22 @@ class RocksStore:
         if self._wall_clock() - newest > self._max_age:
             log.warning("The rows in %s are too old to be brought up to date and are rebuilt from the changelog", path)
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _unreadable_after(db: Any, last: bytes) -> Exception | None:
+    """Return why an iteration ended after a key, if not because there are no more rows.
+
+    rocksdict's ``items`` ends in silence at a block that cannot be read.
+    """
+    rows = db.iter()
+    try:
+        rows.seek(last)
+        if rows.valid() and rows.key() == last:
+            rows.next()
+        rows.status()
+    except Exception as error:
+        return error
+    return None
 
 
 def _is_broken(error: Exception) -> bool:

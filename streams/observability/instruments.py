@@ -53,8 +53,12 @@ def outcome(answer: object) -> str:  # noqa: PLR0911 -- a table
 class PrometheusObserver(NullObserver):
     """The observer of a stream worker: what the catalogue of metrics has a place for."""
 
-    def __init__(self, metrics: Metrics, clock: Clock, system_of: Callable[[str, str], str]) -> None:
-        """``system_of`` returns the name of the system of an integration (org, name): labels are never ids."""
+    def __init__(self, metrics: Metrics, clock: Clock, system_of: Callable[[str, str], str], prefix: str = "") -> None:
+        """``system_of`` returns the name of the system of an integration (org, name): labels are never ids.
+
+        ``prefix`` is that of the names of topics, which the labels do not have.
+        """
+        self._prefix = prefix
         self._metrics = metrics
         self._clock = clock
         self._system_of = system_of
@@ -143,6 +147,9 @@ class PrometheusObserver(NullObserver):
     def removals_counted(self, partition: int, counts: Mapping[str, int]) -> None:
         """Keep the counts of each partition; the gauges are their sums."""
         self._held_removals.put(partition, counts)
+
+    def records_lost(self, topic: str, records: int) -> None:
+        self._metrics.lost(topic.removeprefix(self._prefix), records)
 
     def partitions_stopped(self, counts: Mapping[str, int]) -> None:
         for flow, count in counts.items():

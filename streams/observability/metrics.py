@@ -127,6 +127,7 @@ CATALOGUE: Final = (
         "Entities that no longer exist in the PMS, and whose removal waits for a person because they are many",
         ("system",),
     ),
+    Spec("rentstream_lost_records_total", "counter", "Records that Kafka may have lost unread", ("topic",)),
     Spec(
         "rentstream_stopped_partitions",
         "gauge",
@@ -247,6 +248,10 @@ class Metrics:
     def held_removals(self, system: str, count: int) -> None:
         """Set how many removals wait for a person."""
         self._set("rentstream_held_removals", system, value=count)
+
+    def lost(self, topic: str, records: int) -> None:
+        """Count records that Kafka may have lost."""
+        self._increment("rentstream_lost_records_total", topic, by=records)
 
     def stopped(self, flow: str, partitions: int) -> None:
         """Set how many partitions of a fold are stopped."""

@@ -136,7 +136,7 @@ def build(
     """
     assert kafka.bootstrap_servers is not None
     clock, directory = SystemClock(), integrations.directory
-    observer = PrometheusObserver(metrics, clock, directory.system_of)
+    observer = PrometheusObserver(metrics, clock, directory.system_of, settings.prefix)
     clients = Clients(
         directory,
         clock,

@@ -3,7 +3,7 @@
 It does not raise for a single record: one that cannot be decoded, or for which the step raises, becomes a dead letter
 with its bytes and the reason, and its writes are dropped; the other records of the batch are not affected. Too many
 consecutive dead letters stop the flow. A record that a newer release wrote, or that needs a row of one, is not bad: it
-stops its partition.
+stops its partition. Rows that cannot be read stop the worker.
 """
 
 import logging
@@ -22,6 +22,7 @@ from streams.core.flows import (
     ProducerRecord,
     Record,
     RecordBatch,
+    RowsDamaged,
     Step,
     StopPartition,
     View,
@@ -86,6 +87,8 @@ class Fold:
                     effects |= self._effects(applied.emits, record.offset, effects)
             except UnknownWriter as unknown:
                 raise StopPartition(f"{record.topic}-{record.partition}@{record.offset}: {unknown}") from unknown
+            except RowsDamaged:
+                raise
             except Exception as error:
                 rows.drop()
                 self._dead_letter(record, error, effects)

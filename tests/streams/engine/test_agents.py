@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streams.backends.ports import Fenced, NotOwner
-from streams.core.flows import ProducerRecord, RecordBatch, Step, StopPartition, View
+from streams.core.flows import ProducerRecord, RecordBatch, RowsDamaged, Step, StopPartition, View
 from streams.core.observer import NullObserver
 from streams.engine.agents import EngineContext, Fold, FoldAgent
 from streams.engine.fatal import Exit, Fatal
@@ -115,6 +115,15 @@ async def test_a_write_that_is_refused_although_the_group_says_otherwise_ends_th
         await site.run()
 
     assert site.left == [Exit.NOT_OWNER]
+    assert site.finished == []
+
+
+async def test_rows_that_cannot_be_read_end_the_worker_and_are_no_fault_of_a_record() -> None:
+    site = Site(Output({"owned": [RowsDamaged("a block is damaged")]}))
+    with pytest.raises(SystemExit):
+        await site.run()
+
+    assert site.left == [Exit.DAMAGED]
     assert site.finished == []
 
 

@@ -19,6 +19,9 @@ class Reader:
     async def seek_to_committed(self) -> dict[TP, int | None]:
         return {NEW: None, OLD: 5, CHANGELOG: None}
 
+    async def end_offsets(self, partitions: list[TP]) -> dict[TP, int]:
+        return dict.fromkeys(partitions, 9)
+
     async def seek_to_beginning(self, *partitions: TP) -> None:
         self.rewound = partitions
 

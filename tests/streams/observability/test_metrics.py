@@ -37,6 +37,7 @@ def test_names_and_labels_of_metrics_are_a_contract() -> None:
         "rentstream_doubts": ("kind",),
         "rentstream_held_removals": ("system",),
         "rentstream_stopped_partitions": ("flow",),
+        "rentstream_lost_records_total": ("topic",),
         "rentstream_webhook_misses_total": ("system",),
         "rentstream_api_budget_used_ratio": ("system",),
     }
@@ -61,6 +62,7 @@ def updated_metrics() -> Metrics:
     metrics.open_dead_letters("rentsync", 2)
     metrics.doubts("overdue_move_out", 3)
     metrics.held_removals("buildium", 12)
+    metrics.lost("pms.webhooks", 990)
     metrics.stopped("maintain_rent_roll", 1)
     metrics.lag("pms.webhooks", 3, 17, 8.5)
     metrics.parked_now("5m", 2, 0.0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from schemas.codec import MAGIC, encode
 from schemas.delivery import DeliveryDue, DueReason
 from schemas.rent_roll import SweptRow
 from streams.backends.memory import MovableClock
-from streams.core.flows import Disposition, Emit, FoldResult, Record, RecordBatch, StopPartition, View
+from streams.core.flows import Disposition, Emit, FoldResult, Record, RecordBatch, RowsDamaged, StopPartition, View
 from streams.core.observer import NullObserver
 from streams.core.retry import DeadLetterLimit, TooManyDead
 from streams.core.rows import Rows
@@ -120,6 +121,15 @@ def test_a_record_of_a_newer_release_stops_the_partition() -> None:
     for records, view in (((seq(1), unknown, seq(2)), MemoryView()), ((seq(1),), MemoryView({KEY: unknown}))):
         with pytest.raises(StopPartition, match=r"rent-roll.changes-3@.*a newer release wrote it"):
             fold(RecordingObserver())(batch(*records), {"t": view})
+
+
+def test_rows_that_cannot_be_read_are_no_fault_of_the_record() -> None:
+    class Rotten(MemoryView):
+        def get(self, key: bytes, default: object = None) -> Any:
+            raise RowsDamaged("a block is damaged")
+
+    with pytest.raises(RowsDamaged):
+        fold(RecordingObserver())(batch(seq(1)), {"t": Rotten()})
 
 
 def test_consecutive_dead_letters_stop_the_flow() -> None:
