@@ -1,4 +1,4 @@
-"""``watch_accounts``: counts what a person should look at: doubtful data of the PMS, and removals that wait."""
+"""``watch_accounts``: counts what a person should look at: doubts, removals that wait, accounts not read whole yet."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ class WatchAccounts:
 
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | None]:
         """Look at the accounts of a partition; yield null between properties, so that other work may go on."""
-        doubts, held = Counter[Doubt](), Counter[str]()
+        doubts, held, unswept = Counter[Doubt](), Counter[str](), Counter[str]()
         for one in self._directory.connections():
             if partition_for(one.org, self._partitions) != partition:
                 continue
@@ -35,13 +35,16 @@ class WatchAccounts:
             if not one.enabled:
                 continue
             doubts[Doubt.NO_TIME_ZONE] += one.timezone_is_default
-            held[one.system] += _held_removals(views, one.org, one.name)
+            raw = views[RENT_ROLL].get(account_key(scope(one.org, one.name)))
+            held[one.system] += decode_as(AccountRow, raw).held_back if raw else 0
+            unswept[one.system] += raw is None
             for _, raw in views[DELIVERIES].scan(doubts_of(one.org, one.name)):
                 for unit in decode_as(DoubtsRow, raw).units:
                     doubts.update(unit.doubts)
                 yield None
         self._observer.doubts_counted(partition, doubts)
         self._observer.removals_counted(partition, held)
+        self._observer.unswept_counted(partition, unswept)
 
     def _look_at_zone(self, org: str, connection: str, *, missing: bool) -> None:
         key = (org, connection)
@@ -49,8 +52,3 @@ class WatchAccounts:
             return
         (self._without_zone.add if missing else self._without_zone.discard)(key)
         self._observer.doubt_changed(DoubtChange(org, connection, Doubt.NO_TIME_ZONE, missing))
-
-
-def _held_removals(views: Mapping[str, View], org: str, connection: str) -> int:
-    raw = views[RENT_ROLL].get(account_key(scope(org, connection)))
-    return decode_as(AccountRow, raw).held_back if raw else 0

@@ -66,6 +66,7 @@ class PrometheusObserver(NullObserver):
         self._dead_letters = _Sums(metrics.open_dead_letters)
         self._doubts = _Sums(metrics.doubts)
         self._held_removals = _Sums(metrics.held_removals)
+        self._unswept = _Sums(metrics.unswept)
 
     def record_ended(self, flow: str, verdict: str, seconds: float) -> None:
         """Count the record and the time that it took."""
@@ -148,6 +149,10 @@ class PrometheusObserver(NullObserver):
         """Keep the counts of each partition; the gauges are their sums."""
         self._held_removals.put(partition, counts)
 
+    def unswept_counted(self, partition: int, counts: Mapping[str, int]) -> None:
+        """Keep the counts of each partition; the gauges are their sums."""
+        self._unswept.put(partition, counts)
+
     def records_lost(self, topic: str, records: int) -> None:
         self._metrics.lost(topic.removeprefix(self._prefix), records)
 
@@ -158,10 +163,16 @@ class PrometheusObserver(NullObserver):
     def partitions_assigned(self, partitions: frozenset[int], seconds: float) -> None:
         """Forget what another worker reports from now on."""
         del seconds
+        sinks = {sink for sink, _ in self._oldest}
         self._oldest = {key: age for key, age in self._oldest.items() if key[1] in partitions}
+        for sink in sinks:
+            self._metrics.undelivered(
+                sink, max((age for (name, _), age in self._oldest.items() if name == sink), default=0.0)
+            )
         self._dead_letters.keep(partitions)
         self._doubts.keep(partitions)
         self._held_removals.keep(partitions)
+        self._unswept.keep(partitions)
 
 
 class _Sums:

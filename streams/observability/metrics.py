@@ -127,6 +127,12 @@ CATALOGUE: Final = (
         "Entities that no longer exist in the PMS, and whose removal waits for a person because they are many",
         ("system",),
     ),
+    Spec(
+        "rentstream_unswept_connections",
+        "gauge",
+        "Enabled connections whose first sweep is not complete: nothing of them is delivered",
+        ("system",),
+    ),
     Spec("rentstream_lost_records_total", "counter", "Records that Kafka may have lost unread", ("topic",)),
     Spec(
         "rentstream_stopped_partitions",
@@ -248,6 +254,10 @@ class Metrics:
     def held_removals(self, system: str, count: int) -> None:
         """Set how many removals wait for a person."""
         self._set("rentstream_held_removals", system, value=count)
+
+    def unswept(self, system: str, count: int) -> None:
+        """Set how many enabled connections have no complete sweep."""
+        self._set("rentstream_unswept_connections", system, value=count)
 
     def lost(self, topic: str, records: int) -> None:
         """Count records that Kafka may have lost."""

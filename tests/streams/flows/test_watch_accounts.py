@@ -27,10 +27,14 @@ class Recorder(NullObserver):
     def __init__(self) -> None:
         self.counts: dict[int, Mapping[Doubt, int]] = {}
         self.held: dict[int, Mapping[str, int]] = {}
+        self.unswept: dict[int, Mapping[str, int]] = {}
         self.changes: list[DoubtChange] = []
 
     def removals_counted(self, partition: int, counts: Mapping[str, int]) -> None:
         self.held[partition] = dict(counts)
+
+    def unswept_counted(self, partition: int, counts: Mapping[str, int]) -> None:
+        self.unswept[partition] = dict(counts)
 
     def doubts_counted(self, partition: int, counts: Mapping[Doubt, int]) -> None:
         self.counts[partition] = {doubt: count for doubt, count in counts.items() if count}
@@ -95,3 +99,14 @@ def test_removals_that_wait_are_counted_by_system() -> None:
     desk.roll[account_key(scope(ELSEWHERE, CONNECTION))] = encode(row)
     desk.counted()
     assert desk.observer.held[HERE] == {"pms": 12}
+
+
+def test_a_connection_counts_until_its_first_sweep_is_complete() -> None:
+    desk = Desk()
+    desk.counted()
+    before = desk.observer.unswept[HERE]
+    row = AccountRow(sweep="s", first_sweep="s", started_at=NOW, completed_at=NOW)
+    desk.roll[account_key(scope(ORG, CONNECTION))] = encode(row)
+    desk.counted()
+
+    assert (before, desk.observer.unswept[HERE]) == ({"pms": 1}, {"pms": 0})

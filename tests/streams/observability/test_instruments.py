@@ -116,10 +116,11 @@ def test_the_oldest_undelivered_change_is_that_of_all_owned_partitions() -> None
     observer.oldest_undelivered("rentsync", 1, 7)
     both = metrics.value("rentstream_oldest_undelivered_seconds", sink="rentsync")
     observer.partitions_assigned(frozenset({1}), 0.5)
-    observer.oldest_undelivered("rentsync", 1, 8)
+    one = metrics.value("rentstream_oldest_undelivered_seconds", sink="rentsync")
+    observer.partitions_assigned(frozenset(), 0.5)
 
-    assert both == 90
-    assert metrics.value("rentstream_oldest_undelivered_seconds", sink="rentsync") == 8
+    assert (both, one) == (90, 7)
+    assert metrics.value("rentstream_oldest_undelivered_seconds", sink="rentsync") == 0
 
 
 def test_doubts_are_summed_over_the_owned_partitions() -> None:

@@ -36,6 +36,7 @@ def test_names_and_labels_of_metrics_are_a_contract() -> None:
         "rentstream_open_dead_letters": ("sink",),
         "rentstream_doubts": ("kind",),
         "rentstream_held_removals": ("system",),
+        "rentstream_unswept_connections": ("system",),
         "rentstream_stopped_partitions": ("flow",),
         "rentstream_lost_records_total": ("topic",),
         "rentstream_webhook_misses_total": ("system",),
@@ -62,6 +63,7 @@ def updated_metrics() -> Metrics:
     metrics.open_dead_letters("rentsync", 2)
     metrics.doubts("overdue_move_out", 3)
     metrics.held_removals("buildium", 12)
+    metrics.unswept("buildium", 1)
     metrics.lost("pms.webhooks", 990)
     metrics.stopped("maintain_rent_roll", 1)
     metrics.lag("pms.webhooks", 3, 17, 8.5)
