@@ -15,8 +15,17 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from schemas.partitions import partition_of
 from streams.backends.deadlines import stop_client
 from streams.backends.membership import Membership
-from streams.backends.ports import NOWHERE, BackendError, ConsumedRecord, Listener, NotOwner, Ownership, Partition
-from streams.backends.producer import BatchWriter, Entry, GroupCommit, checked_size
+from streams.backends.ports import (
+    NOWHERE,
+    BackendError,
+    ConsumedRecord,
+    Listener,
+    NotOwner,
+    Ownership,
+    Partition,
+    checked_size,
+)
+from streams.backends.producer import BatchWriter, Entry, GroupCommit
 from streams.core.flows import ProducerRecord, Record
 
 log = logging.getLogger("streams.backends.kafka")

@@ -53,6 +53,14 @@ class TooLarge(BackendError):  # noqa: N818
     """A record exceeds the size limit of its topic. No record of the call was written."""
 
 
+def checked_size(topic: str, key: bytes, value: bytes | None) -> int:
+    """Return the bytes of key and value. Raise `TooLarge` if the record does not fit into a topic."""
+    size = len(key) + len(value or b"")
+    if size > MAX_RECORD_BYTES:
+        raise TooLarge(f"a record of {size} bytes for {topic} is over {MAX_RECORD_BYTES} bytes")
+    return size
+
+
 class NotDurable(Exception):  # noqa: N818 -- named after what the record is not
     """A record was not acknowledged in time. It may still be written; the caller has to send it again."""
 

@@ -25,7 +25,15 @@ from schemas.partitions import partition_for
 from schemas.pms import FetchRequest
 from streams.backends.deadlines import Deadlines, stop_client
 from streams.backends.fencing import Identities, forget, install, is_waiting, producer_id
-from streams.backends.ports import MAX_RECORD_BYTES, BackendError, Fenced, NotDurable, NotOwner, Ownership, TooLarge
+from streams.backends.ports import (
+    MAX_RECORD_BYTES,
+    BackendError,
+    Fenced,
+    NotDurable,
+    NotOwner,
+    Ownership,
+    checked_size,
+)
 from streams.core.flows import Headers
 
 log = logging.getLogger("streams.backends.producer")
@@ -99,14 +107,6 @@ class Packed:
     topic: str
     partition: int
     batches: tuple[tuple[int, Batch], ...]
-
-
-def checked_size(topic: str, key: bytes, value: bytes | None) -> int:
-    """Return the bytes of key and value. Raise `TooLarge` if the record does not fit into a topic."""
-    size = len(key) + len(value or b"")
-    if size > MAX_RECORD_BYTES:
-        raise TooLarge(f"a record of {size} bytes for {topic} is over {MAX_RECORD_BYTES} bytes")
-    return size
 
 
 class BatchWriter:

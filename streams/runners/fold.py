@@ -15,6 +15,7 @@ from datetime import datetime
 from connectors.ports import Clock
 from schemas.base import Model
 from schemas.codec import DecodeError, UnknownWriter, decode
+from streams.backends.ports import TooLarge, checked_size
 from streams.core.flows import (
     Emit,
     FoldResult,
@@ -105,12 +106,14 @@ class Fold:
     def _effects(
         self, emits: Sequence[Emit], offset: int, before: Mapping[Hashable, ProducerRecord]
     ) -> dict[Hashable, ProducerRecord]:
-        """Return the effects that a record adds to its batch, by a unique key for each one."""
+        """Return the effects that a record adds to its batch, by a unique key for each one. Raise `TooLarge`."""
         added: dict[Hashable, ProducerRecord] = {}
         for at, one in enumerate(emits):
             key = (offset, at) if one.once is None else (one.org, one.once)
             if key not in before and key not in added:
-                added[key] = encoded(one, self._prefix)
+                found = encoded(one, self._prefix)
+                checked_size(found.topic, found.key, found.value)
+                added[key] = found
         return added
 
     def _succeeded(self, record: Record) -> None:
@@ -122,6 +125,8 @@ class Fold:
     def _dead_letter(self, record: Record, error: Exception, effects: dict[Hashable, ProducerRecord]) -> None:
         if isinstance(error, DecodeError):
             dead = Dead(Reason.MALFORMED, str(error))
+        elif isinstance(error, TooLarge):
+            dead = Dead(Reason.TOO_LARGE, str(error))
         else:
             # The dead letter has the type of the exception only: its message may contain secrets.
             log.error(

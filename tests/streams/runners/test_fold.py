@@ -123,6 +123,21 @@ def test_a_record_of_a_newer_release_stops_the_partition() -> None:
             fold(RecordingObserver())(batch(*records), {"t": view})
 
 
+def test_a_record_whose_effect_does_not_fit_into_a_topic_is_a_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would end every worker that gets it; its rows are not written, and the others are."""
+    monkeypatch.setattr("streams.backends.ports.MAX_RECORD_BYTES", 200)
+    observer = RecordingObserver()
+    records = [
+        PlainRecord("p.rent-roll.changes", 3, at, 0, key, seq(number), ())
+        for at, (key, number) in enumerate([(b"default", 1), (b"x" * 200, 2)])
+    ]
+    found = fold(observer)(RecordBatch("p.rent-roll.changes", 3, records), {"t": MemoryView()})
+
+    assert found.rows == {KEY: seq(1)}
+    assert [out.topic for out in found.effects] == ["p.deliveries.due", "p.deliveries.due", "p.dead-letters"]
+    assert observer.letters == [("rent-roll.changes", "too_large")]
+
+
 def test_rows_that_cannot_be_read_are_no_fault_of_the_record() -> None:
     class Rotten(MemoryView):
         def get(self, key: bytes, default: object = None) -> Any:
