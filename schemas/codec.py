@@ -38,6 +38,7 @@ RECORDS: tuple[type[Model], ...] = (
     rent_roll.PropertyRow,
     rent_roll.SeenRow,
     rent_roll.AbsentRow,
+    rent_roll.MarkRow,
     rent_roll.SweptRow,
     rent_roll.AccountRow,
     delivery.DeliveryDue,

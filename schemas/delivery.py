@@ -225,6 +225,8 @@ class DeliveryRow(Model):
     """How often it was given up since the last acknowledgement."""
     dead_letter: str | None = None
     """The reason of the dead letter that was written for it."""
+    mark: int = 0
+    """Sequence of the last mark of the property (`MarkRow`) that was in the rent roll when it was looked at."""
     snapshot_due: Instant | None = None
     """The latest moment of the schedule that a snapshot was asked for."""
     snapshot_cut_at: Instant | None = None

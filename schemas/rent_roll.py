@@ -234,6 +234,14 @@ class SeenRow(Model):
     ids: tuple[int, ...]
 
 
+class MarkRow(Model):
+    """When a property was last marked as due, so that a mark that is lost on its way is found."""
+
+    seq: int
+    """Sequence of what changed it; the row of its delivery keeps the one that it was cut with."""
+    at: Instant
+
+
 class AbsentRow(Model):
     """An entity that does not exist according to the PMS, and that is not removed yet because so many are missing."""
 

@@ -11,6 +11,7 @@ from schemas.rent_roll import (
     AccountRow,
     LeaseSnapshot,
     ListingSnapshot,
+    MarkRow,
     PropertyRow,
     PropertySnapshot,
     PropertyType,
@@ -19,7 +20,7 @@ from schemas.rent_roll import (
 )
 from streams.core.availability import Status, derive_availability
 from streams.core.flows import View
-from streams.core.rent_roll import account_key, property_key, scope, unit_key
+from streams.core.rent_roll import account_key, mark_key, property_key, scope, unit_key
 from streams.core.rent_roll.firsts import is_read
 
 DWELLING: dict[PropertyType, str] = {PropertyType.APARTMENT: "Apartment", PropertyType.HOUSE: "House"}
@@ -34,6 +35,8 @@ class Offer:
     units: tuple[OfferedUnit, ...]
     doubts: tuple[tuple[int, tuple[Doubt, ...]], ...] = ()
     """What is doubtful, by unit; units without doubts are left out."""
+    mark: int = 0
+    """Sequence of the last mark of the property that is in the rent roll; 0 if there is none."""
 
 
 def offer(
@@ -83,7 +86,8 @@ def offer(
         address=", ".join(part for part in parts if part),
         is_active=building.is_active and not row.gone,
     )
-    return Offer(head, tuple(units), tuple(doubts))
+    raw = view.get(mark_key(prefix, property_id))
+    return Offer(head, tuple(units), tuple(doubts), decode_as(MarkRow, raw).seq if raw else 0)
 
 
 def offered_unit(

@@ -1,7 +1,8 @@
 """``reconcile_receivers``: marks the properties whose delivery state belongs to another configuration.
 
 A receiver that was enabled, replaced or given other properties is due everything that its rows were not looked at for;
-the same after a change of a connection's time zone, make-ready days or switches. The fold then sends what differs.
+the same after a change of a connection's time zone, make-ready days or switches. The fold then sends what differs, also
+for a property whose mark was lost on its way from the rent roll.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,10 +12,11 @@ from schemas import topics
 from schemas.codec import decode_as
 from schemas.delivery import DeliveryDue, DeliveryRow, DueReason
 from schemas.partitions import partition_for
+from schemas.rent_roll import MarkRow
 from streams.core.delivery import delivery_key
 from streams.core.flows import Barrier, Emit, View
 from streams.core.policy import SinkPolicy
-from streams.core.rent_roll import account_key, id_of, properties_of, scope
+from streams.core.rent_roll import account_key, id_of, mark_key, properties_of, scope
 from streams.directory.directory import Directory
 from streams.topology import DELIVERIES, RENT_ROLL
 
@@ -31,6 +33,8 @@ class ReconcileReceivers:
         self._clock = clock
         self._looked: dict[tuple[str, str], tuple[str, ...]] = {}
         """By connection: the revisions of the receivers for which all of its properties were looked at."""
+        self._unseen: dict[bytes, int] = {}
+        """By row of a delivery: the mark that the rent roll had at the last look, and the row had not."""
         self._partition_looked: dict[int, tuple[int, float | None]] = {}
         """By partition: at which state of the directory all of it was looked at; when in full, by `Clock.monotonic`."""
 
@@ -53,6 +57,15 @@ class ReconcileReceivers:
             self._looked[one.org, one.name] = revisions
         self._partition_looked[partition] = (configured, now if in_full is None or again else in_full)
 
+    def _is_lost(self, row_key: bytes, row: DeliveryRow, mark: int) -> bool:
+        """Return whether the mark of a property did not arrive: it was missing at the last look as well."""
+        if row.mark >= mark:
+            self._unseen.pop(row_key, None)
+            return False
+        before = self._unseen.get(row_key)
+        self._unseen[row_key] = mark
+        return before == mark
+
     def _connection(
         self, views: Mapping[str, View], connection: Connection, policies: tuple[SinkPolicy, ...]
     ) -> Iterator[Emit | None]:
@@ -63,9 +76,13 @@ class ReconcileReceivers:
         now = self._clock.now()
         for key, _ in views[RENT_ROLL].scan(properties_of(at)):
             property_id = id_of(key)
+            raw = views[RENT_ROLL].get(mark_key(at, property_id))
+            mark = decode_as(MarkRow, raw).seq if raw else 0
             for policy in policies:
-                raw = views[DELIVERIES].get(delivery_key(org, policy.name, name, property_id))
-                if raw is not None and decode_as(DeliveryRow, raw).revision == policy.revision:
+                row_key = delivery_key(org, policy.name, name, property_id)
+                raw = views[DELIVERIES].get(row_key)
+                row = decode_as(DeliveryRow, raw) if raw else None
+                if row is not None and row.revision == policy.revision and not self._is_lost(row_key, row, mark):
                     continue
                 due = DeliveryDue(
                     org=org,

@@ -164,6 +164,8 @@ class _Delivery:
         offer = self.read(self.record.org, self.record.connection, self.record.property_id, self.policy)
         if offer is not None:
             self._forget_moved(offer)
+            if offer.mark != self.row.mark:
+                self._put(mark=offer.mark)
         content = None if offer is None else cut(offer, self.row)
         if content is None:
             return self._fire(Event.CUT_EMPTY, moment)

@@ -37,6 +37,7 @@ from streams.core.rent_roll.keys import (
     unit_key,
     units_of,
 )
+from streams.core.rent_roll.marks import note_mark
 from streams.core.rent_roll.missed import Decision, Missed, decide
 from streams.core.rent_roll.pages import fold_removal
 from streams.core.rows import Rows
@@ -65,7 +66,9 @@ def fold_sweep_end(rows: Rows, end: SweepEnd) -> FoldResult:
     if account is None or account.first_sweep == end.sweep:
         emits += _due_properties(rows, prefix, end)
     elif not end.torn:
-        emits += [_due(end, number) for number in awaiting]
+        for number in awaiting:
+            note_mark(rows, prefix, number, end.seq, end.ended_at)
+            emits.append(_due(end, number))
         awaiting = tuple(number for number in awaiting if _still_awaits(rows, prefix, number, end.sweep))
     held_before = account.held_back if account else 0
     held_back = held_before if end.torn else sum(one.held for one in decisions.values())

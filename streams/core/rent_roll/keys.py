@@ -1,8 +1,8 @@
 """Keys of the rows of table ``rent-roll``: ``org/connection/`` and then a letter for the kind of row.
 
 ``u`` unit, ``p`` property, ``l`` lease, ``s`` ids that one page of a sweep brought, ``w`` how far sweeps have looked,
-``g`` what no longer exists and is not removed yet, ``a`` account. PMS ids are unique within a connection only, so every
-key begins with its scope.
+``g`` what no longer exists and is not removed yet, ``m`` when a property was last marked as due, ``a`` account. PMS ids
+are unique within a connection only, so every key begins with its scope.
 """
 
 from datetime import UTC, datetime
@@ -43,6 +43,10 @@ def absent_of(prefix: bytes, kind: EntityKind) -> bytes:
 
 def swept_key(prefix: bytes, kind: EntityKind) -> bytes:
     return b"%sw/%s" % (prefix, kind.value.encode())
+
+
+def mark_key(prefix: bytes, property_id: int) -> bytes:
+    return b"%sm/%012d" % (prefix, property_id)
 
 
 def account_key(prefix: bytes) -> bytes:

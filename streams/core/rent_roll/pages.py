@@ -36,6 +36,7 @@ from streams.core.rent_roll.keys import (
     swept_key,
     unit_key,
 )
+from streams.core.rent_roll.marks import note_mark
 from streams.core.rent_roll.refetch import RefetchReason, refetch
 from streams.core.rows import Rows
 
@@ -374,6 +375,7 @@ class _PageFold:
             return
         self.due.add(property_id)
         page = self.page
+        note_mark(self.rows, self.prefix, property_id, page.seq, page.fetched_at)
         due = DeliveryDue(
             org=page.org,
             connection=page.connection,

@@ -6,15 +6,17 @@ import pytest
 
 from schemas import topics
 from schemas.base import EntityKind
-from schemas.codec import encode
+from schemas.codec import decode_as, encode
 from schemas.delivery import DeliveryDue, DeliveryRow, DueReason
 from schemas.integrations import Integration
 from schemas.partitions import partition_for
+from schemas.rent_roll import MarkRow
 from streams.core.delivery import delivery_key
 from streams.core.flows import Barrier, Emit
+from streams.core.rent_roll import mark_key
 from streams.flows.reconcile_receivers import AGAIN, ReconcileReceivers
 from streams.topology import DELIVERIES, RENT_ROLL
-from tests.streams.core.rent_roll.rolls import building, fold, page, swept
+from tests.streams.core.rent_roll.rolls import PREFIX, building, fold, page, swept
 from tests.streams.core.views import MemoryView
 from tests.streams.directory.records import AT
 from tests.streams.flows.parts import CONNECTION, NOW, ORG, RECEIVER, Site, account, receiver
@@ -56,7 +58,8 @@ class Desk:
         policies = self.site.directory.policies(ORG, CONNECTION)
         (revision,) = (one.revision for one in policies if one.name == sink)
         for number in numbers or (10, 11):
-            row = DeliveryRow(receiver="r", revision=revision)
+            raw = self.roll.get(mark_key(PREFIX, number))
+            row = DeliveryRow(receiver="r", revision=revision, mark=decode_as(MarkRow, raw).seq if raw else 0)
             self.rows[delivery_key(ORG, sink, CONNECTION, number)] = encode(row)
 
     def at_rest(self) -> None:
@@ -212,3 +215,29 @@ def test_what_is_due_is_seen_now() -> None:
     assert isinstance(first, Emit)
     assert isinstance(first.record, DeliveryDue)
     assert first.record.seen_at == NOW
+
+
+async def test_a_property_whose_mark_did_not_arrive_is_due_after_two_looks() -> None:
+    """The first one may have been between the mark and the cut."""
+    desk = Desk()
+    desk.considered()
+    desk.roll[mark_key(PREFIX, 10)] = encode(MarkRow(seq=500, at=NOW))
+    found = [desk.look()]
+    for _ in range(2):
+        await desk.site.clock.advance(AGAIN)
+        found.append(desk.look())
+    (revision,) = (one.revision for one in desk.site.directory.policies(ORG, CONNECTION))
+    desk.rows[delivery_key(ORG, RECEIVER, CONNECTION, 10)] = encode(DeliveryRow(revision=revision, mark=500))
+    await desk.site.clock.advance(AGAIN)
+
+    assert found == [[], [(RECEIVER, 10)], [(RECEIVER, 10)]]
+    assert desk.look() == []
+
+
+async def test_a_property_that_is_marked_again_and_again_is_only_busy() -> None:
+    desk = Desk()
+    desk.considered()
+    for seq in (500, 600, 700):
+        desk.roll[mark_key(PREFIX, 10)] = encode(MarkRow(seq=seq, at=NOW))
+        assert desk.look() == []
+        await desk.site.clock.advance(AGAIN)
