@@ -70,6 +70,12 @@ class Identities(TransactionManager):  # type: ignore[misc]
     def producer_epoch(self) -> int:
         return int((self._identities.get(self._stamped) or self._pid_and_epoch).epoch)
 
+    def renew(self, producer_id: int, epoch: int) -> None:
+        """Use another identity for the partition numbers without one of their own; its sequences begin anew."""
+        self._pid_and_epoch = PidAndEpoch(producer_id, epoch)
+        for tp in [tp for tp in self._sequence_numbers if tp.partition not in self._identities]:
+            del self._sequence_numbers[tp]
+
     def begin(self, partition: int, producer_id: int, epoch: int) -> None:
         """Use an identity for all topics of a partition number from now on; its sequences begin anew."""
         self._identities[partition] = PidAndEpoch(producer_id, epoch)
@@ -91,10 +97,10 @@ def is_waiting(producer: Any, topic: str, partition: int) -> bool:
     return bool(producer._message_accumulator._batches.get(TopicPartition(topic, partition)))  # noqa: SLF001
 
 
-def forget(producer: Any, partition: int, error: Exception) -> None:
-    """Fail the batches of a partition number that were never sent; those that were keep the epoch that they have."""
+def forget(producer: Any, error: Exception, partition: int | None = None) -> None:
+    """Fail the batches of a partition number (null: of all) that were never sent; others keep the epoch they have."""
     batches = producer._message_accumulator._batches  # noqa: SLF001
-    for tp in [tp for tp in batches if tp.partition == partition]:
+    for tp in [tp for tp in batches if partition in (None, tp.partition)]:
         kept = [batch for batch in batches[tp] if batch.retry_count]
         for batch in batches[tp]:
             if not batch.retry_count:
@@ -108,20 +114,22 @@ def forget(producer: Any, partition: int, error: Exception) -> None:
             del batches[tp]
 
 
-async def producer_id(client: Any, transactional_id: str) -> tuple[int, int]:
+async def producer_id(client: Any, transactional_id: str | None) -> tuple[int, int]:
     """Return the producer id of a transactional id and its new epoch; wait while the cluster cannot tell.
 
-    Raise `BackendError` if it refuses.
+    Without a transactional id it is a new one. Raise `BackendError` if the cluster refuses.
     """
     loop = asyncio.get_running_loop()
     reported_at = loop.time()
     while True:
         try:
-            node = await client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
-            if not await client.ready(node, group=ConnectionGroup.COORDINATION):
+            node, group = client.get_random_node(), ConnectionGroup.DEFAULT
+            if transactional_id is not None:
+                node = await client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
+                group = ConnectionGroup.COORDINATION
+            if not await client.ready(node, group=group):
                 raise NodeNotReadyError(node)
-            request = InitProducerIdRequest(transactional_id, TIMEOUT_MS)
-            answer = await client.send(node, request, group=ConnectionGroup.COORDINATION)
+            answer = await client.send(node, InitProducerIdRequest(transactional_id, TIMEOUT_MS), group=group)
             error = for_code(answer.error_code)
             if not answer.error_code:
                 return int(answer.producer_id), int(answer.producer_epoch)

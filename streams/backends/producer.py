@@ -130,6 +130,11 @@ class BatchWriter:
         self._owner = owner
         self._client: Client | None = None
         self._identities: Identities | None = None
+        self._takes_over = False
+        """Whether partitions are taken over: then each has an identity of its own, and begins its sequences with it."""
+        self._may_have_gap = False
+        """Whether a batch that has a sequence number may have been dropped."""
+        self._renewing = asyncio.Lock()
         self._disowned: asyncio.Future[None] | None = None
         """Done when the partitions of the present generation are given away."""
 
@@ -147,7 +152,7 @@ class BatchWriter:
             await self.stop()
             raise
         if self._owner is not None:
-            _hold_back(self._client.client, self._owner)
+            self._hold_back(self._client.client, self._owner)
 
     async def stop(self, within: float = 10.0) -> None:
         """Write the batches passed to aiokafka and disconnect, within a limited time as brokers may be unavailable."""
@@ -212,11 +217,12 @@ class BatchWriter:
         """
         client, identities = self._started.client, self._identities
         assert identities is not None, "only a writer with an owner can take over"
+        self._takes_over = True
         await self.owned()
 
         async def one(number: int) -> None:
             found = await producer_id(client, f"{name}-{number}")
-            forget(self._started, number, NotOwner("the partition was given away before this was sent"))
+            forget(self._started, NotOwner("the partition was given away before this was sent"), number)
             identities.begin(number, *found)
             await asyncio.gather(*(self.append(topic, number, [(mark, None, ())]) for topic in topics[number]))
 
@@ -224,6 +230,7 @@ class BatchWriter:
 
     def disown(self) -> None:
         """End the writes that are under way: the partitions are given away."""
+        self._may_have_gap = True
         if self._disowned is not None and not self._disowned.done():
             self._disowned.set_result(None)
 
@@ -236,9 +243,20 @@ class BatchWriter:
             if not owner.joined:
                 raise NotOwner("the partitions are given away")
             await asyncio.sleep(PROOF_SECONDS)
+        if self._may_have_gap and not self._takes_over:
+            await self._renew()
         if self._disowned is None or self._disowned.done():
             self._disowned = asyncio.get_running_loop().create_future()
         return self._disowned
+
+    async def _renew(self) -> None:
+        """Begin new sequences: a batch that has a number was not sent, and the broker accepts none behind a gap."""
+        async with self._renewing:
+            if self._may_have_gap and self._identities is not None:
+                self._may_have_gap = False
+                found = await producer_id(self._started.client, None)
+                forget(self._started, NotOwner("the partitions were given away before this was sent"))
+                self._identities.renew(*found)
 
     async def _until_given_away(self) -> None:
         """Wait, after a write was refused, for the group to tell that the partitions are given away.
@@ -265,6 +283,21 @@ class BatchWriter:
                 return await _unless(disowned, asyncio.ensure_future(taking))
             except KafkaTimeoutError:  # nothing was taken over, so another attempt duplicates nothing
                 log.warning("No broker takes records for %s-%d; retrying", packed.topic, packed.partition)
+
+    def _hold_back(self, client: Any, owner: Ownership) -> None:
+        """Let aiokafka's client send batches only while the ownership is proven; those of an ended one fail."""
+        send = client.send
+
+        async def send_if_owned(node: int, request: Any, **options: Any) -> Any:
+            if request.API_KEY == PRODUCE:
+                generation = owner.generation
+                while not owner.proven and owner.joined:  # noqa: ASYNC110 -- time ends a proof, and no event
+                    await asyncio.sleep(PROOF_SECONDS)
+                if owner.generation != generation or not owner.joined:
+                    raise _Disowned
+            return await send(node, request, **options)
+
+        client.send = send_if_owned
 
     @property
     def _started(self) -> Client:
@@ -297,22 +330,6 @@ def _failure(topic: str, error: KafkaError) -> BackendError:
             f"record of {MAX_RECORD_BYTES} bytes with its headers"
         )
     return BackendError(f"records for {topic} could not be written: {error!r}")
-
-
-def _hold_back(client: Any, owner: Ownership) -> None:
-    """Let aiokafka's client send batches only while the ownership is proven; those of an ended one fail."""
-    send = client.send
-
-    async def send_if_owned(node: int, request: Any, **options: Any) -> Any:
-        if request.API_KEY == PRODUCE:
-            generation = owner.generation
-            while not owner.proven and owner.joined:  # noqa: ASYNC110 -- time ends a proof, and no event
-                await asyncio.sleep(PROOF_SECONDS)
-            if owner.generation != generation or not owner.joined:
-                raise _Disowned
-        return await send(node, request, **options)
-
-    client.send = send_if_owned
 
 
 async def _first(acknowledgement: "asyncio.Future[Any]", disowned: "asyncio.Future[None]") -> None:

@@ -53,6 +53,9 @@ class Cluster:
     def __init__(self, *errors: int) -> None:
         self.errors = list(errors)
 
+    def get_random_node(self) -> int:
+        return 1
+
     async def coordinator_lookup(self, *_: object) -> int:
         return 1
 
@@ -198,3 +201,28 @@ async def test_a_batch_that_aiokafka_holds_back_is_dropped_with_the_ownership(ka
         assert isinstance(writing.exception(), NotOwner)
 
     assert dict(await last_values(kafka, topic, 3)) == {b"b": b"2"}
+
+
+@pytest.mark.broker
+async def test_a_writer_that_takes_nothing_over_goes_on_after_it_lost_and_regained_the_ownership(
+    kafka: str, topic: str
+) -> None:
+    """A batch that was dropped had a sequence number; the broker accepts nothing behind the gap."""
+    owner = Owner()
+    async with writer(kafka, owner) as made:
+        await made.append(topic, 1, [(b"a", b"1", ())])
+        for round_ in range(3):
+            owner.proven = True
+            writing = asyncio.create_task(made.append(topic, 1, [(b"lost", b"%d" % round_, ())]))
+            await asyncio.sleep(0)
+            owner.proven = False
+            await asyncio.sleep(0.2)
+            owner.joined = False
+            owner.generation += 1
+            made.disown()
+            await asyncio.wait({writing}, timeout=5)
+            assert isinstance(writing.exception(), NotOwner)
+            owner.joined = owner.proven = True
+            await made.append(topic, 1, [(b"b", b"%d" % round_, ())])
+
+    assert dict(await last_values(kafka, topic, 3)) == {b"a": b"1", b"b": b"2"}
