@@ -353,7 +353,7 @@ class System(Protocol):
 
 
 class UsesBudget(Protocol):
-    """An API budget: its use can be measured, and somebody else may have used it."""
+    """An API budget: its use can be measured, and another process may have used it."""
 
     def taken_over(self) -> None:
         """Start no call until what a former owner has started has left the window."""

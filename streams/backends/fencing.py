@@ -71,13 +71,13 @@ class Identities(TransactionManager):  # type: ignore[misc]
         return int((self._identities.get(self._stamped) or self._pid_and_epoch).epoch)
 
     def renew(self, producer_id: int, epoch: int) -> None:
-        """Use another identity for the partition numbers without one of their own; its sequences begin anew."""
+        """Use another identity for the partition numbers without one of their own; its sequences begin at 0."""
         self._pid_and_epoch = PidAndEpoch(producer_id, epoch)
         for tp in [tp for tp in self._sequence_numbers if tp.partition not in self._identities]:
             del self._sequence_numbers[tp]
 
     def begin(self, partition: int, producer_id: int, epoch: int) -> None:
-        """Use an identity for all topics of a partition number from now on; its sequences begin anew."""
+        """Use an identity for all topics of a partition number from now on; its sequences begin at 0."""
         self._identities[partition] = PidAndEpoch(producer_id, epoch)
         for tp in [tp for tp in self._sequence_numbers if tp.partition == partition]:
             del self._sequence_numbers[tp]
@@ -115,7 +115,7 @@ def forget(producer: Any, error: Exception, partition: int | None = None) -> Non
 
 
 async def producer_id(client: Any, transactional_id: str | None) -> tuple[int, int]:
-    """Return the producer id of a transactional id and its new epoch; wait while the cluster cannot tell.
+    """Return the producer id of a transactional id and its new epoch; wait while the cluster cannot answer.
 
     Without a transactional id it is a new one. Raise `BackendError` if the cluster refuses.
     """

@@ -2,7 +2,7 @@
 
 A group gives partitions away in two cases only: a member was silent for the session timeout, or it did not join again
 within the rebalance timeout after a rebalance began. So each answered request proves the membership for that long, from
-the time *before it was sent*: the broker read it later. A member that hears nothing stops in time by itself; it cannot
+the time *before it was sent*: the broker read it later. A member without an answer stops in time by itself; it cannot
 know whether the broker or the network is down, so it does not end, it waits.
 """
 

@@ -61,7 +61,7 @@ PROOF_SECONDS: Final = 0.05
 """Seconds between two looks whether the ownership is proven again."""
 
 FENCED_SECONDS: Final = 15.0
-"""Seconds after a refused write within which the group tells whether the partitions are given away."""
+"""Seconds after a refused write within which the group reports whether the partitions are given away."""
 
 Entry = tuple[bytes, bytes | None, Headers]
 """Key, value and headers of a record to be written."""
@@ -259,7 +259,7 @@ class BatchWriter:
                 self._identities.renew(*found)
 
     async def _until_given_away(self) -> None:
-        """Wait, after a write was refused, for the group to tell that the partitions are given away.
+        """Wait, after a write was refused, for the group to report that the partitions are given away.
 
         Raise `NotOwner` if it does. If it does not, the other process is not the owner either: return.
         """

@@ -273,7 +273,7 @@ class Running:
         self._sweeps.pop((org, connection), None)
 
     def forget(self, lost: Callable[[str], bool]) -> None:
-        """Forget the orgs that are ``lost``, or owned anew."""
+        """Forget the orgs that are ``lost``, or owned again."""
         self._sweeps = {key: one for key, one in self._sweeps.items() if not lost(key[0])}
 
     def _note(self, step: SweepStep, **facts: Any) -> None:

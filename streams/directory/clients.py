@@ -112,7 +112,7 @@ class Clients:
         return entry.version if entry else 0
 
     def taken_over(self, is_new: Callable[[str], bool]) -> None:
-        """Begin with a full API budget for the orgs that this process owns anew: another one may have used it up."""
+        """Begin with a full API budget for the orgs that were taken over: another process may have used it up."""
         for (org, _), one in self._sources.items():
             if one.budget is not None and is_new(org):
                 one.budget.taken_over()

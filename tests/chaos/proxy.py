@@ -78,7 +78,7 @@ class Link(NamedTuple):
     listener: int
     """Port."""
     proxy: int
-    """Port that the broker tells its clients."""
+    """Port that the broker advertises to its clients."""
 
 
 def _addresses(ports: Mapping[str, int]) -> str:
@@ -95,10 +95,10 @@ class ProxiedKafka(EmbeddedKafka):
     def _configure(self, port: int, controller: int) -> None:
         super()._configure(port, controller)
         listeners = {"PLAINTEXT": port, **{name: link.listener for name, link in self._links.items()}}
-        told = {"PLAINTEXT": port, **{name: link.proxy for name, link in self._links.items()}}
+        advertised = {"PLAINTEXT": port, **{name: link.proxy for name, link in self._links.items()}}
         more = {
             "listeners": _addresses(listeners | {"CONTROLLER": controller}),
-            "advertised.listeners": _addresses(told),
+            "advertised.listeners": _addresses(advertised),
             "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in (*listeners, "CONTROLLER")),
             "inter.broker.listener.name": "PLAINTEXT",
         }

@@ -30,7 +30,7 @@ async def test_random_kills_and_stops_lose_and_duplicate_nothing(kafka: str, tmp
 
 
 async def test_a_frozen_worker_writes_nothing_and_goes_on(kafka: str, tmp_path: Path) -> None:
-    """It wakes after its partitions were reassigned, is told so, and joins again."""
+    """It wakes after its partitions were reassigned, learns of it, and joins again."""
     plan = Plan(bootstrap=kafka, session=6.0, store="memory", rate=800)
     name = f"frozen-{time.time_ns()}"
     events, echoes = topics(name)
@@ -68,7 +68,7 @@ async def test_an_isolated_worker_writes_nothing_that_its_successor_does_not_kno
 ) -> None:
     """Its connections are cut, so that another worker takes over, and healed: what it sent meanwhile arrives late.
 
-    If only the answers are lost, the broker still knows it, and nobody takes over.
+    If only the answers are lost, the broker still knows it, and no worker takes over.
     """
     listener = free_port()
     async with Proxy(listener) as proxy, ProxiedKafka(tmp_path, Link(listener, proxy.port)) as broker:

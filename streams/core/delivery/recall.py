@@ -72,7 +72,7 @@ def _is_due(one: Delivery, acknowledged_at: datetime | None, now: datetime) -> b
 
 
 def _given_up_at(one: Delivery, now: datetime) -> datetime:
-    """Return when a delivery was given up; the clock that says so may be ahead of this one."""
+    """Return when a delivery was given up; the clock that it was measured with may be ahead of this one."""
     return min(one.row.given_up_at or now, one.unchanged_since)
 
 

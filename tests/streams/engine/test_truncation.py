@@ -1,4 +1,4 @@
-"""A source topic that ends before what was committed of it: an unclean election, or a topic that was made anew."""
+"""A source topic that ends before what was committed of it: an unclean election, or a topic that was created again."""
 
 import asyncio
 import time
@@ -73,7 +73,7 @@ async def counting(kafka: str, folder: Path, name: str) -> AsyncIterator[tuple[l
 
 
 async def test_a_group_whose_commit_is_beyond_the_end_reads_on_at_the_end(kafka: str, tmp_path: Path) -> None:
-    """What is new is handled, and what may be missing is said."""
+    """What is new is handled, and what may be missing is reported."""
     name = f"truncated-{time.time_ns()}"
     async with counting(kafka, tmp_path, name) as (handled, observer, _):
         await produce(kafka, f"{name}-in", 20)
