@@ -15,10 +15,11 @@ from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Disposition, Emit, Record
 from streams.core.rent_roll import item_of
 from streams.core.retry import Done, Held
-from streams.core.sequence import FetchSequence, Look
+from streams.core.sequence import FetchSequence
 from streams.directory.clients import Clients
 from streams.directory.entry import Problem
 from streams.flows.integrations import held_by, may_be_left_out, refusal_by_source
+from streams.flows.look import Look
 
 
 @dataclass(frozen=True, slots=True)

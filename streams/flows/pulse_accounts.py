@@ -14,12 +14,13 @@ from streams.core.flows import Disposition, Emit, Record
 from streams.core.pulse import CHANGING, MAX_PAGES, SKEW, Listings, changed_listings, listings_of, pages, unlisted
 from streams.core.rent_roll.refetch import RefetchReason, refetch
 from streams.core.retry import Done
-from streams.core.sequence import FetchSequence, Look
+from streams.core.sequence import FetchSequence
 from streams.core.sweep import sequences
 from streams.directory.clients import Clients
 from streams.directory.entry import Problem
 from streams.flows.fetch_changes import page_out
 from streams.flows.integrations import may_be_left_out, refusal_by_source
+from streams.flows.look import Look
 
 IGNORED = Done(ending=Disposition.IGNORED)
 

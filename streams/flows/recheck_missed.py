@@ -15,11 +15,12 @@ from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Disposition, Emit, Record
 from streams.core.rent_roll import item_of
 from streams.core.retry import Done
-from streams.core.sequence import FetchSequence, Look
+from streams.core.sequence import FetchSequence
 from streams.directory.clients import Clients
 from streams.directory.entry import Problem
 from streams.flows.fetch_changes import page_out
 from streams.flows.integrations import refusal_by_source
+from streams.flows.look import Look
 
 AT_ONCE: Final = 10
 """Calls of one step: as many as the account's budget lets begin in a second."""

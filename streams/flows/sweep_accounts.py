@@ -24,7 +24,7 @@ from streams.core.retry import (
     outcome_of,
     outcome_of_hold,
 )
-from streams.core.sequence import FetchSequence, Look
+from streams.core.sequence import FetchSequence
 from streams.core.sweep import (
     Admission,
     Read,
@@ -41,6 +41,7 @@ from streams.directory.clients import Clients
 from streams.directory.entry import Problem, ProblemKind
 from streams.flows.fetch_changes import page_out
 from streams.flows.integrations import held_by, may_be_left_out, refusal_by_source
+from streams.flows.look import Look
 
 
 @dataclass(frozen=True, slots=True)
