@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka.conn import AIOKafkaConnection
 
 from streams.local.embedded_kafka import EmbeddedKafka
 
@@ -15,6 +16,13 @@ def pytest_collection_finish() -> None:
     """Exempt what was imported from garbage collection: full collections would be a tenth of the run in memory."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Name the Kafka connections that are still open: the warning that follows does not say which client left them."""
+    for one in gc.get_objects():
+        if type(one) is AIOKafkaConnection and one.connected():
+            print(f"\nstill open: a connection of the Kafka client {one._client_id!r} to port {one.port}")
 
 
 @pytest.fixture(scope="session")
