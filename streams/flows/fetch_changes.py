@@ -19,7 +19,7 @@ from streams.core.sequence import FetchSequence
 from streams.directory.clients import Clients
 from streams.directory.entry import Problem
 from streams.flows.integrations import held_by, may_be_left_out, refusal_by_source
-from streams.flows.look import Look
+from streams.runners.look import Look
 
 
 @dataclass(frozen=True, slots=True)

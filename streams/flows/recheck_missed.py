@@ -20,7 +20,7 @@ from streams.directory.clients import Clients
 from streams.directory.entry import Problem
 from streams.flows.fetch_changes import page_out
 from streams.flows.integrations import refusal_by_source
-from streams.flows.look import Look
+from streams.runners.look import Look
 
 AT_ONCE: Final = 10
 """Calls of one step: as many as the account's budget lets begin in a second."""

@@ -41,7 +41,7 @@ from streams.directory.clients import Clients
 from streams.directory.entry import Problem, ProblemKind
 from streams.flows.fetch_changes import page_out
 from streams.flows.integrations import held_by, may_be_left_out, refusal_by_source
-from streams.flows.look import Look
+from streams.runners.look import Look
 
 
 @dataclass(frozen=True, slots=True)

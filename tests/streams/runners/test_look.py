@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from connectors.ports import MAY_CALL, may_call
 from streams.backends.memory import MovableClock
 from streams.core.sequence import FetchSequence
-from streams.flows.look import Look
+from streams.runners.look import Look
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
