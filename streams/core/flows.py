@@ -108,6 +108,8 @@ class Step:
 
     rows: Mapping[bytes, bytes | None] = field(default_factory=dict)
     effects: Sequence[ProducerRecord] = ()
+    waiting: int = 0
+    """How many of the last records have to wait until others succeed; the step gets them again."""
 
 
 class RowsDamaged(Exception):  # noqa: N818 -- named after what they are

@@ -7,7 +7,7 @@ at most a day.
 """
 
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -294,68 +294,42 @@ def _history(record: Record, now: datetime, values: dict[str, object]) -> Header
     return tuple((name, str(value)[:_LONGEST_DETAIL].encode(errors="replace")) for name, value in values.items())
 
 
-# ------------------------------------------------------------------------------------------- consecutive dead letters
-
-
-class TooManyDead(Exception):  # noqa: N818 -- the name describes the condition
-    """Too many consecutive dead letters, which indicates a broken deployment; the flow has to stop."""
+# -------------------------------------------------------------------------------- dead letters that indicate a bug
 
 
 @dataclass(slots=True)
-class DeadLetterLimit:
-    """Counts consecutive dead letters with one of ``reasons``, which indicate a bug; at ``limit`` the flow has to stop.
+class DeadLetterGuard:
+    """Decides whether records that failed with one of ``reasons``, which indicate a bug, become dead letters now.
 
-    Any other outcome resets the count. The record that reaches the limit does not become a dead letter: its offset is
-    not committed. A limit of 0 disables the check.
+    A broken deployment fails for every record, and must not turn a topic into dead letters, nor may its restarts. So a
+    dead letter needs evidence that records like it succeed: one of the same group did in this process, and at most
+    ``most`` of that group, and of all groups together, have failed since. Without it the record has to wait.
 
-    Records belong to groups: the integration or the org that they are of, null for what cannot be read. One group alone
-    does not stop the flow of the others: each counts for at most half of the limit. If no other group was seen, one may
-    stop the flow, unless the caller ``holds`` the records of a group that has reached the limit.
+    A group is the integration or the org of a record; null for one that cannot be read, which any success is evidence
+    for.
     """
 
-    limit: int = 20
-    holds: bool = False
+    most: int = 3
     reasons: frozenset[Reason] = frozenset({Reason.BUG, Reason.MALFORMED})
-    _streak: dict[Hashable, int] = field(default_factory=dict, init=False)
-    """Dead letters by group since the last other outcome of any group."""
+    successes: int = field(default=0, init=False)
+    """Successes that ended a run of failures, and the first one."""
+    _succeeded: set[Hashable] = field(default_factory=set, init=False)
     _runs: dict[Hashable, int] = field(default_factory=dict, init=False)
-    """Dead letters by group since the last other outcome of that group."""
-    _groups: set[Hashable] = field(default_factory=set, init=False)
-    """Two of the groups that were seen, or fewer."""
+    """Failures by group since the last success of that group; those of all groups under null."""
 
-    @property
-    def counting(self) -> bool:
-        """Return whether the last outcome, or the last one of any group, was counted."""
-        return bool(self._streak or self._runs)
+    def succeeded(self, group: Hashable = None) -> None:
+        """Take note of a record that ended in another way than with one of the reasons."""
+        if self._runs or group not in self._succeeded:
+            self.successes += 1
+            self._succeeded |= {None, group}
+            self._runs.pop(None, None)
+            self._runs.pop(group, None)
 
-    @property
-    def sees_groups(self) -> bool:
-        """Return whether more than one group was seen."""
-        return len(self._groups) > 1
-
-    def note(self, group: Hashable) -> None:
-        """Take note that records of a group are processed."""
-        if not self.sees_groups:
-            self._groups.add(group)
-
-    def ended(self, outcomes: Iterable[Outcome], group: Hashable = None) -> bool:
-        """Count outcomes of a group before they are written; return whether this group has reached the limit alone.
-
-        Raise `TooManyDead` if the flow has to stop.
-        """
-        self.note(group)
-        for one in outcomes:
-            if not (isinstance(one, Dead) and one.reason in self.reasons):
-                self._streak.clear()
-                self._runs.pop(group, None)
-                continue
-            for counts in (self._streak, self._runs):
-                counts[group] = counts.get(group, 0) + 1
-            if self.limit and self._total() >= self.limit:
-                run = sum(self._streak.values())
-                raise TooManyDead(f"{run} consecutive dead letters, the last: {one.reason}: {one.detail}")
-        return 0 < self.limit <= self._runs.get(group, 0)
-
-    def _total(self) -> int:
-        share = -(-self.limit // 2) if self.holds or self.sees_groups else self.limit
-        return sum(count if group is None else min(count, share) for group, count in self._streak.items())
+    def allows(self, dead: Dead, group: Hashable = None, count: int = 1) -> bool:
+        """Return whether so many failed records of a group may become dead letters; count them."""
+        if dead.reason not in self.reasons:
+            self.succeeded(group)
+            return True
+        for one in {None, group}:
+            self._runs[one] = self._runs.get(one, 0) + count
+        return {None, group} <= self._succeeded and max(self._runs[None], self._runs[group]) <= self.most

@@ -8,12 +8,12 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from streams.backends.ports import Fenced, NotOwner
 from streams.backends.producer import Entry
-from streams.core.flows import RecordBatch, RowsDamaged, Step, StopPartition, View
+from streams.core.flows import Record, RecordBatch, RowsDamaged, Step, StopPartition, View
 from streams.core.observer import Observer
 from streams.engine.fatal import Exit, Fatal
 from streams.engine.output import Output
@@ -45,6 +45,14 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Failed records of a partition that wait until others succeed, and the last offsets of their batches."""
+
+    records: Sequence[Record]
+    lasts: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class EngineContext:
     """What folds and scans use of the running engine."""
 
@@ -54,6 +62,8 @@ class EngineContext:
     stores: Mapping[str, PartitionStore]
     stopped: dict[Any, str]
     """Partitions of source topics that are stopped until they move, or this process is replaced; each with its fold."""
+    waiting: dict[tuple[str, Any], Waiting] = field(default_factory=dict)
+    """Records that wait, by fold and partition of a source topic; in memory only, since they are not finished."""
 
     def views(self, tables: Sequence[TableHandle], partition: int) -> dict[str, View]:
         """Return tables by name, as of one partition. Raise `NotHeld` if this worker does not own it."""
@@ -80,26 +90,47 @@ class FoldAgent:
             message = event.message
             if message.tp in self._context.stopped:
                 continue  # not finished: it follows one that is not
-            try:
-                await self._process(RecordBatch(message.topic, message.partition, event.value))
-                self._finish(message.tp, message.offset)
-            except asyncio.CancelledError as cancelled:
-                if self._stopping():
-                    raise  # nothing is lost: the batch is not finished, so its offset is not committed
-                self._fail(message, "was cancelled", cancelled)
-            except NotOwner as given_away:
-                # The batch is not finished, so the next owner processes it, or this worker when it is the owner again.
-                log.info("Fold %s dropped a batch of %s-%d: %s", self._fold.name, *message.tp, given_away)
-            except StopPartition as stopped:
-                self._context.stopped[message.tp] = self._fold.name
-                log.critical("Fold %s stops partition %s-%d: %s", self._fold.name, *message.tp, stopped)
-            except (Fenced, NotHeld, RowsDamaged) as fault:
-                reason = f"fold {self._fold.name} of {message.topic}-{message.partition}: {fault}"
-                self._context.fatal(FAULTS[type(fault)], reason, fault)
-            except BaseException as error:
-                self._fail(message, f"failed with {error!r}", error)
+            await self._handle(message.tp, event.value, [message.offset])
+            for name, tp in list(self._context.waiting):
+                # What was processed since may be the success that they wait for.
+                if name == self._fold.name and tp != message.tp:
+                    await self._handle(tp, (), ())
 
-    async def _process(self, batch: RecordBatch) -> None:
+    async def _handle(self, tp: Any, records: Sequence[Record], lasts: Sequence[int]) -> None:
+        """Process records of a partition, and before them those of it that wait."""
+        before = self._context.waiting.pop((self._fold.name, tp), Waiting((), ()))
+        waiting = Waiting([*before.records, *records], [*before.lasts, *lasts])
+        if waiting.records:
+            await self._finish_or_wait(tp, waiting)
+
+    async def _finish_or_wait(self, tp: Any, what: Waiting) -> None:
+        records = what.records
+        try:
+            left = await self._process(RecordBatch(tp.topic, tp.partition, records))
+            if left:
+                self._context.waiting[self._fold.name, tp] = Waiting(records[-left:], what.lasts)
+            else:
+                for last in what.lasts:
+                    self._finish(tp, last)
+        except asyncio.CancelledError as cancelled:
+            if self._stopping():
+                raise  # nothing is lost: the batch is not finished, so its offset is not committed
+            self._fail(tp, records, "was cancelled", cancelled)
+        except NotOwner as given_away:
+            # The batch is not finished, so the next owner processes it, or this worker when it is the owner again.
+            log.info("Fold %s dropped a batch of %s-%d: %s", self._fold.name, *tp, given_away)
+        except StopPartition as stopped:
+            self._context.stopped[tp] = self._fold.name
+            log.critical("Fold %s stops partition %s-%d: %s", self._fold.name, *tp, stopped)
+        except (Fenced, NotHeld, RowsDamaged) as fault:
+            self._context.fatal(
+                FAULTS[type(fault)], f"fold {self._fold.name} of {tp.topic}-{tp.partition}: {fault}", fault
+            )
+        except BaseException as error:
+            self._fail(tp, records, f"failed with {error!r}", error)
+
+    async def _process(self, batch: RecordBatch) -> int:
+        """Make the step of a batch durable; return how many of its last records wait."""
         fold, context = self._fold, self._context
         # Another owner may have changed the rows that the step would read.
         await context.output.owned()
@@ -113,12 +144,12 @@ class FoldAgent:
         if step.effects:
             await context.output.effects(batch.partition, step.effects)
         context.observer.batch_folded(fold.name, batch.topic, len(batch.records), time.perf_counter() - began)
+        return step.waiting
 
-    def _fail(self, message: Any, what: str, cause: BaseException) -> None:
-        first = message.value[0].offset if message.value else message.offset
+    def _fail(self, tp: Any, records: Sequence[Record], what: str, cause: BaseException) -> None:
         self._context.fatal(
             Exit.STEP_FAILED,
-            f"fold {self._fold.name} {what} on {message.topic}-{message.partition}, "
-            f"offsets {first} to {message.offset}; they are not committed",
+            f"fold {self._fold.name} {what} on {tp.topic}-{tp.partition}, "
+            f"offsets {records[0].offset} to {records[-1].offset}; they are not committed",
             cause,
         )

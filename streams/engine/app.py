@@ -11,6 +11,7 @@ from faust.types import TP
 
 from streams.backends.membership import Membership
 from streams.core.observer import Observer
+from streams.engine.agents import Waiting
 from streams.engine.consumer import Consumer, Transport
 from streams.engine.fatal import Exit, Fatal
 from streams.engine.output import Output
@@ -60,6 +61,8 @@ class App(faust.App):  # type: ignore[misc]
         self.ends: dict[TP, int] = {}
         self.stopped: dict[TP, str] = {}
         """Partitions of source topics that are stopped, each with its fold; the worker does not end for that."""
+        self.waiting: dict[tuple[str, TP], Waiting] = {}
+        """Failed records that wait until others succeed, by fold and partition."""
         self._moving_since: float | None = None
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         super().__init__(
@@ -165,7 +168,8 @@ class App(faust.App):  # type: ignore[misc]
             return Vitals(moving=True, beat_age=beat_age, answer_age=answer_age)
         thread = consumer._thread
         partitions = {}
-        for tp in () if self.moving else self.owned() - self.stopped.keys():
+        halted = self.stopped.keys() | {tp for _, tp in self.waiting}
+        for tp in () if self.moving else self.owned() - halted:
             tracker = consumer.trackers.get(tp)
             partitions[tp] = PartitionVitals(
                 done=tracker.done if tracker else None,
@@ -174,7 +178,7 @@ class App(faust.App):  # type: ignore[misc]
                 end=self.ends.get(tp),
                 waiting=tracker.waiting if tracker else 0,
             )
-        works = any(tracker.waiting for tp, tracker in consumer.trackers.items() if tp not in self.stopped)
+        works = any(tracker.waiting for tp, tracker in consumer.trackers.items() if tp not in halted)
         return Vitals(
             group_error=thread.group_error(),
             overdue=self.membership.overdue() if works else None,

@@ -207,6 +207,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await super().on_partitions_revoked(revoked)  # waits for running batches and commits
         self.trackers.clear()
         self.app.stopped.clear()
+        self.app.waiting.clear()
 
     # --------------------------------------------------------------- commits: of the trackers, not of Faust's own acks
 

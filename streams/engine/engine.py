@@ -264,7 +264,7 @@ class Engine:
             table = app.row_table(name, self._stores[name])
             if table.changelog_topic_name != handle.changelog:
                 raise RuntimeError(f"Faust calls the changelog of {name} {table.changelog_topic_name}")
-        self._context = EngineContext(output, self._observer, self._fatal, self._stores, app.stopped)
+        self._context = EngineContext(output, self._observer, self._fatal, self._stores, app.stopped, app.waiting)
         for fold in self._folds.values():
             if fold.batch_size is not None:
                 app.batch_sizes |= dict.fromkeys(fold.topics, fold.batch_size)
@@ -350,7 +350,8 @@ class Engine:
         """Ask for the ends of topics: they give the lag, and the answer proves that the consumer's thread runs."""
         while True:
             await asyncio.sleep(PROBE)
-            self._observer.partitions_stopped(dict.fromkeys(self._folds, 0) | Counter(app.stopped.values()))
+            halted = Counter(app.stopped.values()) + Counter(fold for fold, _ in list(app.waiting))
+            self._observer.partitions_stopped(dict.fromkeys(self._folds, 0) | halted)
             owned = app.owned()
             consumer = app.batch_consumer
             if app.moving or not owned or consumer is None:

@@ -137,7 +137,7 @@ CATALOGUE: Final = (
     Spec(
         "rentstream_stopped_partitions",
         "gauge",
-        "Partitions of this worker that are stopped because a newer release wrote to them",
+        "Partitions of this worker that are stopped: a newer release wrote to them, or no record of the flow succeeds",
         ("flow",),
     ),
     Spec(

@@ -9,7 +9,7 @@
 - Topics have priorities and share one consumer group, so that one process owns all records of an org. Within a flow
   each topic leaves one slot more to the topics before it.
 - The runner does not raise for a single record. An unexpected exception makes the record a dead letter with the reason
-  `bug` without a retry; it can be replayed after a fix. After too many of them (`streams.core.retry.DeadLetterLimit`)
+  `bug` without a retry; it can be replayed after a fix. After too many of them (`streams.core.retry.DeadLetterGuard`)
   the records of their integration are held if others go on, else the flow stops; it also stops if a parked record or a
   dead letter cannot be written.
 """
@@ -29,14 +29,13 @@ from streams.core.flows import Disposition, ProducerRecord, Record, encoded
 from streams.core.observer import NullObserver, Observer
 from streams.core.retry import (
     Dead,
-    DeadLetterLimit,
+    DeadLetterGuard,
     Done,
     Held,
     Ladder,
     Outcome,
     Parked,
     Reason,
-    TooManyDead,
     attempt_of,
     first_failed_at,
     outcome_of,
@@ -135,7 +134,7 @@ class Call:
         max_batch: int = 500,
         producer: Producer | None = None,
         observer: Observer | None = None,
-        limit: DeadLetterLimit | None = None,
+        guard: DeadLetterGuard | None = None,
         on_assigned: OnAssigned | None = None,
         bounds: Bounds | None = None,
     ) -> None:
@@ -150,7 +149,7 @@ class Call:
         self._clock = clock
         self._ladder = ladder
         self._observer: Observer = observer or NullObserver()
-        self._limit = limit or DeadLetterLimit(holds=True)
+        self._guard = guard or DeadLetterGuard()
         quotas = {flow.name: Quota(flow.max_in_flight, flow.max_in_flight_per_integration) for flow in flows}
         self._lanes: Lanes[_Waiting] = Lanes([quotas[flow.name] for flow, _ in self._ranked], max_batch)
         self._running: dict[asyncio.Task[None], _Running] = {}
@@ -241,8 +240,6 @@ class Call:
     async def _perform(self, flow: CallFlow, items: Sequence[_Waiting]) -> list[_Decided]:
         try:
             return [self._decide(flow, items, await flow.perform([item.record for item in items]))]
-        except TooManyDead:
-            raise
         except UnknownWriter as unknown:
             if len(items) == 1:
                 return self._unknown(flow, items, unknown)
@@ -269,17 +266,15 @@ class Call:
         return [self._decided(flow, items, self._unfinished(flow, items[0].record, held))]
 
     def _decide(self, flow: CallFlow, items: Sequence[_Waiting], answer: Answer) -> _Decided:
-        """Return what follows an answer, and count it. Raise `streams.core.retry.TooManyDead`."""
+        """Return what follows an answer; a bug is no reason for a dead letter while nothing else succeeds."""
+        group = items[0].group
         if not isinstance(answer, Dead):
             decided = self._decided(flow, items, answer)
-            self._limit.ended([Done()], items[0].group)
+            self._guard.succeeded(group)
             return decided
-        if self._limit.ended([answer] * len(items), items[0].group):
-            # Only this integration fails: its records wait, and those of the others go on.
-            return self._decided(
-                flow, items, self._unfinished(flow, items[-1].record, Held(answer.reason, answer.detail))
-            )
-        return self._decided(flow, items, answer)
+        if self._guard.allows(answer, group, len(items)):
+            return self._decided(flow, items, answer)
+        return self._decided(flow, items, self._unfinished(flow, items[-1].record, Held(answer.reason, answer.detail)))
 
     def _decided(self, flow: CallFlow, items: Sequence[_Waiting], answer: Answer) -> _Decided:
         """Return the outcomes of an answer, and the records to produce: effects once, then parked and dead records."""

@@ -1,9 +1,9 @@
 """The runner of a fold: applies a pure step to each record of a batch, and collects rows and effects.
 
 It does not raise for a single record: one that cannot be decoded, or for which the step raises, becomes a dead letter
-with its bytes and the reason, and its writes are dropped; the other records of the batch are not affected. Too many
-consecutive dead letters stop the flow. A record that a newer release wrote, or that needs a row of one, is not bad: it
-stops its partition. Rows that cannot be read stop the worker.
+with its bytes and the reason, and its writes are dropped; the other records of the batch are not affected. While
+nothing succeeds, failed records wait (`streams.core.retry.DeadLetterGuard`). A record that a newer release wrote, or
+that needs a row of one, is not bad: it stops its partition. Rows that cannot be read stop the worker.
 """
 
 import logging
@@ -30,10 +30,13 @@ from streams.core.flows import (
     encoded,
 )
 from streams.core.observer import NullObserver, Observer
-from streams.core.retry import Dead, DeadLetterLimit, Done, Reason, to_dead_letter
+from streams.core.retry import Dead, DeadLetterGuard, Reason, to_dead_letter
 from streams.core.rows import Rows
 
 log = logging.getLogger("streams.runners")
+
+MOST_WAITING = 2000
+"""The most failed records of a partition that wait; one more stops it."""
 
 FoldStep = Callable[[Rows, Mapping[str, View], Model, Record, datetime], FoldResult]
 """Arguments: the rows of the fold's table, all views, the decoded record, the consumed record, the current time."""
@@ -64,7 +67,7 @@ class Fold:
         *,
         prefix: str = "",
         observer: Observer | None = None,
-        limit: DeadLetterLimit | None = None,
+        guard: DeadLetterGuard | None = None,
     ) -> None:
         self.name = name
         self._table = table
@@ -72,12 +75,15 @@ class Fold:
         self._clock = clock
         self._prefix = prefix
         self._observer: Observer = observer or NullObserver()
-        self._limit = limit or DeadLetterLimit()
+        self._guard = guard or DeadLetterGuard()
+        self._waits: dict[str, tuple[int, int]] = {}
+        """The last record that waits, by partition, and the count of successes when it began to."""
 
     def __call__(self, batch: RecordBatch, views: Mapping[str, View]) -> Step:
-        """Fold a batch. Raise `streams.core.retry.TooManyDead` or `StopPartition`."""
+        """Fold a batch. Raise `StopPartition`."""
         rows = Rows(views[self._table])
         effects: dict[Hashable, ProducerRecord] = {}
+        failed: list[tuple[Record, Dead]] = []
         ended = self._observer.record_ended
         for record in batch.records:
             started = time.perf_counter()
@@ -92,16 +98,38 @@ class Fold:
                 raise
             except Exception as error:
                 rows.drop()
-                self._dead_letter(record, error, effects)
+                failed.append((record, self._dead(record, error)))
                 continue
             rows.keep()
-            self._succeeded(record)
+            self._guard.succeeded()
+            if failed:
+                self._write_dead_letters(failed, effects)
             if applied.counts:
                 self._observer.fold_counted(self.name, value, applied.counts)
             for change in applied.doubts:
                 self._observer.doubt_changed(change)
             ended(self.name, applied.verdict, time.perf_counter() - started)
-        return Step(rows.encoded(), tuple(effects.values()))
+        waiting = self._waiting(batch, failed)
+        if not waiting:
+            self._write_dead_letters(failed, effects)
+        return Step(rows.encoded(), tuple(effects.values()), waiting)
+
+    def _waiting(self, batch: RecordBatch, failed: Sequence[tuple[Record, Dead]]) -> int:
+        """Return how many of the records after the last success of a batch have to wait. Raise `StopPartition`."""
+        place = f"{batch.topic}-{batch.partition}"
+        _, since = self._waits.pop(place, (0, self._guard.successes))
+        if not failed:
+            return 0
+        allowed = [self._guard.allows(dead) for _, dead in failed]
+        if all(allowed) or self._guard.successes > since:
+            return 0
+        first, last = failed[0][0].offset, failed[-1][0].offset
+        what = f"{place}@{first} to {last}: {len(failed)} records failed, the last: {failed[-1][1].detail}"
+        if len(failed) > MOST_WAITING:
+            raise StopPartition(what)
+        self._waits[place] = last, since
+        log.warning("%s: %s; they become dead letters once another record succeeds", self.name, what)
+        return len(failed)
 
     def _effects(
         self, emits: Sequence[Emit], offset: int, before: Mapping[Hashable, ProducerRecord]
@@ -116,18 +144,13 @@ class Fold:
                 added[key] = found
         return added
 
-    def _succeeded(self, record: Record) -> None:
-        if self._limit.counting:
-            self._limit.ended([Done()], _org_of(record))
-        elif not self._limit.sees_groups:
-            self._limit.note(_org_of(record))
-
-    def _dead_letter(self, record: Record, error: Exception, effects: dict[Hashable, ProducerRecord]) -> None:
+    def _dead(self, record: Record, error: Exception) -> Dead:
         if isinstance(error, DecodeError):
-            dead = Dead(Reason.MALFORMED, str(error))
-        elif isinstance(error, TooLarge):
-            dead = Dead(Reason.TOO_LARGE, str(error))
-        else:
+            return Dead(Reason.MALFORMED, str(error))
+        if isinstance(error, TooLarge):
+            return Dead(Reason.TOO_LARGE, str(error))
+        last, _ = self._waits.get(f"{record.topic}-{record.partition}", (-1, 0))
+        if record.offset > last:
             # The dead letter has the type of the exception only: its message may contain secrets.
             log.error(
                 "%s: unexpected exception for %s-%d@%d",
@@ -137,25 +160,24 @@ class Fold:
                 record.offset,
                 exc_info=error,
             )
-            dead = Dead(Reason.BUG, f"{self.name} raised {type(error).__name__}")
-        self._limit.ended([dead], _org_of(record))
-        plain = PlainRecord(
-            record.topic.removeprefix(self._prefix),
-            record.partition,
-            record.offset,
-            record.timestamp,
-            record.key,
-            record.value,
-            tuple(record.headers),
-        )
-        letter = to_dead_letter(plain, dead, self.name, self._clock.now())
-        effects[record.offset, -1] = ProducerRecord(
-            self._prefix + letter.topic, letter.key, letter.value, letter.headers
-        )
-        self._observer.record_ended(self.name, "dead", 0.0)
-        self._observer.dead_letter(plain.topic, dead.reason)
+        return Dead(Reason.BUG, f"{self.name} raised {type(error).__name__}")
 
-
-def _org_of(record: Record) -> bytes | None:
-    """Return the org of a record, whose key begins with it; null if it has none."""
-    return record.key.split(b"/", 1)[0] if record.key else None
+    def _write_dead_letters(self, failed: list[tuple[Record, Dead]], effects: dict[Hashable, ProducerRecord]) -> None:
+        """Add dead letters to the effects of a batch, and clear the list."""
+        for record, dead in failed:
+            plain = PlainRecord(
+                record.topic.removeprefix(self._prefix),
+                record.partition,
+                record.offset,
+                record.timestamp,
+                record.key,
+                record.value,
+                tuple(record.headers),
+            )
+            letter = to_dead_letter(plain, dead, self.name, self._clock.now())
+            effects[record.offset, -1] = ProducerRecord(
+                self._prefix + letter.topic, letter.key, letter.value, letter.headers
+            )
+            self._observer.record_ended(self.name, "dead", 0.0)
+            self._observer.dead_letter(plain.topic, dead.reason)
+        failed.clear()

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from streams import topology
 from streams.backends.memory import MemoryBackend
 from streams.backends.ports import Partition
-from streams.core.flows import Barrier, ProducerRecord, RecordBatch, StopPartition, View
+from streams.core.flows import Barrier, ProducerRecord, Record, RecordBatch, StopPartition, View
 from streams.runners.fold import Fold
 from streams.wiring import Dependencies, ScanPart, folds, scans
 from tests.streams.core.views import MemoryView
@@ -32,6 +32,7 @@ class MemoryFolds:
         self._owned: frozenset[int] = frozenset()
         self._moves = 0
         self._stopped: set[Partition] = set()
+        self._waiting: dict[Partition, Sequence[Record]] = {}
         self._views_of: dict[int, Mapping[str, View]] = {}
 
     async def revoked(self, partitions: Collection[Partition]) -> None:
@@ -39,6 +40,7 @@ class MemoryFolds:
         self._owned = frozenset()
         self._moves += 1
         self._stopped.clear()
+        self._waiting.clear()
 
     async def assigned(self, partitions: Collection[Partition]) -> None:
         self._owned = frozenset(one.partition for one in partitions)
@@ -57,13 +59,16 @@ class MemoryFolds:
                     if moves != self._moves:
                         break
                     await self._batch(partition, records)
+                    for other in [one for one in self._waiting if one != partition]:
+                        await self._batch(other, ())
         finally:
             for task in scanning:
                 task.cancel()
 
-    async def _batch(self, partition: Partition, records: Sequence[object]) -> None:
+    async def _batch(self, partition: Partition, fetched: Sequence[Record]) -> None:
         fold = self._folds[partition.topic]
-        batch = RecordBatch(partition.topic, partition.partition, records)  # type: ignore[arg-type]
+        records = [*self._waiting.pop(partition, ()), *fetched]
+        batch = RecordBatch(partition.topic, partition.partition, records)
         if partition in self._stopped:
             return
         try:
@@ -77,7 +82,11 @@ class MemoryFolds:
         self._view(table, partition.partition).write(step.rows)
         if step.effects:
             await self._producer.send(step.effects, partition.partition)
-        await self._consumer.commit({partition: records[-1].offset + 1})  # type: ignore[attr-defined]
+        if step.waiting:
+            self._waiting[partition] = records[-step.waiting :]
+        done = [one.offset + 1 for one in records[: len(records) - step.waiting]]
+        if done:
+            await self._consumer.commit({partition: done[-1]})
 
     async def _scan(self, part: ScanPart) -> None:
         while True:

@@ -14,13 +14,11 @@ from schemas.delivery import DeliveryDue, DueReason
 from streams.core.flows import Emit, ProducerRecord
 from streams.core.retry import (
     Dead,
-    DeadLetterLimit,
-    Done,
+    DeadLetterGuard,
     Held,
     Parked,
     Reason,
     Rung,
-    TooManyDead,
     attempt_of,
     due_at,
     first_failed_at,
@@ -292,68 +290,73 @@ def test_invalid_headers_are_ignored(junk: bytes) -> None:
     assert origin_of(ConsumedRecord()) is None
 
 
-# ------------------------------------------------------------------------------------------- consecutive dead letters
+# -------------------------------------------------------------------------------- dead letters that indicate a bug
 
 
 BUG, MALFORMED, REJECTED = Dead(Reason.BUG, "b"), Dead(Reason.MALFORMED, "m"), Dead(Reason.REJECTED, "r")
 
 
-def test_consecutive_dead_letters_that_indicate_a_bug_stop_the_flow() -> None:
-    limit = DeadLetterLimit(3)
-    limit.ended([BUG, MALFORMED])
-
-    with pytest.raises(TooManyDead, match="3 consecutive dead letters, the last: bug: b"):
-        limit.ended([BUG])
-
-
-@pytest.mark.parametrize("other", [Done(), REJECTED, Parked(SEED[0], 0, 1, Reason.UNAVAILABLE, "")])
-def test_any_other_outcome_resets_the_count(other: Done | Dead | Parked) -> None:
-    limit = DeadLetterLimit(2)
-    for _ in range(5):
-        limit.ended([BUG, other])
-
-    assert not limit.counting
+def guard(*succeeded: str) -> DeadLetterGuard:
+    found = DeadLetterGuard(most=2)
+    for group in succeeded:
+        found.succeeded(group)
+    return found
 
 
-def test_a_limit_of_zero_never_stops_the_flow() -> None:
-    limit = DeadLetterLimit(0)
+@pytest.mark.parametrize("dead", [BUG, MALFORMED])
+def test_a_new_process_has_no_evidence_that_others_succeed(dead: Dead) -> None:
+    """A restart must not use up records: each process would begin to count again."""
+    fresh = guard()
+    assert not fresh.allows(dead, "a")
 
-    assert not limit.ended([BUG] * 1000)
-
-
-def test_one_group_alone_does_not_stop_the_others() -> None:
-    """It has reached the limit until one of its records ends in another way."""
-    limit = DeadLetterLimit(4)
-    limit.note("b")
-    reached = [limit.ended([BUG], "a") for _ in range(6)]
-    limit.ended([Done()], "b")
-    still = limit.ended([BUG], "a")
-    recovered = limit.ended([Done()], "a")
-
-    assert reached == [False, False, False, True, True, True]
-    assert still
-    assert not recovered
-    assert not limit.ended([BUG], "a")
+    fresh.succeeded("a")
+    assert fresh.allows(dead, "a")
 
 
-def test_several_groups_together_stop_the_flow() -> None:
-    limit = DeadLetterLimit(4, holds=True)
-    limit.ended([BUG] * 9, "a")
-    limit.ended([BUG], "b")
-    with pytest.raises(TooManyDead):
-        limit.ended([BUG], "b")
+def test_a_run_of_failures_waits_for_a_success() -> None:
+    one = guard("a")
+    assert [one.allows(BUG, "a") for _ in range(4)] == [True, True, False, False]
+
+    one.succeeded("a")
+    assert one.allows(BUG, "a")
 
 
-def test_the_only_group_stops_the_flow_if_its_records_cannot_be_held() -> None:
-    limit = DeadLetterLimit(4)
-    with pytest.raises(TooManyDead):
-        limit.ended([BUG] * 4, "a")
+def test_another_reason_is_a_success() -> None:
+    one = guard()
+    assert one.allows(REJECTED, "a")
+    assert one.allows(BUG, "a")
 
 
-def test_records_that_cannot_be_read_stop_the_flow() -> None:
-    """They are of no group, so nothing shows that others are not like them."""
-    limit = DeadLetterLimit(3)
-    limit.ended([Done()], "a")
-    limit.ended([Done()], "b")
-    with pytest.raises(TooManyDead):
-        limit.ended([MALFORMED] * 3)
+def test_the_success_of_one_group_is_no_evidence_for_another() -> None:
+    """And its failures do not keep the records of another one waiting once that one succeeds."""
+    one = guard("b")
+    assert not one.allows(BUG, "a")
+    assert not one.allows(BUG, "a", 5)
+
+    one.succeeded("b")
+    assert one.allows(BUG, "b")
+    assert not one.allows(BUG, "a")
+
+
+def test_failures_of_several_groups_count_together() -> None:
+    one = guard("a", "b", "c")
+    assert [one.allows(BUG, group) for group in "abc"] == [True, True, False]
+
+
+def test_any_success_is_evidence_for_what_cannot_be_read() -> None:
+    """Such a record is of no group."""
+    one = guard()
+    assert not one.allows(MALFORMED)
+
+    one.succeeded("a")
+    assert one.allows(MALFORMED)
+
+
+def test_successes_are_counted_if_they_end_a_run() -> None:
+    one = guard("a", "a")
+    before = one.successes
+    one.allows(BUG, "a")
+    one.succeeded("a")
+    one.succeeded("a")
+
+    assert one.successes == before + 1

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.types import TP
 
 from streams.backends.ports import Fenced, NotOwner
 from streams.core.flows import ProducerRecord, RecordBatch, RowsDamaged, Step, StopPartition, View
@@ -52,6 +53,11 @@ class Site:
     stopped: dict[Any, str] = field(default_factory=dict)
     unreadable: int | None = None
     """The offset of a batch that the step cannot judge."""
+    batches: Sequence[tuple[int, int]] = ((3, 10), (3, 20))
+    """Partition and offset of the only record of each batch."""
+    failing: frozenset[int] = frozenset()
+    """Offsets of records that fail, and wait until another one succeeds."""
+    succeeded: int = 0
 
     def write(self, partition: int, rows: object, offset: int) -> None:
         del partition, rows
@@ -65,13 +71,19 @@ class Site:
         del views
         if batch.records[0].offset == self.unreadable:
             raise StopPartition("written by a newer release")
-        self.stepped.append(batch.records[0].offset)
+        self.stepped += [record.offset for record in batch.records]
+        waiting = 0
+        for record in batch.records:
+            failed = record.offset in self.failing
+            waiting, self.succeeded = (waiting + 1, self.succeeded) if failed else (0, self.succeeded + 1)
+        if waiting and not self.succeeded:
+            return Step(waiting=waiting)
         return Step({b"k": b"v"}, [ProducerRecord("due", b"k", b"v")])
 
     async def events(self) -> AsyncIterator[Any]:
-        for offset in (10, 20):
+        for partition, offset in self.batches:
             records: Sequence[Any] = [SimpleNamespace(offset=offset)]
-            message = SimpleNamespace(topic="t", partition=3, offset=offset, tp=("t", 3), value=records)
+            message = SimpleNamespace(offset=offset, tp=TP("t", partition))
             yield SimpleNamespace(message=message, value=records)
 
     async def run(self) -> None:
@@ -135,3 +147,27 @@ async def test_nothing_behind_a_batch_that_cannot_be_judged_is_processed(caplog:
     assert (site.stepped, site.finished, site.left) == ([], [], [])
     assert site.stopped == {("t", 3): "f"}
     assert "Fold f stops partition t-3: written by a newer release" in caplog.text
+
+
+async def test_failed_records_wait_for_a_success_of_the_same_partition() -> None:
+    site = Site(failing=frozenset({10}))
+    await site.run()
+
+    assert site.stepped == [10, 10, 20]
+    assert site.finished == [10, 20]
+
+
+async def test_failed_records_wait_for_a_success_of_another_partition() -> None:
+    """The offsets of their partition stay before them until then."""
+    site = Site(failing=frozenset({10, 20}), batches=((3, 10), (3, 20), (4, 30)))
+    await site.run()
+
+    assert site.stepped == [10, 10, 20, 30, 10, 20]
+    assert site.finished == [30, 10, 20]
+
+
+async def test_failed_records_are_not_finished_while_nothing_succeeds() -> None:
+    site = Site(failing=frozenset({10, 20}))
+    await site.run()
+
+    assert (site.finished, site.stored, site.left) == ([], [], [])

@@ -13,9 +13,19 @@ from schemas.codec import MAGIC, encode
 from schemas.delivery import DeliveryDue, DueReason
 from schemas.rent_roll import SweptRow
 from streams.backends.memory import MovableClock
-from streams.core.flows import Disposition, Emit, FoldResult, Record, RecordBatch, RowsDamaged, StopPartition, View
+from streams.core.flows import (
+    Disposition,
+    Emit,
+    FoldResult,
+    Record,
+    RecordBatch,
+    RowsDamaged,
+    Step,
+    StopPartition,
+    View,
+)
 from streams.core.observer import NullObserver
-from streams.core.retry import DeadLetterLimit, TooManyDead
+from streams.core.retry import DeadLetterGuard
 from streams.core.rows import Rows
 from streams.runners.fold import Fold, PlainRecord
 from tests.streams.core.views import MemoryView
@@ -66,9 +76,9 @@ def batch(*values: bytes) -> RecordBatch:
     return RecordBatch("p.rent-roll.changes", 3, records)
 
 
-def fold(observer: RecordingObserver, limit: int = 20) -> Fold:
+def fold(observer: RecordingObserver, most: int = 20) -> Fold:
     clock = MovableClock(datetime(2026, 3, 1, tzinfo=UTC))
-    return Fold("f", "t", keep_the_largest, clock, prefix="p.", observer=observer, limit=DeadLetterLimit(limit))
+    return Fold("f", "t", keep_the_largest, clock, prefix="p.", observer=observer, guard=DeadLetterGuard(most))
 
 
 def seq(number: int) -> bytes:
@@ -147,12 +157,45 @@ def test_rows_that_cannot_be_read_are_no_fault_of_the_record() -> None:
         fold(RecordingObserver())(batch(seq(1)), {"t": Rotten()})
 
 
-def test_consecutive_dead_letters_stop_the_flow() -> None:
-    """A broken deployment must not turn a whole topic into dead letters."""
-    with pytest.raises(TooManyDead):
-        fold(RecordingObserver(), limit=3)(batch(*[b"rubbish"] * 3), {"t": MemoryView()})
+def dead_letters(step: Step) -> int:
+    return sum(out.topic == "p.dead-letters" for out in step.effects)
 
 
-def test_an_applied_record_resets_the_count() -> None:
-    step = fold(RecordingObserver(), limit=3)(batch(b"x", b"x", seq(1), b"x", b"x"), {"t": MemoryView()})
-    assert sum(out.topic == "p.dead-letters" for out in step.effects) == 4
+def test_a_failed_record_after_a_success_does_not_wait() -> None:
+    step = fold(RecordingObserver(), most=2)(batch(b"x", b"x", b"x", seq(1), b"x", b"x"), {"t": MemoryView()})
+    assert (dead_letters(step), step.waiting) == (5, 0)
+
+
+def test_failed_records_wait_while_nothing_succeeds() -> None:
+    """A broken deployment must not turn a whole topic into dead letters, nor may its restarts."""
+    observer = RecordingObserver()
+    for _ in range(12):
+        step = fold(observer)(batch(*[b"rubbish"] * 200), {"t": MemoryView()})
+        assert (dead_letters(step), step.waiting) == (0, 200)
+    assert not observer.letters
+    assert not observer.records
+
+
+def test_more_failed_records_than_are_allowed_wait() -> None:
+    """Only those after the last success: the others do not."""
+    step = fold(RecordingObserver(), most=2)(batch(b"x", seq(1), b"x", b"x", b"x"), {"t": MemoryView()})
+    assert (dead_letters(step), step.waiting) == (1, 3)
+
+
+def test_a_success_elsewhere_ends_the_wait() -> None:
+    one = fold(RecordingObserver(), most=2)
+    tail = batch(*[b"x"] * 5)
+    assert one(tail, {"t": MemoryView()}).waiting == 5
+    assert one(tail, {"t": MemoryView()}).waiting == 5
+
+    other = RecordBatch(tail.topic, 4, batch(seq(1)).records)
+    one(other, {"t": MemoryView()})
+
+    step = one(tail, {"t": MemoryView()})
+    assert (dead_letters(step), step.waiting) == (5, 0)
+
+
+def test_too_many_waiting_records_stop_the_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.runners.fold.MOST_WAITING", 10)
+    with pytest.raises(StopPartition, match="11 records failed"):
+        fold(RecordingObserver())(batch(*[b"x"] * 11), {"t": MemoryView()})
