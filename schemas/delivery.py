@@ -11,6 +11,9 @@ class DueReason(StrEnum):
 
     UNKNOWN = "unknown"
     CHANGED = "changed"
+    WITHDRAWN = "withdrawn"
+    """Something changed that may have made units unavailable: that is sent at once, and a record with ``changed``
+    follows for everything."""
     SWEPT = "swept"
     """The first full sweep is complete: everything was held back until then."""
     DATE_PASSED = "date_passed"
@@ -43,6 +46,13 @@ class DeliveryDue(Model):
     """Of a retry: whether that attempt was not made, so that it is still to come."""
     snapshot_at: Instant | None = None
     """Of the daily snapshot: the moment of the schedule."""
+    units: tuple[int, ...] | None = None
+    """The units that changed; null if any of the property may have."""
+    mark: int = 0
+    """Sequence of the property's mark (`schemas.rent_roll.MarkRow`) that this record stands for; 0 if there is none."""
+    after: int = 0
+    """Sequence of the mark before the oldest one that this record stands for. If the receiver's row does not know that
+    one, a record was lost, and ``units`` does not have everything."""
 
 
 class UnitState(StrEnum):
@@ -203,7 +213,11 @@ class DeliveryRow(Model):
     dirty_since: Instant | None = None
     """The oldest change that came while a delivery was on its way."""
     known: tuple[Acknowledged, ...] | None = None
-    """What the receiver acknowledged, by unit; null before its first snapshot."""
+    """What the receiver acknowledged, in rows of former releases: now each unit has a `KnownRow`."""
+    introduced: bool = False
+    """Whether the receiver acknowledged a snapshot."""
+    dirty_units: tuple[int, ...] | None = None
+    """If ``dirty_since`` is set: the units that changed; null if any may have."""
     sent: tuple[Acknowledged, ...] = ()
     """What was sent and not acknowledged: the receiver may have it or not."""
     batch_id: str = ""
@@ -226,7 +240,7 @@ class DeliveryRow(Model):
     dead_letter: str | None = None
     """The reason of the dead letter that was written for it."""
     mark: int = 0
-    """Sequence of the last mark of the property (`MarkRow`) that was in the rent roll when it was looked at."""
+    """Sequence of the last mark of the property (`MarkRow`) that was looked at, or is part of ``dirty_units``."""
     snapshot_due: Instant | None = None
     """The latest moment of the schedule that a snapshot was asked for."""
     snapshot_cut_at: Instant | None = None
@@ -235,8 +249,22 @@ class DeliveryRow(Model):
     """``snapshot_cut_at`` of the last snapshot that the receiver acknowledged."""
 
 
+class OpenRow(Model):
+    """The index of deliveries that somebody has to watch: there is one for each that is not idle, changed, or dead."""
+
+    version: int
+    """The version of the delivery when it began to be open."""
+
+
+class KnownRow(Model):
+    """What a receiver acknowledged of one unit."""
+
+    digest: bytes
+    """Eight bytes of the digest of the unit and its property, as offered."""
+
+
 class DoubtfulUnit(Model):
-    """A unit and what is doubtful about it."""
+    """One unit and what is doubtful about it, as of the last time that it was cut."""
 
     unit_id: int
     doubts: tuple[Doubt, ...]
@@ -245,7 +273,7 @@ class DoubtfulUnit(Model):
 
 
 class DoubtsRow(Model):
-    """The units of a property whose data is doubtful, by id; as of the last time that the property was cut."""
+    """The doubtful units of a property, in rows of former releases: now each unit has a `DoubtfulUnit`."""
 
     units: tuple[DoubtfulUnit, ...] = ()
 

@@ -100,7 +100,9 @@ SCANS: Final[Mapping[str, Callable[[Dependencies], ScanStep]]] = {
     "mark_date_changes": lambda needs: MarkDateChanges(needs.directory, needs.partitions, needs.clock).step,
     "reconcile_receivers": lambda needs: ReconcileReceivers(needs.directory, needs.partitions, needs.clock).step,
     "schedule_snapshots": lambda needs: ScheduleSnapshots(needs.directory, needs.partitions, needs.clock).step,
-    "watch_deliveries": lambda needs: WatchDeliveries(needs.directory, needs.clock, needs.observer).step,
+    "watch_deliveries": lambda needs: (
+        WatchDeliveries(needs.directory, needs.partitions, needs.clock, needs.observer).step
+    ),
     "watch_accounts": lambda needs: WatchAccounts(needs.directory, needs.partitions, needs.observer).step,
 }
 """The step of each scan."""

@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka.conn import AIOKafkaConnection
@@ -18,11 +19,22 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+_connect = AIOKafkaConnection.connect
+
+
+async def _connect_in_test(connection: Any) -> Any:
+    connection.opened_in = os.environ.get("PYTEST_CURRENT_TEST")  # noqa: TID251 - set by pytest
+    return await _connect(connection)
+
+
+AIOKafkaConnection.connect = _connect_in_test
+
+
 def pytest_sessionfinish() -> None:
-    """Name the Kafka connections that are still open: the warning that follows does not say which client left them."""
+    """Name the Kafka connections that are still open: the warning that follows does not say where they are from."""
     for one in gc.get_objects():
         if type(one) is AIOKafkaConnection and one.connected():
-            print(f"\nstill open: a connection of the Kafka client {one._client_id!r} to port {one.port}")
+            print(f"\nstill open: a connection of {one._client_id!r} to port {one.port}, opened in {one.opened_in}")
 
 
 @pytest.fixture(scope="session")

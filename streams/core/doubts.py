@@ -1,12 +1,14 @@
-"""What is doubtful about the data of a property: kept in a row, so that people see it, and reported when it changes.
+"""What is doubtful about the data of a unit: kept in a row of it, so that people see it, and reported when it changes.
 
 A doubt never changes what a receiver is sent: that follows from `streams.core.availability` alone.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
 from schemas.delivery import Doubt, DoubtfulUnit, DoubtsRow
+from streams.core.due import Units
 from streams.core.flows import DoubtChange
 from streams.core.offer import Offer
 from streams.core.rows import Rows
@@ -33,42 +35,57 @@ def doubts_of(org: str, connection: str) -> bytes:
 
 
 def doubts_key(org: str, connection: str, property_id: int) -> bytes:
-    """Return the key of the row of a property, in the table of the deliveries."""
+    """Return the key of the row of a property in former releases, and the beginning of those of its units."""
     return doubts_of(org, connection) + b"%012d" % property_id
 
 
+def doubtful_key(org: str, connection: str, property_id: int, unit: int) -> bytes:
+    """Return the key of the row of a unit, in the table of the deliveries."""
+    return doubts_key(org, connection, property_id) + b"/%012d" % unit
+
+
 def note_doubts(
-    rows: Rows, org: str, connection: str, property_id: int, offer: Offer, now: datetime
+    rows: Rows, org: str, connection: str, property_id: int, offer: Offer, units: Units, now: datetime
 ) -> tuple[DoubtChange, ...]:
-    """Write what is doubtful about a property as it is offered; return what changed."""
-    key = doubts_key(org, connection, property_id)
-    before = (rows.find(DoubtsRow, key) or DoubtsRow()).units
-    known = {one.unit_id: one for one in before}
-    found = tuple(_doubtful(known.get(unit), unit, doubts, now) for unit, doubts in offer.doubts)
-    if found == before:
-        return ()
-    rows.put(key, DoubtsRow(units=found))
-    was, is_ = _by_doubt(before), _by_doubt(found)
+    """Write what is doubtful about these units of a property, as they are offered; return what changed."""
+    prefix = doubts_key(org, connection, property_id) + b"/"
+    _convert(rows, org, connection, property_id)
+    if units is None:
+        before = {int(key[len(prefix) :]): read() for key, read in rows.scan(DoubtfulUnit, prefix)}
+    else:
+        found = ((unit, rows.find(DoubtfulUnit, prefix + b"%012d" % unit)) for unit in units)
+        before = {unit: row for unit, row in found if row is not None}
+    after = dict(offer.doubts)
+    for unit in before.keys() - after.keys():
+        rows.remove(prefix + b"%012d" % unit)
+    for unit, doubts in after.items():
+        if unit not in before or before[unit].doubts != doubts:
+            rows.put(prefix + b"%012d" % unit, DoubtfulUnit(unit_id=unit, doubts=doubts, since=now))
+    was, is_ = _by_doubt({unit: row.doubts for unit, row in before.items()}), _by_doubt(after)
     return tuple(
-        DoubtChange(org, connection, doubt, appeared, property_id, tuple(sorted(units)))
+        DoubtChange(org, connection, doubt, appeared, property_id, tuple(sorted(changed)))
         for doubt in Doubt
-        for appeared, units in (
+        for appeared, changed in (
             (True, is_.get(doubt, set()) - was.get(doubt, set())),
             (False, was.get(doubt, set()) - is_.get(doubt, set())),
         )
-        if units
+        if changed
     )
 
 
-def _doubtful(before: DoubtfulUnit | None, unit: int, doubts: tuple[Doubt, ...], now: datetime) -> DoubtfulUnit:
-    if before is not None and before.doubts == doubts:
-        return before
-    return DoubtfulUnit(unit_id=unit, doubts=doubts, since=now)
+def _convert(rows: Rows, org: str, connection: str, property_id: int) -> None:
+    """Turn the row of a former release into one for each unit."""
+    key = doubts_key(org, connection, property_id)
+    former = rows.find(DoubtsRow, key)
+    if former is not None:
+        for one in former.units:
+            rows.put(doubtful_key(org, connection, property_id, one.unit_id), one)
+        rows.remove(key)
 
 
-def _by_doubt(units: tuple[DoubtfulUnit, ...]) -> dict[Doubt, set[int]]:
+def _by_doubt(units: Mapping[int, tuple[Doubt, ...]]) -> dict[Doubt, set[int]]:
     found: dict[Doubt, set[int]] = {}
-    for one in units:
-        for doubt in one.doubts:
-            found.setdefault(doubt, set()).add(one.unit_id)
+    for unit, doubts in units.items():
+        for doubt in doubts:
+            found.setdefault(doubt, set()).add(unit)
     return found

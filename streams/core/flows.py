@@ -4,10 +4,10 @@ All topics have the same partitions and the org as key, so a step never names a 
 are written to the partition of its input.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from schemas.base import Model
 from schemas.codec import encode
@@ -57,7 +57,8 @@ class ProducerRecord:
 class Emit:
     """An output record of a flow, not encoded yet.
 
-    Within one batch of a fold, only the first record with the same org and the same ``once`` is produced.
+    Within one batch of a fold, one record with the same org and the same ``once`` is produced: the first one, or what
+    ``merge`` makes of it and each further one.
     """
 
     topic: TopicSpec
@@ -65,6 +66,7 @@ class Emit:
     record: Model
     once: Hashable = None
     headers: Headers = ()
+    merge: Callable[[Any, Any], Model] | None = None
 
 
 class Barrier(Enum):

@@ -1,6 +1,7 @@
 """What receivers are offered of a property: its rows of the rent roll, read on a day."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 
@@ -29,7 +30,7 @@ DWELLING: dict[PropertyType, str] = {PropertyType.APARTMENT: "Apartment", Proper
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A property with all its units, removed ones included, as of a day."""
+    """A property with its units, removed ones included, as of a day: all of them, or those that were asked for."""
 
     property: OfferedProperty
     units: tuple[OfferedUnit, ...]
@@ -48,8 +49,9 @@ def offer(
     *,
     rules: LeasingRules = DEFAULT_RULES,
     excluded: bool = False,
+    units: Collection[int] | None = None,
 ) -> Offer | None:
-    """Return what is offered of a property on ``day``, read from the rent roll.
+    """Return what is offered of a property on ``day``, read from the rent roll; only these ``units`` if given.
 
     Null where there is nothing to offer: before the first complete sweep, and for a property that was never fetched. A
     commercial property, and one that is ``excluded`` from the integration, is offered like an inactive one: what was
@@ -67,16 +69,16 @@ def offer(
     building = decode_as(PropertySnapshot, row.body)
     if excluded or building.type is PropertyType.COMMERCIAL:
         building = building.model_copy(update={"is_active": False})
-    units: list[OfferedUnit] = []
+    offers: list[OfferedUnit] = []
     doubts: list[tuple[int, tuple[Doubt, ...]]] = []
-    for unit_id in row.units:
+    for unit_id in row.units if units is None else sorted(units):
         raw = view.get(unit_key(prefix, unit_id))
         unit = None if raw is None else decode_as(UnitRow, raw)
         if unit is None or unit.body is None or unit.property_id != property_id or not is_read(unit, account):
             continue
         gone = unit.gone or row.gone
         offered, found = offered_unit(unit, building, day, gone=gone, rules=rules)
-        units.append(offered)
+        offers.append(offered)
         if found:
             doubts.append((unit_id, found))
     parts = (building.address_line1, building.city, building.state)
@@ -87,7 +89,7 @@ def offer(
         is_active=building.is_active and not row.gone,
     )
     raw = view.get(mark_key(prefix, property_id))
-    return Offer(head, tuple(units), tuple(doubts), decode_as(MarkRow, raw).seq if raw else 0)
+    return Offer(head, tuple(offers), tuple(doubts), decode_as(MarkRow, raw).seq if raw else 0)
 
 
 def offered_unit(

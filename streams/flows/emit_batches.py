@@ -8,6 +8,7 @@ from schemas.base import Model
 from schemas.delivery import DeliveryDue, DeliveryOutcome, DueReason
 from streams.core import delivery
 from streams.core.doubts import note_doubts
+from streams.core.due import Units
 from streams.core.flows import Disposition, FoldResult, Record, View
 from streams.core.offer import Offer, offer
 from streams.core.policy import SinkPolicy
@@ -28,15 +29,15 @@ class EmitBatches:
         if not isinstance(value, DeliveryDue | DeliveryOutcome):
             return FoldResult(Disposition.IGNORED)
         roll, directory = views[RENT_ROLL], self.directory
-        offers: dict[bool, Offer | None] = {}
+        offers: dict[tuple[bool, Units], Offer | None] = {}
 
-        def read(org: str, connection: str, property_id: int, sink: SinkPolicy) -> Offer | None:
+        def read(org: str, connection: str, property_id: int, sink: SinkPolicy, units: Units) -> Offer | None:
             source = directory.connection(org, connection)
             if source is None:
                 return None
             taking_part = sink.includes(property_id) and directory.switches(org, connection).includes(property_id)
-            if taking_part not in offers:
-                offers[taking_part] = offer(
+            if (taking_part, units) not in offers:
+                offers[taking_part, units] = offer(
                     roll,
                     org,
                     connection,
@@ -44,15 +45,16 @@ class EmitBatches:
                     source.day(now),
                     rules=source.rules,
                     excluded=not taking_part,
+                    units=units,
                 )
-            return offers[taking_part]
+            return offers[taking_part, units]
 
         cause = delivery.Cause(f"{record.topic}:{record.offset}", now)
         policies = directory.policies(value.org, value.connection)
         result = delivery.apply(rows, value, cause, policies, read)
-        shown = offers.get(True) or (offers.get(False) if value.sink is None else None)
-        if shown is not None:
-            result.doubts = note_doubts(rows, value.org, value.connection, value.property_id, shown, now)
+        for (taking_part, units), shown in offers.items():
+            if shown is not None and (taking_part or (value.sink is None and (True, units) not in offers)):
+                result.doubts += note_doubts(rows, value.org, value.connection, value.property_id, shown, units, now)
         if isinstance(value, DeliveryDue) and value.reason is DueReason.RETRY:
             # The new cut has waited as long as the delivery that it replaces.
             result.emits = [replace(one, headers=first_failure(record)) for one in result.emits]

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from connectors.ports import Clock
 from schemas import topics
-from schemas.codec import decode
+from schemas.codec import decode_as
 from schemas.delivery import DeliveryDue, DeliveryPhase, DeliveryRow, DueReason
 from schemas.partitions import partition_for
 from streams.core.delivery import deliveries_of, property_of
@@ -45,17 +45,19 @@ class ScheduleSnapshots:
                 due, key = latest_due(policy.schedule, f"{org}/{policy.name}", now), (org, policy.name)
                 if self._asked.get(key) == due:
                     continue
-                yield from self._receiver(views[DELIVERIES], policy, due, now)
+                for source in self._directory.connections(org):
+                    yield from self._connection(views[DELIVERIES], policy, source.name, due, now)
                 yield Barrier.DURABLE
                 self._asked[key] = due
 
-    def _receiver(self, rows: View, policy: SinkPolicy, due: datetime, now: datetime) -> Iterator[Emit | None]:
-        for key, raw in rows.scan(deliveries_of(policy.org, policy.name)):
-            row = decode(raw)
-            if not isinstance(row, DeliveryRow) or not _lacks(row, due):
+    def _connection(
+        self, rows: View, policy: SinkPolicy, connection: str, due: datetime, now: datetime
+    ) -> Iterator[Emit | None]:
+        for key, raw in rows.scan(deliveries_of(policy.org, policy.name, connection)):
+            if not _lacks(decode_as(DeliveryRow, raw), due):
                 yield None
                 continue
-            connection, property_id = property_of(key)
+            _, property_id = property_of(key)
             record = DeliveryDue(
                 org=policy.org,
                 connection=connection,
@@ -70,7 +72,7 @@ class ScheduleSnapshots:
 
 def _lacks(row: DeliveryRow, due: datetime) -> bool:
     """Return whether no snapshot of this moment was asked for, sent or acknowledged."""
-    if row.known is None and row.phase is DeliveryPhase.IDLE:
+    if not (row.introduced or row.known is not None) and row.phase is DeliveryPhase.IDLE:
         return False
     moments = [row.snapshot_due, row.snapshot_at, row.snapshot_cut_at if row.phase in _COMES_BY_ITSELF else None]
     return all(moment is None or moment < due for moment in moments)

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from schemas.codec import decode_as
-from schemas.delivery import Doubt, DoubtsRow
+from schemas.codec import decode, decode_as
+from schemas.delivery import Doubt, DoubtfulUnit, DoubtsRow
 from schemas.partitions import partition_for
 from schemas.rent_roll import AccountRow
 from streams.core.doubts import doubts_of
@@ -26,7 +26,7 @@ class WatchAccounts:
         """Connections that were last seen without a time zone."""
 
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | None]:
-        """Look at the accounts of a partition; yield null between properties, so that other work may go on."""
+        """Look at the accounts of a partition; yield null between units, so that other work may go on."""
         doubts, held, unswept = Counter[Doubt](), Counter[str](), Counter[str]()
         for one in self._directory.connections():
             if partition_for(one.org, self._partitions) != partition:
@@ -39,7 +39,9 @@ class WatchAccounts:
             held[one.system] += decode_as(AccountRow, raw).held_back if raw else 0
             unswept[one.system] += raw is None
             for _, raw in views[DELIVERIES].scan(doubts_of(one.org, one.name)):
-                for unit in decode_as(DoubtsRow, raw).units:
+                row = decode(raw)
+                for unit in row.units if isinstance(row, DoubtsRow) else (row,):
+                    assert isinstance(unit, DoubtfulUnit)
                     doubts.update(unit.doubts)
                 yield None
         self._observer.doubts_counted(partition, doubts)

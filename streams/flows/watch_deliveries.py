@@ -11,10 +11,11 @@ from datetime import datetime
 
 from connectors.ports import Clock
 from schemas import topics
-from schemas.codec import decode, decode_as
+from schemas.codec import decode_as
 from schemas.delivery import DeliveryDue, DeliveryPhase, DeliveryRow, DueReason, ReceiverRow
+from schemas.partitions import partition_for
 from schemas.rent_roll import AccountRow
-from streams.core.delivery import property_of, receiver_key
+from streams.core.delivery import deliveries_of, delivery_key, is_open, open_of, property_of, receiver_key
 from streams.core.delivery.recall import LOST_AFTER, Delivery, recalled
 from streams.core.flows import Emit, View
 from streams.core.observer import Observer
@@ -46,7 +47,6 @@ class _Pass:
     deliveries: dict[tuple[str, str], list[Delivery]] = field(default_factory=dict)
     """Rows that are not idle, by receiver (org, name)."""
     seen: dict[bytes, _Seen] = field(default_factory=dict)
-    enabled: dict[tuple[str, str], bool] = field(default_factory=dict)
     swept: dict[tuple[str, str], datetime | None] = field(default_factory=dict)
     """When the last complete sweep of each connection ended."""
 
@@ -54,20 +54,29 @@ class _Pass:
 class WatchDeliveries:
     """Reports the oldest undelivered change of each partition and kind of receiver, and emits what is tried again."""
 
-    def __init__(self, directory: Directory, clock: Clock, observer: Observer) -> None:
+    def __init__(self, directory: Directory, partitions: int, clock: Clock, observer: Observer) -> None:
         self._directory = directory
+        self._partitions = partitions
         self._clock = clock
         self._observer = observer
         self._seen: dict[int, Mapping[bytes, _Seen]] = {}
-        """By partition: the rows that were not idle in the last pass."""
+        """By partition: the rows that were not idle in the last pass.
+
+        The first pass looks at every delivery, because those that a former release opened are not in the index.
+        """
 
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | None]:
-        """Look at the rows of a partition; yield null between them, so that other work may go on."""
+        """Look at the open deliveries of a partition; yield null between them, so that other work may go on."""
         found, before = _Pass(views, self._clock.now()), self._seen.get(partition, {})
-        for key, raw in views[DELIVERIES].scan(b""):
-            row = decode(raw)
-            if isinstance(row, DeliveryRow) and (row.phase is not DeliveryPhase.IDLE or row.dirty_since is not None):
-                self._look(found, before, key, raw, row)
+        for org in self._directory.orgs():
+            if partition_for(org, self._partitions) != partition:
+                continue
+            for policy in self._directory.sinks(org):
+                for key in self._keys(views, org, policy.name, in_full=partition not in self._seen):
+                    raw = views[DELIVERIES].get(key)
+                    if raw is not None:
+                        self._look(found, before, key, raw)
+                    yield None
             yield None
         for (org, name), deliveries in found.deliveries.items():
             for one in recalled(deliveries, _acknowledged_at(views, org, name), found.now):
@@ -82,13 +91,23 @@ class WatchDeliveries:
         counts = {system: found.dead_letters[system] for system in self._directory.sink_systems}
         self._observer.dead_letters_open(partition, counts)
 
-    def _look(self, found: _Pass, before: Mapping[bytes, _Seen], key: bytes, raw: bytes, row: DeliveryRow) -> None:
-        """Note a row whose receiver does not know everything, unless the receiver is disabled or deleted."""
-        org, name, connection = (part.decode() for part in key.split(b"/")[:3])
-        if (org, name) not in found.enabled:
-            found.enabled[org, name] = any(one.name == name for one in self._directory.sinks(org))
-        if not found.enabled[org, name]:
+    def _keys(self, views: Mapping[str, View], org: str, sink: str, *, in_full: bool) -> Iterator[bytes]:
+        """Return the keys of the open deliveries of a receiver, or of all of its deliveries."""
+        if in_full:
+            for source in self._directory.connections(org):
+                yield from (key for key, _ in views[DELIVERIES].scan(deliveries_of(org, sink, source.name)))
+        else:
+            prefix = open_of(org, sink)
+            for key, _ in views[DELIVERIES].scan(prefix):
+                connection, number = key[len(prefix) :].decode().split("/")
+                yield delivery_key(org, sink, connection, int(number))
+
+    def _look(self, found: _Pass, before: Mapping[bytes, _Seen], key: bytes, raw: bytes) -> None:
+        """Note a row whose receiver does not know everything."""
+        row = decode_as(DeliveryRow, raw)
+        if not is_open(row):
             return
+        org, name, connection = (part.decode() for part in key.split(b"/")[:3])
         system = self._directory.system_of(org, name)
         found.dead_letters[system] += row.dead_letter is not None
         if (since := _since(row)) is not None:

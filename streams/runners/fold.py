@@ -9,7 +9,7 @@ that needs a row of one, is not bad: it stops its partition. Rows that cannot be
 import logging
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from connectors.ports import Clock
@@ -83,6 +83,7 @@ class Fold:
         """Fold a batch. Raise `StopPartition`."""
         rows = Rows(views[self._table])
         effects: dict[Hashable, ProducerRecord] = {}
+        merging: dict[Hashable, Emit] = {}
         failed: list[tuple[Record, Dead]] = []
         ended = self._observer.record_ended
         for record in batch.records:
@@ -90,8 +91,7 @@ class Fold:
             try:
                 value = decode(record.value)
                 applied = self._step(rows, views, value, record, self._clock.now())
-                if applied.emits:
-                    effects |= self._effects(applied.emits, record.offset, effects)
+                added, merged = self._effects(applied.emits, record.offset, effects, merging)
             except UnknownWriter as unknown:
                 raise StopPartition(f"{record.topic}-{record.partition}@{record.offset}: {unknown}") from unknown
             except RowsDamaged:
@@ -101,6 +101,8 @@ class Fold:
                 failed.append((record, self._dead(record, error)))
                 continue
             rows.keep()
+            effects |= added
+            merging |= merged
             self._guard.succeeded()
             if failed:
                 self._write_dead_letters(failed, effects)
@@ -132,17 +134,31 @@ class Fold:
         return len(failed)
 
     def _effects(
-        self, emits: Sequence[Emit], offset: int, before: Mapping[Hashable, ProducerRecord]
-    ) -> dict[Hashable, ProducerRecord]:
-        """Return the effects that a record adds to its batch, by a unique key for each one. Raise `TooLarge`."""
+        self,
+        emits: Sequence[Emit],
+        offset: int,
+        before: Mapping[Hashable, ProducerRecord],
+        merging: Mapping[Hashable, Emit],
+    ) -> tuple[dict[Hashable, ProducerRecord], dict[Hashable, Emit]]:
+        """Return what a record adds to the effects of its batch, by a unique key for each one. Raise `TooLarge`.
+
+        The second dictionary holds the effects that further records may be merged into.
+        """
         added: dict[Hashable, ProducerRecord] = {}
+        merged: dict[Hashable, Emit] = {}
         for at, one in enumerate(emits):
             key = (offset, at) if one.once is None else (one.org, one.once)
-            if key not in before and key not in added:
-                found = encoded(one, self._prefix)
-                checked_size(found.topic, found.key, found.value)
-                added[key] = found
-        return added
+            first = merged.get(key) or merging.get(key)
+            if first is not None and one.merge is not None:
+                one = replace(first, record=one.merge(first.record, one.record))  # noqa: PLW2901
+            elif key in before or key in added:
+                continue
+            if one.merge is not None:
+                merged[key] = one
+            found = encoded(one, self._prefix)
+            checked_size(found.topic, found.key, found.value)
+            added[key] = found
+        return added, merged
 
     def _dead(self, record: Record, error: Exception) -> Dead:
         if isinstance(error, DecodeError):

@@ -33,12 +33,12 @@ class Content:
     """Covers everything, also the fields that cause no batch: one batch id never goes with two bodies."""
 
 
-def cut(offer: Offer, row: DeliveryRow) -> Content | None:
+def cut(offer: Offer, row: DeliveryRow, known: Mapping[int, bytes] | None) -> Content | None:
     """Return what to send of a property; null if its receiver knows everything.
 
-    A property that was never sent is not sent at all as long as it is not active or has no units.
+    ``known`` holds the digests that the receiver acknowledged, by unit, at least of those that are offered; null before
+    its first snapshot. A property that was never sent is not sent at all as long as it is not active or has no units.
     """
-    known = None if row.known is None else {one.unit_id: one.digest for one in row.known}
     if known is None and not row.sent and not offer.property.is_active:
         return None
     everything = known is None or (owes_snapshot(row) and offer.property.is_active)

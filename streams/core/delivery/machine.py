@@ -1,47 +1,36 @@
 """Applying transitions: one record, the rows of the receivers that it concerns, and the batches that follow."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from schemas import topics
 from schemas.delivery import (
+    Acknowledged,
     Batch,
     BatchMode,
     DeliveryDue,
     DeliveryOutcome,
     DeliveryPhase,
     DeliveryRow,
+    KnownRow,
+    OpenRow,
     ReceiverRow,
 )
-from streams.core.delivery.cut import Content, batch_id, count_cut, cut, sync_id
+from streams.core.delivery.cut import Content, batch_id, count_cut, cut, owes_snapshot, sync_id
+from streams.core.delivery.keys import delivery_key, known_key, known_of, open_key, receiver_key
 from streams.core.delivery.recall import OF_CONTENT
 from streams.core.delivery.states import TRANSITIONS, Action, Event, Transition, event_of
+from streams.core.due import Units, named, united, units_of_due
 from streams.core.flows import Disposition, Emit, FoldResult
 from streams.core.offer import Offer
 from streams.core.policy import SinkPolicy
 from streams.core.rows import Rows
 
 
-def delivery_key(org: str, sink: str, connection: str, property_id: int) -> bytes:
-    """Return the key of the row of a property at a receiver."""
-    return f"{org}/{sink}/{connection}/p/{property_id:012d}".encode()
-
-
-def deliveries_of(org: str, sink: str) -> bytes:
-    """Return the prefix of every row of a receiver."""
-    return f"{org}/{sink}/".encode()
-
-
-def property_of(key: bytes) -> tuple[str, int]:
-    """Return the connection and the PMS's id of the property in the key of a delivery."""
-    _, _, connection, _, property_id = key.decode().split("/")
-    return connection, int(property_id)
-
-
-def receiver_key(org: str, sink: str) -> bytes:
-    """Return the key of the row of a receiver as a whole."""
-    return f"{org}/{sink}/r".encode()
+def is_open(row: DeliveryRow) -> bool:
+    """Return whether a receiver may not know the state of a property, or a dead letter of it is not closed."""
+    return row.phase is not DeliveryPhase.IDLE or row.dirty_since is not None or row.dead_letter is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +42,9 @@ class Cause:
     now: datetime
 
 
-ReadOffer = Callable[[str, str, int, SinkPolicy], Offer | None]
-"""Returns what a receiver is offered of a property (org, connection, id) according to the rent roll of this moment."""
+ReadOffer = Callable[[str, str, int, SinkPolicy, Units], Offer | None]
+"""Returns what a receiver is offered of a property (org, connection, id) according to the rent roll of this moment: all
+of its units, or those that are given."""
 
 
 def apply(
@@ -99,15 +89,32 @@ class _Delivery:
         self.cause = cause
         self.read = read
         self.key = delivery_key(record.org, sink, record.connection, record.property_id)
+        self.known = known_of(record.org, sink, record.connection, record.property_id)
         self.row = rows.find(DeliveryRow, self.key) or DeliveryRow()
+        self.was_open = is_open(self.row)
+        self.changed: Units = frozenset()
+        """What changed since the last cut, besides what the row has noted."""
 
     def fold(self) -> FoldResult:
-        """Apply the transition of the event that the record means."""
+        """Apply the transition of the event that the record means, and keep the index of open deliveries."""
+        self._convert()
+        result = self._apply()
+        if is_open(self.row) != self.was_open:
+            key = open_key(self.record.org, self.sink, self.record.connection, self.record.property_id)
+            if self.was_open:
+                self.rows.remove(key)
+            else:
+                self.rows.put(key, OpenRow(version=self.row.version))
+        return result
+
+    def _apply(self) -> FoldResult:
         event = event_of(self.row, self.record, self.cause.id, enabled=self.policy is not None)
         if event is None:
             return FoldResult(Disposition.IGNORED)
         if event is Event.DUE and isinstance(self.record, DeliveryDue) and self.record.snapshot_at is not None:
             self._put(snapshot_due=self.record.snapshot_at)
+        if event in (Event.DUE, Event.REPEATED) and isinstance(self.record, DeliveryDue):
+            self.changed = self._changed_units(self.record)
         return self._fire(event, self.record.seen_at if isinstance(self.record, DeliveryDue) else self.record.at)
 
     def _fire(self, event: Event, moment: datetime) -> FoldResult:
@@ -116,9 +123,10 @@ class _Delivery:
         match transition.action:
             case Action.CUT:
                 return self._cut(event, transition, moment)
+            case Action.WITHDRAW:
+                return self._withdraw(transition, moment)
             case Action.MARK:
-                if self.row.dirty_since is None or moment < self.row.dirty_since:
-                    self._put(phase=transition.phase, dirty_since=moment)
+                self._mark(transition, moment)
             case Action.WAIT:
                 due_at = self.record.due_at if isinstance(self.record, DeliveryOutcome) else None
                 self._put(phase=transition.phase, last_error=self._detail(), due_at=due_at)
@@ -127,7 +135,7 @@ class _Delivery:
             case Action.REST:
                 if self.row.phase is not transition.phase:
                     closed = self._closed()
-                    self._put(phase=transition.phase, dirty_since=None, **_ENDED, **_SETTLED)
+                    self._put(phase=transition.phase, dirty_since=None, dirty_units=None, **_ENDED, **_SETTLED)
                     return FoldResult(transition.disposition, counts=closed)
             case Action.VOID:
                 return FoldResult(transition.disposition, counts={"superseded": 1})
@@ -136,14 +144,16 @@ class _Delivery:
     def _end(self, transition: Transition, moment: datetime) -> FoldResult:
         """End the delivery; what changed since it was cut, be it the property or the receiver, is cut at once."""
         due, closed = self.row.dirty_since, self._closed() if transition.action is Action.CONFIRM else {}
+        self.changed = self._noted()
         if transition.action is Action.CONFIRM:
             self._note_acknowledgement(moment)
+            self._remember_known()
             update = _confirmed(self.row, moment) | _SETTLED
         elif transition.action is Action.GIVE_UP:
             update = self._given_up(moment)
         else:
             update = {"last_error": self._detail(), **_SETTLED}
-        self._put(phase=transition.phase, dirty_since=None, **{**_ENDED, **update})
+        self._put(phase=transition.phase, dirty_since=None, dirty_units=None, **{**_ENDED, **update})
         result = FoldResult(transition.disposition)
         if self.policy is not None:
             if due is None and self.row.receiver != self.policy.identity:
@@ -160,17 +170,38 @@ class _Delivery:
     def _cut(self, event: Event, transition: Transition, moment: datetime) -> FoldResult:
         """Cut the property as it is now, and emit the batch unless the receiver knows everything."""
         assert self.policy is not None
+        units = self._scope(self.policy)
         adopted = self._adopt(self.policy)
-        offer = self.read(self.record.org, self.record.connection, self.record.property_id, self.policy)
+        offer = self.read(self.record.org, self.record.connection, self.record.property_id, self.policy, units)
+        content = None
         if offer is not None:
-            self._forget_moved(offer)
-            if offer.mark != self.row.mark:
+            if units is None and offer.mark != self.row.mark:
                 self._put(mark=offer.mark)
-        content = None if offer is None else cut(offer, self.row)
+            content = cut(offer, self.row, self._read_known(offer, units))
         if content is None:
             return self._fire(Event.CUT_EMPTY, moment)
+        return self._send(content, moment, 1 if adopted else self._attempt(event), transition)
+
+    def _withdraw(self, transition: Transition, moment: datetime) -> FoldResult:
+        """Cut what became unavailable, if the receiver has the property and is due nothing else."""
+        assert self.policy is not None
+        assert isinstance(self.record, DeliveryDue)
+        units = units_of_due(self.record)
+        if not self._is_current(self.policy) or self.row.sent:
+            return FoldResult(Disposition.IGNORED)
+        offer = self.read(self.record.org, self.record.connection, self.record.property_id, self.policy, units)
+        if offer is None:
+            return FoldResult(Disposition.IGNORED)
+        only = replace(offer, units=tuple(unit for unit in offer.units if not unit.is_available))
+        content = cut(only, self.row, self._read_known(offer, units))
+        if content is None:
+            return self._fire(Event.CUT_EMPTY, moment)
+        return self._send(content, moment, 1, transition)
+
+    def _send(self, content: Content, moment: datetime, attempt: int, transition: Transition) -> FoldResult:
+        """Note what is sent, and emit the batch."""
+        assert self.policy is not None
         follows = TRANSITIONS[self.row.phase][Event.CUT]
-        attempt = 1 if adopted else self._attempt(event)
         seen_at = moment if self.row.phase is DeliveryPhase.IDLE else min(self.row.seen_at or moment, moment)
         if self.row.dirty_since is not None:
             seen_at = min(seen_at, self.row.dirty_since)
@@ -185,6 +216,7 @@ class _Delivery:
             phase=follows.phase,
             attempt=attempt,
             dirty_since=None,
+            dirty_units=None,
             sent=content.sent,
             seen_at=seen_at,
             mode=content.mode,
@@ -210,7 +242,7 @@ class _Delivery:
         self._put(
             receiver=policy.identity,
             revision=policy.revision,
-            known=None,
+            introduced=False,
             sent=(),
             content=b"",
             seen_at=None,
@@ -222,12 +254,83 @@ class _Delivery:
         )
         return True
 
-    def _forget_moved(self, offer: Offer) -> None:
-        """Forget units that moved to another property: if they come back, they have to be sent again."""
+    # ---- the units of a property -----------------------------------------------------------------------------------
+
+    def _changed_units(self, due: DeliveryDue) -> Units:
+        """Return the units that a record is about, and take note of its mark."""
+        is_gap = due.mark > self.row.mark and due.after > self.row.mark
+        if due.mark > self.row.mark and due.units is not None:
+            self._put(mark=due.mark)
+        return None if is_gap else units_of_due(due)
+
+    def _noted(self) -> Units:
+        """Return the units that changed while a delivery was on its way."""
+        if self.row.dirty_since is None:
+            return frozenset()
+        return None if self.row.dirty_units is None else frozenset(self.row.dirty_units)
+
+    def _mark(self, transition: Transition, moment: datetime) -> None:
+        units = named(united(self._noted(), self.changed))
+        since = moment if self.row.dirty_since is None else min(moment, self.row.dirty_since)
+        if (since, units) != (self.row.dirty_since, self.row.dirty_units):
+            self._put(phase=transition.phase, dirty_since=since, dirty_units=units)
+
+    def _is_current(self, policy: SinkPolicy) -> bool:
+        """Return whether the receiver has the property, as its present configuration wants it."""
+        row = self.row
+        return (
+            row.introduced
+            and (row.receiver, row.revision) == (policy.identity, policy.revision)
+            and not owes_snapshot(row)
+        )
+
+    def _scope(self, policy: SinkPolicy) -> Units:
+        """Return the units that a cut has to look at; null: all of them."""
+        row = self.row
+        if not self._is_current(policy) or (row.sent and row.mode is BatchMode.SNAPSHOT):
+            return None
+        changed = united(self.changed, self._noted())
+        return None if changed is None else changed | {one.unit_id for one in row.sent}
+
+    def _read_known(self, offer: Offer, units: Units) -> Mapping[int, bytes] | None:
+        """Return what the receiver acknowledged of these units; null before its first snapshot.
+
+        Units that moved to another property are forgotten: if they come back, they have to be sent again.
+        """
+        if not self.row.introduced:
+            return None
         here = {unit.id for unit in offer.units}
-        known = self.row.known or ()
-        if any(one.unit_id not in here for one in known):
-            self._put(known=tuple(one for one in known if one.unit_id in here))
+        known: dict[int, bytes] = {}
+        if units is None:
+            rows = {int(key[len(self.known) :]): read() for key, read in self.rows.scan(KnownRow, self.known)}
+        else:
+            found = ((unit, self.rows.find(KnownRow, known_key(self.known, unit))) for unit in units)
+            rows = {unit: row for unit, row in found if row is not None}
+        for unit, row in rows.items():
+            if unit in here:
+                known[unit] = row.digest
+            else:
+                self.rows.remove(known_key(self.known, unit))
+        return known
+
+    def _remember_known(self) -> None:
+        """Write what the receiver acknowledges: after a snapshot it knows nothing else."""
+        sent = {known_key(self.known, one.unit_id): one.digest for one in self.row.sent}
+        if self.row.mode is BatchMode.SNAPSHOT:
+            for key in [key for key, _ in self.rows.scan(KnownRow, self.known) if key not in sent]:
+                self.rows.remove(key)
+        for key, digest in sent.items():
+            before = self.rows.find(KnownRow, key)
+            if before is None or before.digest != digest:
+                self.rows.put(key, KnownRow(digest=digest))
+
+    def _convert(self) -> None:
+        """Turn a row of a former release into the present form."""
+        known: tuple[Acknowledged, ...] | None = self.row.known
+        if known is not None:
+            for one in known:
+                self.rows.put(known_key(self.known, one.unit_id), KnownRow(digest=one.digest))
+            self._put(known=None, introduced=True)
 
     def _name(self, content: Content) -> None:
         """Name the batch: content that is on its way already keeps its name, anything else gets a new one.
@@ -315,11 +418,9 @@ _SETTLED: dict[str, object] = {"due_at": None, "given_up_at": None, "given_up": 
 
 
 def _confirmed(row: DeliveryRow, at: datetime) -> dict[str, object]:
-    """Return what an acknowledgement changes: the receiver knows what it was sent, after a snapshot nothing else."""
-    known = {} if row.mode is BatchMode.SNAPSHOT else {one.unit_id: one for one in row.known or ()}
-    known |= {one.unit_id: one for one in row.sent}
+    """Return what an acknowledgement changes."""
     return {
-        "known": tuple(known[unit] for unit in sorted(known)),
+        "introduced": True,
         "sent": (),
         "acknowledged_at": at,
         "last_error": None,

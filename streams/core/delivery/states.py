@@ -30,6 +30,8 @@ class Event(StrEnum):
 
     DUE = "due"
     """The receiver may not know the present state of the property."""
+    WITHDRAWN = "withdrawn"
+    """Units may have become unavailable; `Event.DUE` follows."""
     RETRY = "retry"
     """The delivery comes back from its rung."""
     REPEATED = "repeated"
@@ -55,6 +57,8 @@ class Action(StrEnum):
     NOTHING = "nothing"
     CUT = "cut what the receiver does not know"
     """`Event.CUT` or `Event.CUT_EMPTY` follows at once."""
+    WITHDRAW = "cut only units that are not available, if the receiver has the property"
+    """`Event.CUT` or `Event.CUT_EMPTY` follows at once."""
     SEND = "emit the batch"
     MARK = "mark the row as changed"
     WAIT = "keep the reason of the failure"
@@ -66,6 +70,9 @@ class Action(StrEnum):
     """If the row is marked or the receiver was replaced, `Event.DUE` follows at once."""
     REST = "end the delivery"
     VOID = "count the record as superseded"
+
+
+_CUTS = (Action.CUT, Action.WITHDRAW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,8 @@ _OWED = DeliveryPhase.OWED
 
 _ON_ITS_WAY = {
     Event.DUE: Transition(_IN_FLIGHT, Action.MARK),
+    # One batch of a property is on its way at a time: what is due follows it.
+    Event.WITHDRAWN: Transition(_IN_FLIGHT, Action.NOTHING, Disposition.IGNORED),
     # A retry may overtake the outcome that announces it: they travel on different topics.
     Event.RETRY: Transition(_IN_FLIGHT, Action.CUT),
     # The crash may have come before the batch was durable.
@@ -99,6 +108,7 @@ _ON_ITS_WAY = {
 TRANSITIONS: Mapping[DeliveryPhase, Mapping[Event, Transition]] = {
     _IDLE: {
         Event.DUE: Transition(_IDLE, Action.CUT),
+        Event.WITHDRAWN: Transition(_IDLE, Action.WITHDRAW),
         Event.RETRY: Transition(_IDLE, Action.VOID, Disposition.IGNORED),
         Event.REPEATED: Transition(_IDLE, Action.NOTHING, Disposition.DUPLICATE),
         Event.SUPERSEDED: Transition(_IDLE, Action.VOID, Disposition.IGNORED),
@@ -113,6 +123,7 @@ TRANSITIONS: Mapping[DeliveryPhase, Mapping[Event, Transition]] = {
     _WAITING: _ON_ITS_WAY
     | {
         Event.DUE: Transition(_WAITING, Action.MARK),
+        Event.WITHDRAWN: Transition(_WAITING, Action.NOTHING, Disposition.IGNORED),
         Event.RETRY: Transition(_WAITING, Action.CUT),
         # The outcome since then proves that the batch was durable.
         Event.REPEATED: Transition(_WAITING, Action.NOTHING, Disposition.DUPLICATE),
@@ -120,6 +131,7 @@ TRANSITIONS: Mapping[DeliveryPhase, Mapping[Event, Transition]] = {
     },
     _OWED: {
         Event.DUE: Transition(_OWED, Action.CUT),
+        Event.WITHDRAWN: Transition(_OWED, Action.NOTHING, Disposition.IGNORED),
         Event.RETRY: Transition(_OWED, Action.CUT),
         # The outcome since then proves that the batch was durable.
         Event.REPEATED: Transition(_OWED, Action.NOTHING, Disposition.DUPLICATE),
@@ -154,9 +166,9 @@ def event_of(
     A receiver that is not ``enabled`` is sent nothing: what would be cut again is cancelled, a change is no event.
     """
     event = _event_of(row, record, cause)
-    if enabled or event not in (Event.DUE, Event.RETRY, Event.REPEATED):
+    if enabled or event not in (Event.DUE, Event.WITHDRAWN, Event.RETRY, Event.REPEATED):
         return event
-    return None if event is Event.DUE else Event.CANCELLED
+    return None if event in (Event.DUE, Event.WITHDRAWN) else Event.CANCELLED
 
 
 def _event_of(row: DeliveryRow, record: DeliveryDue | DeliveryOutcome, cause: str) -> Event:
@@ -165,6 +177,8 @@ def _event_of(row: DeliveryRow, record: DeliveryDue | DeliveryOutcome, cause: st
     if isinstance(record, DeliveryDue):
         if record.snapshot_at is not None and row.snapshot_due is not None and record.snapshot_at <= row.snapshot_due:
             return Event.SUPERSEDED
+        if record.reason is DueReason.WITHDRAWN:
+            return Event.WITHDRAWN
         if record.reason is not DueReason.RETRY:
             return Event.DUE
         current = record.version == row.version and record.attempt >= row.attempt
@@ -202,7 +216,7 @@ def markdown() -> str:
     ]
     for phase in phases:
         for event, found in TRANSITIONS[phase].items():
-            following = "" if found.action is Action.CUT else f"`{found.phase}`"
+            following = "" if found.action in _CUTS else f"`{found.phase}`"
             lines.append(f"| `{phase}` | `{event}` | {following} | {found.action} | {found.disposition} |")
     lines += [
         "",
@@ -221,7 +235,7 @@ def _edges(phases: Sequence[DeliveryPhase]) -> list[str]:
             if found.action in (Action.NOTHING, Action.VOID):
                 continue
             cut = event in (Event.CUT, Event.CUT_EMPTY)
-            edge = ("cutting" if cut else phase, "cutting" if found.action is Action.CUT else found.phase)
+            edge = ("cutting" if cut else phase, "cutting" if found.action in _CUTS else found.phase)
             labels = edges.setdefault(edge, [])
             if event not in labels:
                 labels.append(event)

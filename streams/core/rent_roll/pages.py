@@ -19,11 +19,13 @@ from schemas.rent_roll import (
     PageItem,
     PropertyRow,
     PropertySnapshot,
+    PropertyType,
     SeenRow,
     SweptRow,
     UnitRow,
     UnitSnapshot,
 )
+from streams.core.due import Units, merge, named, united
 from streams.core.flows import Disposition, Emit, FoldResult
 from streams.core.rent_roll.firsts import LEASES, LISTING, proving_sweep
 from streams.core.rent_roll.keys import (
@@ -75,8 +77,10 @@ class _PageFold:
         self.page = page
         self.prefix = scope(page.org, page.connection)
         self.emits: list[Emit] = []
-        self.due: set[int] = set()
-        """Properties that this page has marked as due: all units of one property are one reason."""
+        self.due: dict[int, Units] = {}
+        """What this page has marked as due, by property."""
+        self.withdrawn: dict[int, Units] = {}
+        """Of that, what may have become unavailable."""
         self.changed = 0
         self.repeated = 0
         self.account = rows.find(AccountRow, account_key(self.prefix))
@@ -96,6 +100,7 @@ class _PageFold:
                 self._mark_swept(page)
             if page.whole_of is not None:
                 self._read_whole(page.whole_of)
+        self._emit_due()
         counts = {"missed": self.changed} if sweeping and self.offered and self.changed else {}
         return FoldResult(self._disposition(), self.emits, counts)
 
@@ -113,6 +118,7 @@ class _PageFold:
     def removed(self) -> list[Emit]:
         """Fold the items whatever the sequence of the newest sweep is."""
         self._items(self.page, sweeping=False)
+        self._emit_due()
         return self.emits
 
     def _items(self, page: Page, *, sweeping: bool) -> None:
@@ -139,7 +145,7 @@ class _PageFold:
                 raise ValueError(f"a page of {other} is not part of a rent roll")
 
     def _disposition(self) -> Disposition:
-        if self.changed or self.emits:
+        if self.changed or self.emits or self.due:
             return Disposition.DUPLICATE if self.repeated and not self.changed else Disposition.APPLIED
         return Disposition.IGNORED if self.page.items else Disposition.APPLIED
 
@@ -190,10 +196,10 @@ class _PageFold:
                 row = self.rows.find(LeaseRow, lease_key(self.prefix, entity))
                 for unit in (row.unit_id, row.came_from) if row else ():
                     if unit is not None:
-                        self._mark_due(self._unit_row(unit_key(self.prefix, unit)).property_id)
+                        self._mark_due(self._unit_row(unit_key(self.prefix, unit)).property_id, unit, withdrawn=True)
             case _:
                 unit_row = self._unit_row(unit_key(self.prefix, entity))
-                self._mark_due(unit_row.property_id)
+                self._mark_due(unit_row.property_id, entity, withdrawn=True)
                 if self.page.kind is EntityKind.UNIT and unit_row.awaits:
                     self._ask(entity, unit_row.property_id)
 
@@ -211,7 +217,7 @@ class _PageFold:
                 self.rows.put(key, row.model_copy(update={"seq": seq}))
                 return
             self._put_unit(key, row, {"seq": seq, "gone": True})
-            self._mark_due(row.property_id)
+            self._mark_due(row.property_id, item.id, withdrawn=True)
             return
         if row.body == item.body and not row.gone:
             # `fetched_at` stays: `mark_date_changes` looks at the dates that passed since the row last changed.
@@ -219,7 +225,7 @@ class _PageFold:
             return
         property_id = item.parent if item.parent is not None else decode_as(UnitSnapshot, item.body).property_id
         if row.property_id is not None and row.property_id != property_id:
-            self._mark_due(row.property_id)
+            self._mark_due(row.property_id, item.id)
             self._index(row.property_id, item.id, belongs=False)
         if row.body is None or row.property_id != property_id:  # otherwise the property's index has it already
             self._index(property_id, item.id, belongs=True)
@@ -229,7 +235,7 @@ class _PageFold:
             proof = proving_sweep(self.page.sweep, self.page.fetched_at)
             update |= {"awaits": LEASES | LISTING, "awaited_sweep": proof}
         self._put_unit(key, row, update)
-        self._mark_due(property_id)
+        self._mark_due(property_id, item.id)
         if first:
             self._ask(item.id, property_id)
 
@@ -257,7 +263,7 @@ class _PageFold:
                     self._refetch(kind, entity, RefetchReason.NOT_ON_PAGE)
             if kind is EntityKind.LEASE and known.awaits & LEASES and known.seq <= self.page.seq:
                 self.rows.put(key, known.model_copy(update={"awaits": known.awaits & ~LEASES}))
-                self._mark_due(property_id)
+                self._mark_due(property_id, unit)
 
     def _listing(self, item: PageItem) -> None:
         key, seq = unit_key(self.prefix, item.id), self.page.seq
@@ -270,13 +276,13 @@ class _PageFold:
         if row.listing == item.body:
             self.rows.put(key, row.model_copy(update={"listing_seq": seq, "awaits": awaits}))
             if awaits != row.awaits:
-                self._mark_due(row.property_id)
+                self._mark_due(row.property_id, item.id)
             return
         self._reference(row, item.id, item.parent)
         property_id = row.property_id or item.parent
         update = {"listing_seq": seq, "listing": item.body, "property_id": property_id}
         self._put_unit(key, row, {**update, "awaits": awaits})
-        self._mark_due(property_id)
+        self._mark_due(property_id, item.id, withdrawn=item.body is None)
 
     def _lease(self, item: PageItem) -> None:
         key, seq = lease_key(self.prefix, item.id), self.page.seq
@@ -321,7 +327,7 @@ class _PageFold:
             return
         self._reference(row, unit, property_id)
         self._put_unit(key, row, {"leases": leases, "property_id": row.property_id or property_id})
-        self._mark_due(row.property_id or property_id)
+        self._mark_due(row.property_id or property_id, unit, withdrawn=body is not None)
 
     def _property(self, item: PageItem) -> None:
         key, seq = property_key(self.prefix, item.id), self.page.seq
@@ -334,13 +340,15 @@ class _PageFold:
         if (item.body is None and row.gone) or (item.body is not None and item.body == row.body and not row.gone):
             self.rows.put(key, row.model_copy(update=update))
             return
+        left = True
         if item.body is not None:
-            decode_as(PropertySnapshot, item.body)  # a damaged body must fail here, not at every later read
+            building = decode_as(PropertySnapshot, item.body)  # a damaged body must fail here, not at every later read
+            left = not building.is_active or building.type is PropertyType.COMMERCIAL
             update |= {"body": item.body}
         update |= {"gone": item.body is None, "version": row.version + 1}
         self.rows.put(key, row.model_copy(update=update))
         self.changed += 1
-        self._mark_due(item.id)
+        self._mark_due(item.id, withdrawn=left)
 
     # ---- what they share -------------------------------------------------------------------------------------------
 
@@ -370,20 +378,41 @@ class _PageFold:
             others = {*row.units} - {unit}
             self.rows.put(key, row.model_copy(update={"units": tuple(sorted(others | ({unit} if belongs else set())))}))
 
-    def _mark_due(self, property_id: int | None) -> None:
-        if property_id is None or not self.offered or property_id in self.due:
+    def _mark_due(self, property_id: int | None, unit: int | None = None, *, withdrawn: bool = False) -> None:
+        """Mark a unit, or all of a property, as due; ``withdrawn``: the change may have made it unavailable."""
+        if property_id is None or not self.offered:
             return
-        self.due.add(property_id)
+        units = None if unit is None else frozenset({unit})
+        for found in (self.due, self.withdrawn) if withdrawn else (self.due,):
+            found[property_id] = united(found.get(property_id, frozenset()), units)
+
+    def _emit_due(self) -> None:
+        """Emit what this page has marked: what may have become unavailable for now, and everything after the linger."""
         page = self.page
-        note_mark(self.rows, self.prefix, property_id, page.seq, page.fetched_at)
-        due = DeliveryDue(
-            org=page.org,
-            connection=page.connection,
-            property_id=property_id,
-            reason=DueReason.CHANGED,
-            seen_at=page.seen_at or page.fetched_at,
-        )
-        self.emits.append(Emit(topics.LINGERING, page.org, due, once=("due", page.connection, property_id)))
+        for property_id, units in self.due.items():
+            mark, after = note_mark(self.rows, self.prefix, property_id, page.seq, page.fetched_at)
+            due = DeliveryDue(
+                org=page.org,
+                connection=page.connection,
+                property_id=property_id,
+                reason=DueReason.CHANGED,
+                seen_at=page.seen_at or page.fetched_at,
+                units=named(units),
+                mark=mark,
+                after=after,
+            )
+            at = (page.connection, property_id)
+            if property_id in self.withdrawn:
+                now = {
+                    "reason": DueReason.WITHDRAWN,
+                    "units": named(self.withdrawn[property_id]),
+                    "mark": 0,
+                    "after": 0,
+                }
+                self.emits.append(
+                    Emit(topics.DUE, page.org, due.model_copy(update=now), once=("withdrawn", *at), merge=merge)
+                )
+            self.emits.append(Emit(topics.LINGERING, page.org, due, once=("due", *at), merge=merge))
 
     def _refetch_unit(self, unit: int) -> None:
         """Fetch a unit whose lease changed; a sweep reads all units anyway."""

@@ -2,9 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
-from schemas.codec import decode_as
+import pytest
+
+from schemas.codec import decode_as, encode
 from schemas.delivery import Doubt, DoubtfulUnit, DoubtsRow, OfferedProperty
-from streams.core.doubts import CONTRADICTIONS, TEXTS, doubts_key, doubts_of, note_doubts
+from streams.core.doubts import CONTRADICTIONS, TEXTS, doubtful_key, doubts_key, doubts_of, note_doubts
 from streams.core.flows import DoubtChange
 from streams.core.offer import Offer
 from streams.core.rows import Rows
@@ -15,11 +17,15 @@ OVERDUE, FLAG, RENT = Doubt.OVERDUE_MOVE_OUT, Doubt.OCCUPANCY_FLAG, Doubt.IMPLAU
 KEY = doubts_key("acme", "north", 10)
 
 
-def note(view: MemoryView, *doubts: tuple[int, tuple[Doubt, ...]], now: datetime = NOW) -> list[DoubtChange]:
-    """Note the doubts of property 10 as it is offered."""
+def note(
+    view: MemoryView, *doubts: tuple[int, tuple[Doubt, ...]], units: set[int] | None = None, now: datetime = NOW
+) -> list[DoubtChange]:
+    """Note the doubts of property 10, or of some of its units, as it is offered."""
     rows = Rows(view)
     home = OfferedProperty(id=10, name="Sunset Apartments", address="1 Main St", is_active=True)
-    changes = note_doubts(rows, "acme", "north", 10, Offer(home, (), doubts), now)
+    changes = note_doubts(
+        rows, "acme", "north", 10, Offer(home, (), doubts), None if units is None else frozenset(units), now
+    )
     view.take(rows)
     return list(changes)
 
@@ -47,10 +53,31 @@ def test_a_row_keeps_since_when_a_unit_has_its_doubts() -> None:
     later = NOW + timedelta(hours=1)
     note(view, (1, (OVERDUE,)), (2, (FLAG, RENT)), now=later)
 
-    assert decode_as(DoubtsRow, view[KEY]).units == (
+    assert [decode_as(DoubtfulUnit, view[doubtful_key("acme", "north", 10, unit)]) for unit in (1, 2)] == [
         DoubtfulUnit(unit_id=1, doubts=(OVERDUE,), since=NOW),
         DoubtfulUnit(unit_id=2, doubts=(FLAG, RENT), since=later),
-    )
+    ]
+
+
+def test_the_doubts_of_other_units_stay_as_they_are() -> None:
+    view = MemoryView()
+    note(view, (1, (OVERDUE,)), (2, (FLAG,)))
+
+    assert note(view, (2, (RENT,)), units={2, 3}) == [change(FLAG, 2, appeared=False), change(RENT, 2)]
+    assert note(view, units={2}) == [change(RENT, 2, appeared=False)]
+    assert note(view, units={1}) == [change(OVERDUE, 1, appeared=False)]
+
+
+@pytest.mark.parametrize("units", [None, {1}])
+def test_the_row_of_a_former_release_becomes_one_for_each_unit(units: set[int] | None) -> None:
+    former = tuple(DoubtfulUnit(unit_id=unit, doubts=(OVERDUE,), since=NOW) for unit in (1, 2))
+    view = MemoryView({KEY: encode(DoubtsRow(units=former))})
+    later = NOW + timedelta(hours=1)
+
+    assert note(view, (1, (OVERDUE,)), *([(2, (OVERDUE,))] if units is None else []), units=units, now=later) == []
+    assert {key: decode_as(DoubtfulUnit, row) for key, row in view.items()} == {
+        doubtful_key("acme", "north", 10, one.unit_id): one for one in former
+    }
 
 
 def test_a_property_without_doubts_gets_no_row() -> None:

@@ -1,7 +1,7 @@
 """Tests of the runner of a fold: rows, effects and dead letters of a batch."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ import pytest
 from schemas import retry as header
 from schemas import topics
 from schemas.base import Model
-from schemas.codec import MAGIC, encode
+from schemas.codec import MAGIC, decode_as, encode
 from schemas.delivery import DeliveryDue, DueReason
 from schemas.rent_roll import SweptRow
 from streams.backends.memory import MovableClock
@@ -31,6 +31,7 @@ from streams.runners.fold import Fold, PlainRecord
 from tests.streams.core.views import MemoryView
 
 KEY = b"default"
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def keep_the_largest(rows: Rows, views: Mapping[str, View], value: Model, record: Record, now: datetime) -> FoldResult:
@@ -48,8 +49,7 @@ def keep_the_largest(rows: Rows, views: Mapping[str, View], value: Model, record
 
 
 def due_of(org: str, number: int) -> DeliveryDue:
-    at = datetime(2026, 3, 1, tzinfo=UTC)
-    return DeliveryDue(org=org, connection="c", property_id=number, reason=DueReason.CHANGED, seen_at=at)
+    return DeliveryDue(org=org, connection="c", property_id=number, reason=DueReason.CHANGED, seen_at=NOW)
 
 
 class RecordingObserver(NullObserver):
@@ -77,8 +77,9 @@ def batch(*values: bytes) -> RecordBatch:
 
 
 def fold(observer: RecordingObserver, most: int = 20) -> Fold:
-    clock = MovableClock(datetime(2026, 3, 1, tzinfo=UTC))
-    return Fold("f", "t", keep_the_largest, clock, prefix="p.", observer=observer, guard=DeadLetterGuard(most))
+    return Fold(
+        "f", "t", keep_the_largest, MovableClock(NOW), prefix="p.", observer=observer, guard=DeadLetterGuard(most)
+    )
 
 
 def seq(number: int) -> bytes:
@@ -108,6 +109,32 @@ def test_a_record_with_once_is_emitted_once_for_each_org() -> None:
     step = fold(RecordingObserver())(RecordBatch("p.rent-roll.changes", 3, records), {"t": MemoryView()})
 
     assert [out.key for out in step.effects] == [b"a", b"a", b"b", b"b", b"a"]
+
+
+def longest(first: Any, second: Any) -> Any:
+    """Merge two records: keep the later moment."""
+    return first.model_copy(update={"seen_at": max(first.seen_at, second.seen_at)})
+
+
+def test_records_with_once_are_merged_if_they_can_be() -> None:
+    """Also those of different records of a batch; those of a record that failed are not."""
+
+    def step(_rows: Rows, _views: Mapping[str, View], value: Model, record: Record, _now: datetime) -> FoldResult:
+        assert isinstance(value, SweptRow)
+        due = due_of("default", 0).model_copy(update={"seen_at": NOW + timedelta(seconds=value.seq)})
+        emits = [Emit(topics.DUE, "default", due, once="one", merge=longest)]
+        if value.seq == 13:
+            emits.append(Emit(topics.DUE, "default", due_of("x" * 300, 0)))
+        return FoldResult(Disposition.APPLIED, emits * 2 if value.seq == 1 else emits)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streams.backends.ports.MAX_RECORD_BYTES", 250)
+        one = Fold("f", "t", step, MovableClock(NOW), prefix="p.")
+        found = one(batch(seq(1), seq(7), seq(3), seq(13)), {"t": MemoryView()})
+
+    (due, letter) = found.effects
+    assert decode_as(DeliveryDue, due.value).seen_at == NOW + timedelta(seconds=7)
+    assert letter.topic == "p.dead-letters"
 
 
 def test_a_failed_record_becomes_a_dead_letter_and_the_others_are_applied() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import topics
-from schemas.codec import decode_as
+from schemas.codec import decode_as, encode
 from schemas.delivery import (
+    Acknowledged,
     Batch,
     BatchMode,
     DeliveryDue,
@@ -23,6 +24,7 @@ from schemas.delivery import (
     DeliveryResult,
     DeliveryRow,
     DueReason,
+    KnownRow,
     OfferedProperty,
     OfferedUnit,
     ReceiverRow,
@@ -30,6 +32,8 @@ from schemas.delivery import (
 )
 from streams.core.delivery import Cause, apply, delivery_key, receiver_key
 from streams.core.delivery.cut import owes_snapshot
+from streams.core.delivery.keys import known_key, known_of
+from streams.core.due import Units, merge
 from streams.core.flows import Disposition, FoldResult
 from streams.core.offer import Offer
 from streams.core.policy import SinkPolicy
@@ -59,11 +63,17 @@ class Desk:
     view: MemoryView = field(default_factory=MemoryView)
     offset: int = 0
     last: FoldResult = field(default_factory=lambda: FoldResult(Disposition.IGNORED))
+    looked_at: Units = frozenset()
+    """The units that were read last; null: all of the property."""
 
-    def read(self, org: str, connection: str, property_id: int, sink: SinkPolicy) -> Offer | None:
+    def read(self, org: str, connection: str, property_id: int, sink: SinkPolicy, units: Units) -> Offer | None:
         assert (org, connection) == ("default", "buildium")
         assert sink in self.sinks
-        return self.offers.get(property_id)
+        self.looked_at = units
+        found = self.offers.get(property_id)
+        if found is None or units is None:
+            return found
+        return replace(found, units=tuple(unit for unit in found.units if unit.id in units))
 
     def fold(self, record: DeliveryDue | DeliveryOutcome, cause: str | None = None) -> list[Batch]:
         """Fold one record, a new one unless ``cause`` names an earlier one; return the batches that follow."""
@@ -841,7 +851,7 @@ def test_another_receiver_with_nothing_to_send_is_recorded_once(offer: Offer | N
     desk.offers[10] = offer
     desk.replace()
     assert desk.due(cause="deliveries.due:5") == []
-    assert (desk.row().receiver, desk.row().known, desk.phase()) == (SECOND, None, DeliveryPhase.IDLE)
+    assert (desk.row().receiver, desk.row().introduced, desk.phase()) == (SECOND, False, DeliveryPhase.IDLE)
     before = dict(desk.view)
     assert desk.due(cause="deliveries.due:5") == []
     assert desk.due() == []
@@ -953,7 +963,7 @@ def test_an_outcome_of_a_receiver_that_was_disabled_ends_the_delivery() -> None:
     desk.sinks = ()
     assert desk.acknowledge(first) == []
     assert (desk.phase(), desk.row().dirty_since) == (DeliveryPhase.IDLE, None)
-    assert desk.row().known
+    assert desk.row().introduced
 
 
 # --------------------------------------------------------------------------------------------- another configuration
@@ -1007,6 +1017,206 @@ def test_a_batch_names_when_the_configuration_was_changed_that_it_was_cut_for() 
     assert (batch.receiver, batch.configured_at) == (FIRST, changed_at)
 
 
+# ------------------------------------------------------------------------------------------- the units that changed
+
+
+def changed(desk: Desk, *units: int, mark: int, after: int, **more: Any) -> list[Batch]:
+    """Fold the record of a change of some units."""
+    return desk.due(units=units, mark=mark, after=after, **more)
+
+
+def introduced(*units: OfferedUnit, mark: int = 7) -> Desk:
+    """Return a desk whose receiver knows these units, as of a mark."""
+    desk = Desk({10: replace(offer_of(*units), mark=mark)})
+    (batch,) = desk.due()
+    desk.acknowledge(batch)
+    return desk
+
+
+def test_only_the_units_that_changed_are_looked_at() -> None:
+    desk = introduced(offered(1), offered(2), offered(3))
+    desk.offers[10] = offer_of(offered(1, rent=1), offered(2, rent=2), offered(3, rent=3))
+    (batch,) = changed(desk, 2, mark=9, after=7)
+
+    assert (ids(batch), desk.looked_at, desk.row().mark) == ({2}, frozenset({2}), 9)
+    desk.acknowledge(batch)
+    assert ids(changed(desk, 3, mark=10, after=9)[0]) == {3}
+
+
+def test_the_rows_of_other_units_are_not_written() -> None:
+    """The cost of a change does not grow with the property."""
+    desk = introduced(*(offered(number) for number in range(100)))
+    before = dict(desk.view)
+    desk.offers[10] = offer_of(*(offered(number, rent=1) for number in range(100)))
+    desk.acknowledge(changed(desk, 5, mark=8, after=7)[0])
+
+    written = [key for key, row in desk.view.items() if before.get(key) != row]
+    assert [key.decode().split("/")[3:] for key in sorted(written) if b"/u/" in key] == [
+        ["u", "000000000010", "000000000005"]
+    ]
+    assert max(len(desk.view[key]) for key in written) < 600
+
+
+def test_a_lost_record_is_noticed_by_the_next_one() -> None:
+    """Its units are not named by any record: all of the property are looked at."""
+    desk = introduced(offered(1), offered(2))
+    desk.offers[10] = replace(offer_of(offered(1, rent=1), offered(2, rent=2)), mark=9)
+    (batch,) = changed(desk, 2, mark=9, after=8)
+
+    assert (ids(batch), desk.looked_at, desk.row().mark) == ({1, 2}, None, 9)
+
+
+def test_a_lost_record_is_noticed_while_a_delivery_is_on_its_way() -> None:
+    desk = introduced(offered(1), offered(2), offered(3))
+    desk.offers[10] = offer_of(offered(1, rent=1), offered(2), offered(3))
+    (batch,) = changed(desk, 1, mark=8, after=7)
+    desk.offers[10] = offer_of(offered(1, rent=1), offered(2, rent=2), offered(3, rent=3))
+    assert changed(desk, 3, mark=10, after=9) == []
+    (following,) = desk.acknowledge(batch)
+
+    assert (ids(following), desk.looked_at) == ({2, 3}, None)
+
+
+def test_changes_while_a_delivery_is_on_its_way_follow_it() -> None:
+    """With what was sent, if that is not acknowledged."""
+    for result, units in ((DeliveryResult.ACKNOWLEDGED, {2, 3}), (DeliveryResult.DEAD, {1, 2, 3})):
+        desk = introduced(*(offered(number) for number in range(1, 6)))
+        desk.offers[10] = offer_of(*(offered(number, rent=1) for number in range(1, 6)))
+        (batch,) = changed(desk, 1, mark=8, after=7)
+        assert changed(desk, 2, mark=9, after=8) + changed(desk, 3, mark=10, after=9) == []
+        assert (desk.row().dirty_units, desk.row().mark) == ((2, 3), 10)
+        (following,) = desk.answer(batch, result)
+
+        assert (ids(following), desk.looked_at) == (units, frozenset(units))
+        assert desk.row().dirty_units is None
+
+
+def test_a_retry_looks_at_what_was_sent_and_what_changed_since() -> None:
+    desk = introduced(*(offered(number) for number in range(1, 5)))
+    desk.offers[10] = offer_of(*(offered(number, rent=1) for number in range(1, 5)))
+    (batch,) = changed(desk, 1, mark=8, after=7)
+    desk.park(batch)
+    changed(desk, 2, mark=9, after=8)
+    (again,) = desk.retry(batch)
+
+    assert (ids(again), desk.looked_at) == ({1, 2}, frozenset({1, 2}))
+
+
+def test_many_units_that_changed_become_all_of_the_property() -> None:
+    desk = introduced(*(offered(number) for number in range(300)))
+    desk.offers[10] = offer_of(*(offered(number, rent=1) for number in range(300)))
+    (batch,) = changed(desk, 0, mark=8, after=7)
+    for number in range(1, 299):
+        changed(desk, number, mark=8 + number, after=7 + number)
+
+    assert desk.row().dirty_units is None
+    assert ids(desk.acknowledge(batch)[0]) == set(range(1, 300))
+
+
+def test_a_unit_that_left_the_property_is_forgotten() -> None:
+    desk = introduced(offered(1), offered(2))
+    desk.offers[10] = offer_of(offered(1))
+    assert changed(desk, 2, mark=8, after=7) == []
+    desk.offers[10] = offer_of(offered(1), offered(2))
+
+    assert ids(changed(desk, 2, mark=9, after=8)[0]) == {2}
+
+
+@pytest.mark.parametrize("units", [None, (2,)])
+def test_a_row_of_a_former_release_keeps_what_the_receiver_knows(units: tuple[int, ...] | None) -> None:
+    desk = introduced(offered(1), offered(2))
+    prefix = known_of("default", RENTSYNC, "buildium", 10)
+    digests = {number: decode_as(KnownRow, desk.view.pop(known_key(prefix, number))).digest for number in (1, 2)}
+    former = tuple(Acknowledged(unit_id=number, digest=found) for number, found in digests.items())
+    row = desk.row().model_copy(update={"known": former, "introduced": False})
+    desk.view[delivery_key("default", RENTSYNC, "buildium", 10)] = encode(row)
+    desk.offers[10] = offer_of(offered(1), offered(2, rent=1600))
+    (batch,) = desk.due(units=units, mark=8, after=7)
+
+    assert (batch.mode, ids(batch)) == (BatchMode.DELTA, {2})
+    assert (desk.row().known, desk.row().introduced) == (None, True)
+    assert decode_as(KnownRow, desk.view[known_key(prefix, 1)]).digest == digests[1]
+
+
+# -------------------------------------------------------------------------------- what became unavailable goes at once
+
+
+RENTED = UnitState.RENTED
+
+
+def withdrawn(desk: Desk, *units: int) -> list[Batch]:
+    return desk.due(DueReason.WITHDRAWN, units=units)
+
+
+def test_what_became_unavailable_is_sent_alone_and_the_rest_follows() -> None:
+    desk = introduced(offered(1), offered(2), offered(3))
+    desk.offers[10] = offer_of(offered(1, state=RENTED), offered(2, rent=1600), offered(3, state=RENTED))
+    (first,) = withdrawn(desk, 1, 2)
+    assert (first.mode, ids(first), desk.looked_at) == (BatchMode.DELTA, {1}, frozenset({1, 2}))
+    assert changed(desk, 1, 2, mark=8, after=7) == []
+    (rest,) = desk.acknowledge(first)
+
+    assert ids(rest) == {2}
+    assert desk.row().mark == 8
+
+
+def test_nothing_is_withdrawn_that_is_available_or_known() -> None:
+    """And the row stays as it is: the record that follows has everything."""
+    desk = introduced(offered(1), offered(2, state=RENTED))
+    desk.offers[10] = offer_of(offered(1, rent=1600), offered(2, state=RENTED))
+    before = dict(desk.view)
+
+    assert withdrawn(desk, 1, 2) == []
+    assert desk.last.verdict is Disposition.IGNORED
+    assert desk.view == before
+
+
+@pytest.mark.parametrize("why", ["no snapshot yet", "another receiver", "another configuration", "owes a snapshot"])
+def test_nothing_is_withdrawn_where_everything_is_due(why: str) -> None:
+    desk = Desk() if why == "no snapshot yet" else introduced(offered(1))
+    desk.offers[10] = offer_of(offered(1, state=RENTED))
+    match why:
+        case "another receiver":
+            desk.replace()
+        case "another configuration":
+            desk.sinks = (receiver(revision="r2"),)
+        case "owes a snapshot":
+            key = delivery_key("default", RENTSYNC, "buildium", 10)
+            desk.view[key] = encode(desk.row().model_copy(update={"snapshot_due": NOW + timedelta(days=1)}))
+
+    assert withdrawn(desk, 1) == []
+    assert ids(desk.due()[0]) == {1}
+
+
+def test_a_withdrawal_waits_for_the_delivery_that_is_on_its_way() -> None:
+    desk = introduced(offered(1), offered(2))
+    desk.offers[10] = offer_of(offered(1, rent=1600), offered(2))
+    (batch,) = changed(desk, 1, mark=8, after=7)
+    desk.offers[10] = offer_of(offered(1, rent=1600), offered(2, state=RENTED))
+    assert withdrawn(desk, 2) + changed(desk, 2, mark=9, after=8) == []
+
+    assert ids(desk.acknowledge(batch)[0]) == {2}
+
+
+def test_a_withdrawal_that_is_consumed_again_repeats_its_batch() -> None:
+    desk = introduced(offered(1))
+    desk.offers[10] = offer_of(offered(1, state=RENTED))
+    again = [desk.due(DueReason.WITHDRAWN, units=(1,), cause="deliveries.due:9") for _ in range(2)]
+
+    assert again[0] == again[1]
+    assert ids(again[0][0]) == {1}
+
+
+def test_a_withdrawal_that_fails_stays_owed() -> None:
+    desk = introduced(offered(1))
+    desk.offers[10] = offer_of(offered(1, state=RENTED))
+    (batch,) = withdrawn(desk, 1)
+    desk.answer(batch, DeliveryResult.DEAD)
+
+    assert desk.phase() is DeliveryPhase.OWED
+    assert ids(desk.due(units=(), mark=8, after=7)[0]) == {1}
+
+
 # ----------------------------------------------------------------------------------------------------------- the law
 
 
@@ -1036,6 +1246,10 @@ class World:
     receivers: int = 1
     """How many there were under the one name; 0: none is ever replaced or disabled."""
     was_disabled: bool = False
+    marks: dict[int, int] = field(default_factory=lambda: {10: 0, 11: 0})
+    """The last mark of each property in the rent roll."""
+    lingering: dict[int, DeliveryDue] = field(default_factory=dict)
+    """What waits for further changes, by property."""
 
     def write(self, topic: str, record: DeliveryDue | DeliveryOutcome) -> None:
         self.topics[topic].append((self.offsets[topic], record))
@@ -1043,15 +1257,42 @@ class World:
 
     def change(self) -> None:
         number = self.rng.choice([10, 10, 11])
-        pick = self.rng.randrange(12)
+        pick, unit = self.rng.randrange(12), 0
         if pick == 0:
             self.active[number] = not self.active[number]
         else:
             unit = self.rng.randrange(1, 4)
             if pick > 8 and unit not in self.rents[number]:
                 return
-            self.rents[number][unit] = (1500 + self.rng.randrange(2), pick > 8)
-        self.write("due", due(DueReason.CHANGED, property_id=number, seen_at=self.desk.now))
+                self.rents[number][unit] = (1500 + self.rng.randrange(2), pick > 8)
+        units = (unit,) if unit and self.rng.random() < 0.9 else None
+        self.mark_change(number, units)
+
+    def mark_change(self, number: int, units: tuple[int, ...] | None) -> None:
+        """Write what the rent roll emits for a change: sometimes merged, sometimes lost."""
+        before = self.marks[number]
+        self.marks[number] += self.rng.choice([1, 1, 7])
+        if self.rng.random() < 0.5:
+            self.write("due", due(DueReason.WITHDRAWN, property_id=number, seen_at=self.desk.now, units=units))
+        changed = due(
+            DueReason.CHANGED,
+            property_id=number,
+            seen_at=self.desk.now,
+            units=units,
+            mark=self.marks[number],
+            after=before,
+        )
+        if number in self.lingering:
+            changed = merge(self.lingering.pop(number), changed)
+        pick = self.rng.random()
+        if pick < 0.4:
+            self.lingering[number] = changed
+        elif pick < 0.9:
+            self.write("due", changed)
+
+    def flush(self) -> None:
+        for number in list(self.lingering):
+            self.write("due", self.lingering.pop(number))
 
     def replace(self) -> None:
         """Replace the receiver by one that holds nothing."""
@@ -1069,12 +1310,14 @@ class World:
             self.mark(set(self.rents))
 
     def reconcile(self) -> None:
-        """Mark the properties whose row belongs to another receiver."""
+        """Mark the properties whose row belongs to another receiver, or has not seen a mark of the rent roll."""
         self.mark({number for number in self.rents if self.desk.sinks and not self.is_considered(number)})
 
     def is_considered(self, number: int) -> bool:
         row = self.row(number)
-        return row is not None and row.receiver == self.desk.sinks[0].identity
+        if row is None or row.receiver != self.desk.sinks[0].identity:
+            return False
+        return row.mark >= self.marks[number]
 
     def row(self, number: int) -> DeliveryRow | None:
         raw = self.desk.view.get(delivery_key("default", RENTSYNC, "buildium", number))
@@ -1114,7 +1357,8 @@ class World:
             rent, gone = held
             state = UnitState.AVAILABLE if self.active[number] else UnitState.UNAVAILABLE
             units.append(offered(unit, rent, UnitState.REMOVED if gone else state, available_on=self.desk.now.date()))
-        return offer_of(*units, number=number, active=self.active[number])
+        found = offer_of(*units, number=number, active=self.active[number])
+        return replace(found, mark=self.marks[number])
 
     def fold(self, topic: str, *, crashes: bool) -> None:
         """Fold what one fetch brought: write rows, then batches, then acknowledge; a crash may come in between."""
@@ -1171,7 +1415,7 @@ class World:
 
     def step(self) -> None:
         self.desk.now += timedelta(seconds=self.rng.choice([0, 0, 1, 40, -1]))
-        could = [self.change, self.change, self.change, self.schedule]
+        could = [self.change, self.change, self.change, self.schedule, self.flush]
         could += [lambda: self.fold("due", crashes=True)] * 3 if self.topics["due"] else []
         could += [lambda: self.fold("outcomes", crashes=True)] * 2 if self.topics["outcomes"] else []
         could += [lambda: self.deliver(fails=True)] * 2 if self.batches else []
@@ -1187,6 +1431,7 @@ class World:
         """Let no change and no failure come any more, and mark once what was given up."""
         if not self.desk.sinks:
             self.toggle()
+        self.flush()
         for _ in range(3):
             for _ in range(1000):
                 if self.rungs:
@@ -1236,6 +1481,6 @@ def test_once_everything_is_acknowledged_the_receiver_equals_the_rent_roll(
             row = world.desk.row(number)
             assert (row.phase, row.dirty_since) == (DeliveryPhase.IDLE, None)
             assert row.receiver == world.desk.sinks[0].identity
-            assert not (row.known and found.property.is_active and owes_snapshot(row))
+            assert not (row.introduced and found.property.is_active and owes_snapshot(row))
     by_sync = {batch.sync_id: batch.batch_id for batch in world.bodies.values()}
     assert len(by_sync) == len(world.bodies)

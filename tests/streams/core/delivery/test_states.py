@@ -58,10 +58,10 @@ def test_a_batch_leaves_by_a_cut_only_and_a_cut_only_follows_a_reason() -> None:
         (phase, event)
         for phase, events in TRANSITIONS.items()
         for event, found in events.items()
-        if found.action is Action.CUT
+        if found.action in (Action.CUT, Action.WITHDRAW)
     }
     assert cutting == {
-        (IDLE, Event.DUE),
+        *product((IDLE,), (Event.DUE, Event.WITHDRAWN)),
         *product((IN_FLIGHT, DeliveryPhase.UNKNOWN), (Event.RETRY, Event.REPEATED)),
         (WAITING, Event.RETRY),
         *product((OWED,), (Event.DUE, Event.RETRY)),
@@ -160,7 +160,7 @@ def test_the_page_has_every_transition_and_the_diagram_every_change() -> None:
         for start, end, labels in re.findall(r"^  (\w+) --> (\w+) : (.+)$", page, re.MULTILINE)
     }
     assert edges == {
-        ("idle", "cutting"): {"due"},
+        ("idle", "cutting"): {"due", "withdrawn"},
         ("cutting", "in_flight"): {"cut"},
         ("cutting", "idle"): {"cut_empty"},
         ("in_flight", "in_flight"): {"due"},

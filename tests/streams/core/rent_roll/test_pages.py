@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from schemas import topics
 from schemas.base import EntityKind
 from schemas.codec import DecodeError, decode, encode
+from schemas.delivery import DeliveryDue, DueReason
 from schemas.rent_roll import (
     LeaseSnapshot,
     LeaseStatus,
@@ -19,10 +21,12 @@ from schemas.rent_roll import (
     PageItem,
     PropertyRow,
     PropertySnapshot,
+    PropertyType,
     UnitRow,
     UnitSnapshot,
 )
-from streams.core.flows import Disposition
+from streams.core.due import merge
+from streams.core.flows import Disposition, FoldResult
 from streams.core.rent_roll import STAGES, apply, item_of
 from streams.core.rows import Rows
 from tests.streams.core.rent_roll.rolls import (
@@ -48,6 +52,76 @@ def test_a_change_marks_its_property_as_due() -> None:
     assert result.verdict is Disposition.APPLIED
     assert dues(result) == {10}
     assert unit_row(view).body == encode(unit(rent=1600))
+
+
+def changes(result: FoldResult) -> list[tuple[tuple[int, ...] | None, int, int]]:
+    """Return units, mark and mark before of each record that waits for the linger."""
+    found = [one.record for one in result.emits if one.topic is topics.LINGERING]
+    return [(one.units, one.mark, one.after) for one in found if isinstance(one, DeliveryDue)]
+
+
+def withdrawals(result: FoldResult) -> list[tuple[int, ...] | None]:
+    """Return the units of each record of what may have become unavailable."""
+    found = [one.record for one in result.emits if one.topic is topics.DUE]
+    return [one.units for one in found if isinstance(one, DeliveryDue) and one.reason is DueReason.WITHDRAWN]
+
+
+def test_a_mark_names_the_units_that_changed_and_the_mark_before() -> None:
+    """One for each property of a page; those of one batch become one record."""
+    view = swept()
+    fold(view, page(EntityKind.UNIT, 9, unit(2), unit(3, property_id=11)))
+    first, second, whole = fold(
+        view,
+        page(EntityKind.UNIT, 20, unit(1, rent=1600), unit(2, rent=1600), unit(3, property_id=11, rent=1600)),
+        page(EntityKind.LEASE, 21, lease(unit_id=2)),
+        page(EntityKind.PROPERTY, 22, building(name="Sunrise Apartments")),
+    )
+
+    assert changes(first) == [((1, 2), 20, 9), ((3,), 20, 9)]
+    assert changes(second) == [((2,), 21, 20)]
+    assert changes(whole) == [(None, 22, 21)]
+    (one, other) = [next(emit for emit in found.emits if emit.topic is topics.LINGERING) for found in (first, second)]
+    assert (one.once, one.merge) == (other.once, other.merge) == (("due", "buildium", 10), merge)
+
+
+def test_a_unit_that_moves_to_another_property_is_due_at_both() -> None:
+    view = swept()
+    (moved,) = fold(view, page(EntityKind.UNIT, 20, unit(1, property_id=11)))
+
+    assert sorted(changes(moved)) == [((1,), 20, 0), ((1,), 20, 0)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "units"),
+    [
+        (page(EntityKind.UNIT, 20, gone=(1,)), [(1,)]),
+        (page(EntityKind.UNIT, 20, unit(rent=1600)), []),
+        (page(EntityKind.LEASE, 20, lease()), [(1,)]),
+        (page(EntityKind.LEASE, 20, lease(status=LeaseStatus.PAST)), []),
+        (page(EntityKind.LISTING, 20, ListingSnapshot(unit_id=1, property_id=10, rent=Decimal(1700))), []),
+        (page(EntityKind.PROPERTY, 20, building(name="Sunrise Apartments")), []),
+        (page(EntityKind.PROPERTY, 20, building().model_copy(update={"is_active": False})), [None]),
+        (page(EntityKind.PROPERTY, 20, building().model_copy(update={"type": PropertyType.COMMERCIAL})), [None]),
+        (page(EntityKind.PROPERTY, 20, gone=(10,)), [None]),
+    ],
+)
+def test_what_may_have_become_unavailable_is_due_at_once(changed: Page, units: list[tuple[int, ...] | None]) -> None:
+    (result,) = fold(swept(), changed)
+
+    assert withdrawals(result) == units
+    assert len(changes(result)) == (changed.kind is not EntityKind.LEASE or bool(units))
+
+
+def test_a_listing_that_ends_may_make_a_unit_unavailable() -> None:
+    """Where only listed units are offered."""
+    view = swept()
+    _, ended = fold(
+        view,
+        page(EntityKind.LISTING, 20, ListingSnapshot(unit_id=1, property_id=10)),
+        page(EntityKind.LISTING, 21, gone=(1,)),
+    )
+
+    assert withdrawals(ended) == [(1,)]
 
 
 def test_an_older_reply_is_refused() -> None:
