@@ -17,6 +17,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from schemas.topics import TopicSpec
+from streams.backends.deadlines import stop_client
 
 _CLEANUP = "cleanup.policy"
 _VISIBLE_WITHIN = 60.0
@@ -130,12 +131,15 @@ class TopicAdmin:
         try:
             await self._client.start()
         except KafkaError as error:
-            await self._client.close()
+            await stop_client(self._client)
             raise self._unreachable(error) from error
+        except BaseException:
+            await stop_client(self._client)
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._client.close()
+        await stop_client(self._client)
 
     async def plan(self, specs: Iterable[TopicSpec]) -> Plan:
         """Compare the topics without changing any."""

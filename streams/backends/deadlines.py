@@ -77,24 +77,49 @@ class Deadline:
 
 
 class Stoppable(Protocol):
-    """A Kafka client that can be stopped."""
+    """A Kafka client that can be stopped: a consumer or a producer."""
 
     async def stop(self) -> None: ...
 
 
-async def stop_client(client: Stoppable, within: float = 10.0) -> bool:
+class Closable(Protocol):
+    """A Kafka client that can be closed: one for administration."""
+
+    async def close(self) -> None: ...
+
+
+CLOSE_SECONDS: Final = 1.0
+"""Seconds in which the connections of a client that did not stop are closed."""
+
+
+async def stop_client(client: Stoppable | Closable, within: float = 10.0) -> bool:
     """Stop a Kafka client within a limited time, as a broker may be unavailable; return whether it stopped in time.
 
-    In a task of its own: aiokafka may let a cancellation of an inner task out, which does not concern the caller.
+    In a task of its own: aiokafka may let a cancellation of an inner task out, which does not concern the caller, and
+    leaves the connections open then (`Fetcher.close` while a fetch connects).
     """
-    stopping = asyncio.ensure_future(client.stop())
+    stopping = asyncio.ensure_future(client.close() if hasattr(client, "close") else client.stop())
     _, late = await asyncio.wait({stopping}, timeout=within)
     if late:
         stopping.cancel()
         await asyncio.gather(stopping, return_exceptions=True)
         log.warning("A Kafka client did not stop within %g s", within)
     elif stopping.cancelled():
-        log.warning("A Kafka client was interrupted while it stopped")
+        log.info("A Kafka client was interrupted while it stopped")
     elif error := stopping.exception():
         log.warning("A Kafka client did not stop cleanly: %r", error)
+    else:
+        return True
+    await _disconnect(client)
     return not late
+
+
+async def _disconnect(client: object) -> None:
+    """Close the connections of a client that did not stop cleanly."""
+    inner = getattr(client, "client", None) or getattr(client, "_client", None)
+    if inner is None:
+        return
+    closing = asyncio.ensure_future(inner.close())
+    await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)

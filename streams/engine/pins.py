@@ -91,7 +91,7 @@ _TOUCHED: tuple[tuple[Any, tuple[str, ...]], ...] = (
         ),
     ),
     (sending.SendProduceReqHandler, ("_can_retry", "do", "create_request", "handle_response")),
-    (aiokafka.client.AIOKafkaClient, ("send",)),
+    (aiokafka.client.AIOKafkaClient, ("send", "close")),
     (aiokafka.conn.AIOKafkaConnection, ("send",)),
 )
 

@@ -13,6 +13,7 @@ from schemas.codec import DecodeError, UnknownWriter, decode
 from schemas.delivery import Batch, DeliveryOutcome, DeliveryResult
 from schemas.pms import SweepStep
 from schemas.rent_roll import SweepEnd
+from streams.backends.deadlines import stop_client
 
 PLURAL = {
     EntityKind.PROPERTY: "properties",
@@ -146,4 +147,4 @@ async def report_progress(
             elif time.monotonic() - idle_since > SUMMARY_DELAY:
                 reporter.summarize()
     finally:
-        await consumer.stop()
+        await stop_client(consumer)

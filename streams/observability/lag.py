@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from connectors.ports import Clock
 from schemas import retry as header
 from schemas import topics
+from streams.backends.deadlines import stop_client
 from streams.observability.metrics import Metrics
 
 log = logging.getLogger("streams.observability.lag")
@@ -151,7 +152,7 @@ class LagExporter:
         self._every = every
         self._consumer: Any = None
         self._admin: Any = None
-        self._closing: set[asyncio.Future[None]] = set()
+        self._closing: set[asyncio.Future[bool]] = set()
         """Clients that are being closed, each in a task of its own."""
         self._heads: dict[Partition, Head] = {}
 
@@ -192,14 +193,11 @@ class LagExporter:
     async def aclose(self) -> None:
         """Close the clients; `measure` opens new ones. The next call completes what a cancellation interrupts."""
         admin, consumer, self._admin, self._consumer = self._admin, self._consumer, None, None
-        for close in (admin and admin.close, consumer and consumer.stop):
-            if close is not None:
-                self._closing.add(asyncio.ensure_future(close()))
+        self._closing |= {
+            asyncio.ensure_future(stop_client(one, CLOSE_WITHIN)) for one in (admin, consumer) if one is not None
+        }
         if self._closing:
-            _, late = await asyncio.wait(self._closing, timeout=CLOSE_WITHIN)
-            for one in late:
-                one.cancel()
-            await asyncio.gather(*self._closing, return_exceptions=True)
+            await asyncio.wait(self._closing)
             self._closing.clear()
 
     async def _connect(self) -> None:

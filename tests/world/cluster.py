@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -37,6 +37,7 @@ from connectors.serving import running
 from schemas.partitions import partition_of
 from streams import topology
 from streams.backends.admin import TopicAdmin
+from streams.backends.deadlines import stop_client
 from streams.backends.ports import ConsumedRecord
 from streams.core.flows import Record
 from streams.local.demo import ZONE, demo_env
@@ -164,18 +165,6 @@ class Process:
         return self.log.read_bytes()
 
 
-async def _stop(stopping: Coroutine[Any, Any, object]) -> None:
-    """Stop a Kafka client; ignore its errors, since the broker may be unreachable."""
-    task = asyncio.create_task(stopping)
-    await asyncio.wait({task}, timeout=20)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-async def _stop_client(stop: Callable[[], Coroutine[Any, Any, object]]) -> None:
-    await _stop(stop())
-
-
 class TopicReader:
     """Reads every topic of a world from the beginning, without a consumer group, and keeps all records."""
 
@@ -196,7 +185,7 @@ class TopicReader:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await _stop(self._consumer.stop())
+        await stop_client(self._consumer, 20)
 
     async def _read(self) -> None:
         while True:
@@ -323,11 +312,11 @@ class ClusterWorld:
             self.env = self._environment(buildium, rentsync)
             async with TopicAdmin(self.kafka, prefix=self.prefix, partitions=PARTITIONS) as admin:
                 await admin.apply(topology.all_topics(DELAYS))
-            stack.push_async_callback(_stop_client, self.topics.stop)
+            stack.push_async_callback(self.topics.stop)
             await self.topics.start()
-            stack.push_async_callback(_stop_client, self._producer.stop)
+            stack.push_async_callback(stop_client, self._producer, 20)
             await self._producer.start()
-            stack.push_async_callback(_stop_client, self._admin.close)
+            stack.push_async_callback(stop_client, self._admin, 20)
             await self._admin.start()
             self._resources = stack.pop_all()
         return self

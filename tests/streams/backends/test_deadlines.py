@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 
 from streams.backends.deadlines import Deadlines, stop_client
 
@@ -84,8 +85,43 @@ async def test_a_client_cancelled_while_it_stops_does_not_cancel_the_caller(
         async def stop(self) -> None:
             raise asyncio.CancelledError
 
-    assert await stop_client(Interrupted())
+    with caplog.at_level("INFO"):
+        assert await stop_client(Interrupted())
     assert "interrupted" in caplog.text
+
+
+@pytest.mark.parametrize("error", [None, asyncio.CancelledError(), ConnectionError("gone")])
+async def test_the_connections_of_a_client_that_does_not_stop_cleanly_are_closed(error: BaseException | None) -> None:
+    closed: list[bool] = []
+
+    class Inner:
+        async def close(self) -> None:
+            closed.append(True)
+
+    class Client:
+        _client = Inner()
+
+        async def stop(self) -> None:
+            if error is not None:
+                raise error
+            await asyncio.get_running_loop().create_future()
+
+    await stop_client(Client(), 0.01)
+    assert closed == [True]
+
+
+@pytest.mark.broker
+async def test_a_consumer_that_connects_when_it_is_stopped_leaves_no_connection(kafka: str) -> None:
+    """The fetcher of aiokafka raises the cancellation of such a fetch, and the consumer's connections stay open."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
+    await consumer.start()
+    await consumer.topics()
+    connections = list(consumer._client._conns.values())
+    consumer._fetcher._pending_tasks.add(asyncio.ensure_future(asyncio.sleep(60)))
+
+    assert await stop_client(consumer)
+    assert connections
+    assert not any(one.connected() for one in connections)
 
 
 async def test_an_error_of_a_client_that_stops_is_logged_only(caplog: pytest.LogCaptureFixture) -> None:

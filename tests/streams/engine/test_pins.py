@@ -120,6 +120,7 @@ PROVED = {
     "aiokafka.producer.sender.SendProduceReqHandler.create_request": "807639a95205",
     "aiokafka.producer.sender.SendProduceReqHandler.handle_response": "850323cc8f77",
     "aiokafka.client.AIOKafkaClient.send": "246b277687d7",
+    "aiokafka.client.AIOKafkaClient.close": "02119d4d618a",
     "aiokafka.conn.AIOKafkaConnection.send": "5909ea32f4ef",
 }
 
