@@ -6,11 +6,12 @@ import time
 import traceback
 from collections.abc import Callable
 
-from benchmarks import fold, latency, recovery, sweep
+from benchmarks import change, fold, latency, recovery, sweep
 from benchmarks.kit import Result, broker, parser, show
 
 BENCHMARKS: dict[str, Callable[..., list[Result]]] = {
     "latency": latency.run,
+    "change": change.run,
     "fold": fold.run,
     "recovery": recovery.run,
     "sweep": sweep.run,

@@ -39,6 +39,7 @@ RECORDS: tuple[type[Model], ...] = (
     rent_roll.SeenRow,
     rent_roll.AbsentRow,
     rent_roll.MarkRow,
+    rent_roll.MemberRow,
     rent_roll.SweptRow,
     rent_roll.AccountRow,
     delivery.DeliveryDue,

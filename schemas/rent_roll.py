@@ -217,14 +217,21 @@ class LeaseRow(Model):
 
 
 class PropertyRow(Model):
-    """The index row of a property: what was fetched of it, and which units it has."""
+    """What was fetched of a property; which units it has is in `MemberRow`."""
 
     gone: bool = False
     seq: int = 0
     body: bytes | None = None
     units: tuple[int, ...] = ()
+    """The units of the property, in rows of former releases."""
     version: int = 0
     fetched_at: Instant
+
+
+class MemberRow(Model):
+    """The index of the units of a property: there is one for each unit."""
+
+    unit_id: int
 
 
 class SeenRow(Model):

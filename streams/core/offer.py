@@ -23,6 +23,8 @@ from streams.core.availability import Status, derive_availability
 from streams.core.flows import View
 from streams.core.rent_roll import account_key, mark_key, property_key, scope, unit_key
 from streams.core.rent_roll.firsts import is_read
+from streams.core.rent_roll.keys import members_of
+from streams.core.rent_roll.members import units_in
 
 DWELLING: dict[PropertyType, str] = {PropertyType.APARTMENT: "Apartment", PropertyType.HOUSE: "House"}
 """Null for a condominium or town house: the PMS does not distinguish the two."""
@@ -71,7 +73,9 @@ def offer(
         building = building.model_copy(update={"is_active": False})
     offers: list[OfferedUnit] = []
     doubts: list[tuple[int, tuple[Doubt, ...]]] = []
-    for unit_id in row.units if units is None else sorted(units):
+    if units is None:
+        units = units_in(row, (key for key, _ in view.scan(members_of(prefix, property_id))))
+    for unit_id in sorted(units):
         raw = view.get(unit_key(prefix, unit_id))
         unit = None if raw is None else decode_as(UnitRow, raw)
         if unit is None or unit.body is None or unit.property_id != property_id or not is_read(unit, account):

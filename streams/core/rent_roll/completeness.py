@@ -30,7 +30,6 @@ from streams.core.rent_roll.keys import (
     id_of,
     leases_of,
     properties_of,
-    property_key,
     scope,
     seen_key,
     swept_key,
@@ -38,6 +37,7 @@ from streams.core.rent_roll.keys import (
     units_of,
 )
 from streams.core.rent_roll.marks import note_mark
+from streams.core.rent_roll.members import units_of_property
 from streams.core.rent_roll.missed import Decision, Missed, decide
 from streams.core.rent_roll.pages import fold_removal
 from streams.core.rows import Rows
@@ -135,8 +135,7 @@ def _due(end: SweepEnd, property_id: int) -> Emit:
 
 def _still_awaits(rows: Rows, prefix: bytes, property_id: int, sweep: str) -> bool:
     """Return whether a property has a unit that was first seen after a sweep had begun."""
-    row = rows.find(PropertyRow, property_key(prefix, property_id))
-    units = (rows.find(UnitRow, unit_key(prefix, number)) for number in (row.units if row else ()))
+    units = (rows.find(UnitRow, unit_key(prefix, one)) for one in units_of_property(rows, prefix, property_id))
     return any(unit is not None and unit.awaits and unit.awaited_sweep > sweep for unit in units)
 
 

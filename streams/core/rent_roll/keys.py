@@ -1,8 +1,8 @@
 """Keys of the rows of table ``rent-roll``: ``org/connection/`` and then a letter for the kind of row.
 
-``u`` unit, ``p`` property, ``l`` lease, ``s`` ids that one page of a sweep brought, ``w`` how far sweeps have looked,
-``g`` what no longer exists and is not removed yet, ``m`` when a property was last marked as due, ``a`` account. PMS ids
-are unique within a connection only, so every key begins with its scope.
+``u`` unit, ``p`` property, ``i`` a unit in the index of its property, ``l`` lease, ``s`` ids that one page of a sweep
+brought, ``w`` how far sweeps have looked, ``g`` what no longer exists and is not removed yet, ``m`` when a property was
+last marked as due, ``a`` account. PMS ids are unique within a connection only, so every key begins with its scope.
 """
 
 from datetime import UTC, datetime
@@ -45,6 +45,15 @@ def swept_key(prefix: bytes, kind: EntityKind) -> bytes:
     return b"%sw/%s" % (prefix, kind.value.encode())
 
 
+def members_of(prefix: bytes, property_id: int) -> bytes:
+    """Return the prefix of the index of the units of a property."""
+    return b"%si/%012d/" % (prefix, property_id)
+
+
+def member_key(prefix: bytes, property_id: int, unit: int) -> bytes:
+    return members_of(prefix, property_id) + b"%012d" % unit
+
+
 def mark_key(prefix: bytes, property_id: int) -> bytes:
     return b"%sm/%012d" % (prefix, property_id)
 
@@ -69,7 +78,7 @@ def leases_of(prefix: bytes) -> bytes:
 
 
 def id_of(key: bytes) -> int:
-    """Return the PMS's id in the key of a unit, property or lease."""
+    """Return the PMS's id in the key of a unit, property or lease, or of a unit in the index of its property."""
     return int(key.rsplit(b"/", 1)[1])
 
 

@@ -39,6 +39,7 @@ from streams.core.rent_roll.keys import (
     unit_key,
 )
 from streams.core.rent_roll.marks import note_mark
+from streams.core.rent_roll.members import note_member, units_of_property
 from streams.core.rent_roll.refetch import RefetchReason, refetch
 from streams.core.rows import Rows
 
@@ -254,8 +255,7 @@ class _PageFold:
     def _read_whole(self, property_id: int) -> None:
         """Fetch what a page with all entities of a kind of a property did not bring; note that leases were read."""
         kind, brought = self.page.kind, {item.id for item in self.page.items}
-        row = self.rows.find(PropertyRow, property_key(self.prefix, property_id))
-        for unit in row.units if row else ():
+        for unit in units_of_property(self.rows, self.prefix, property_id):
             key = unit_key(self.prefix, unit)
             known = self._unit_row(key)
             for entity in _known_of(kind, unit, known):
@@ -368,15 +368,14 @@ class _PageFold:
                 self._index(property_id, unit, belongs=True)
 
     def _index(self, property_id: int, unit: int, *, belongs: bool) -> None:
-        """Add a unit to the index row of a property, or remove it."""
+        """Add a unit to the index of a property, or remove it."""
         key = property_key(self.prefix, property_id)
         row = self.rows.find(PropertyRow, key)
         if row is None:
             row = PropertyRow(fetched_at=self.page.fetched_at)
+            self.rows.put(key, row)
             self._refetch(EntityKind.PROPERTY, property_id, RefetchReason.REFERENCED)
-        if belongs != (unit in row.units):
-            others = {*row.units} - {unit}
-            self.rows.put(key, row.model_copy(update={"units": tuple(sorted(others | ({unit} if belongs else set())))}))
+        note_member(self.rows, self.prefix, property_id, row, unit, belongs=belongs)
 
     def _mark_due(self, property_id: int | None, unit: int | None = None, *, withdrawn: bool = False) -> None:
         """Mark a unit, or all of a property, as due; ``withdrawn``: the change may have made it unavailable."""
