@@ -49,6 +49,7 @@ RECORDS: tuple[type[Model], ...] = (
     delivery.DoubtsRow,
     delivery.DoubtfulUnit,
     delivery.KnownRow,
+    delivery.NextDateRow,
     delivery.OpenRow,
     delivery.ReceiverRow,
     integrations.Integration,

@@ -263,6 +263,12 @@ class KnownRow(Model):
     """Eight bytes of the digest of the unit and its property, as offered."""
 
 
+class NextDateRow(Model):
+    """The next day on which the availability of a unit may change without an event."""
+
+    on: date
+
+
 class DoubtfulUnit(Model):
     """One unit and what is doubtful about it, as of the last time that it was cut."""
 

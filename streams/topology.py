@@ -172,9 +172,9 @@ FLOWS: tuple[Flow, ...] = (
     Flow(
         "mark_date_changes",
         Kind.SCAN,
-        "marks, after local midnight, the properties that a passing date changes",
+        "marks, after local midnight, the units that a passing date changes",
         writes=(topics.DUE,),
-        views=(RENT_ROLL,),
+        views=(DELIVERIES,),
         every=60.0,
     ),
     Flow(

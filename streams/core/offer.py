@@ -19,7 +19,7 @@ from schemas.rent_roll import (
     UnitRow,
     UnitSnapshot,
 )
-from streams.core.availability import Status, derive_availability
+from streams.core.availability import Status, dates_of_change, derive_availability
 from streams.core.flows import View
 from streams.core.rent_roll import account_key, mark_key, property_key, scope, unit_key
 from streams.core.rent_roll.firsts import is_read
@@ -38,6 +38,8 @@ class Offer:
     units: tuple[OfferedUnit, ...]
     doubts: tuple[tuple[int, tuple[Doubt, ...]], ...] = ()
     """What is doubtful, by unit; units without doubts are left out."""
+    changes: tuple[tuple[int, date], ...] = ()
+    """The next day on which the availability may change without an event, by unit; units without one are left out."""
     mark: int = 0
     """Sequence of the last mark of the property that is in the rent roll; 0 if there is none."""
 
@@ -73,6 +75,7 @@ def offer(
         building = building.model_copy(update={"is_active": False})
     offers: list[OfferedUnit] = []
     doubts: list[tuple[int, tuple[Doubt, ...]]] = []
+    changes: list[tuple[int, date]] = []
     if units is None:
         units = units_in(row, (key for key, _ in view.scan(members_of(prefix, property_id))))
     for unit_id in sorted(units):
@@ -81,8 +84,10 @@ def offer(
         if unit is None or unit.body is None or unit.property_id != property_id or not is_read(unit, account):
             continue
         gone = unit.gone or row.gone
-        offered, found = offered_unit(unit, building, day, gone=gone, rules=rules)
+        offered, found, changes_on = offered_unit(unit, building, day, gone=gone, rules=rules)
         offers.append(offered)
+        if changes_on is not None:
+            changes.append((unit_id, changes_on))
         if found:
             doubts.append((unit_id, found))
     parts = (building.address_line1, building.city, building.state)
@@ -93,35 +98,41 @@ def offer(
         is_active=building.is_active and not row.gone,
     )
     raw = view.get(mark_key(prefix, property_id))
-    return Offer(head, tuple(offers), tuple(doubts), decode_as(MarkRow, raw).seq if raw else 0)
+    mark = decode_as(MarkRow, raw).seq if raw else 0
+    return Offer(head, tuple(offers), tuple(doubts), tuple(changes), mark)
 
 
 def offered_unit(
     row: UnitRow, building: PropertySnapshot, day: date, *, gone: bool, rules: LeasingRules = DEFAULT_RULES
-) -> tuple[OfferedUnit, tuple[Doubt, ...]]:
-    """Return a unit as it is offered on ``day``, and what is doubtful about it."""
+) -> tuple[OfferedUnit, tuple[Doubt, ...], date | None]:
+    """Return a unit as it is offered on ``day``, what is doubtful about it, and when it may change without an event."""
     unit = decode_as(UnitSnapshot, row.body)
     listing = None if row.listing is None else decode_as(ListingSnapshot, row.listing)
     leases = [decode_as(LeaseSnapshot, entry.body) for entry in row.leases]
     found = derive_availability(unit, leases, listing, building, day, gone=gone, rules=rules)
     features = set(listing.features) if listing else set()
-    return OfferedUnit(
-        id=unit.id,
-        code=unit.code,
-        building=unit.building,
-        state=found.state,
-        status=found.status.value,
-        is_available=found.is_available,
-        available_on=found.available_on,
-        when_available=found.when_available,
-        base_rent=found.rent,
-        size=unit.size,
-        bedrooms=unit.bedrooms,
-        bathrooms=unit.bathrooms,
-        dwelling_type=DWELLING.get(building.type),
-        has_garage=True if "GarageParking" in features else None,
-        pets_allowed=1 if features & {"PetsAllowed", "DogFriendly", "CatFriendly"} else None,
-    ), found.doubts
+    passing = () if gone or not building.is_active else dates_of_change(leases, listing, rules=rules)
+    return (
+        OfferedUnit(
+            id=unit.id,
+            code=unit.code,
+            building=unit.building,
+            state=found.state,
+            status=found.status.value,
+            is_available=found.is_available,
+            available_on=found.available_on,
+            when_available=found.when_available,
+            base_rent=found.rent,
+            size=unit.size,
+            bedrooms=unit.bedrooms,
+            bathrooms=unit.bathrooms,
+            dwelling_type=DWELLING.get(building.type),
+            has_garage=True if "GarageParking" in features else None,
+            pets_allowed=1 if features & {"PetsAllowed", "DogFriendly", "CatFriendly"} else None,
+        ),
+        found.doubts,
+        min((on for on in passing if on > day), default=None),
+    )
 
 
 def digest(building: OfferedProperty, unit: OfferedUnit) -> bytes:

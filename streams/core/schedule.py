@@ -1,6 +1,5 @@
 """When a receiver's regular snapshot is due: the latest moment of its schedule, moved by a little for each receiver."""
 
-import hashlib
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -9,6 +8,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim
 
 from connectors.ports import Schedule
+from streams.core.spread import share_of
 
 SPREAD: Final = timedelta(minutes=5)
 """Over this time, or a twelfth of the pause between two snapshots if that is less, the receivers are spread."""
@@ -37,5 +37,4 @@ def _around(schedule: Schedule, now: datetime) -> tuple[datetime, datetime, date
 
 
 def _offset(name: str, pause: timedelta) -> timedelta:
-    share = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest()) / (1 << 32)
-    return share * min(SPREAD, pause / 12)
+    return share_of(name) * min(SPREAD, pause / 12)

@@ -26,9 +26,13 @@ ITEMS_A_RECORD = 500
 """Entities of one record on ``rent-roll.changes``; a call may bring more."""
 
 
-def sweep_id(now: datetime, every: float) -> str:
-    """Return the id of the sweep that is due at ``now``: one for each slot of ``every`` seconds, in order of time."""
-    return stamp(datetime.fromtimestamp(now.timestamp() // every * every, UTC))
+def sweep_id(now: datetime, every: float, share: float = 0.0) -> str:
+    """Return the id of the sweep that is due at ``now``: one for each slot of ``every`` seconds, in order of time.
+
+    The slots of an account begin after a ``share`` of the interval (`streams.core.spread`), to the second.
+    """
+    shift = share * every // 1
+    return stamp(datetime.fromtimestamp((now.timestamp() - shift) // every * every + shift, UTC))
 
 
 def following(sweep: str) -> str:

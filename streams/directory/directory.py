@@ -57,6 +57,10 @@ class UnreadableRecord:
     detail: str
 
 
+LAYOUT: Final = 2
+"""Part of the revision of a receiver; another number makes a new release look at everything once."""
+
+
 class Directory:
     """All integrations, as far as the records go that were applied."""
 
@@ -242,7 +246,7 @@ class Directory:
             facts: list[object] = []
             if source and source.connection:
                 rules = astuple(source.connection.rules)
-                facts = [source.connection.timezone, *rules, *switches_of(source.switches)]
+                facts = [LAYOUT, source.connection.timezone, *rules, *switches_of(source.switches)]
             found = tuple(
                 replace(
                     one, revision=fingerprint(one.identity, str(one.enabled_at), *switches_of(one.switches), *facts)

@@ -7,6 +7,7 @@ from datetime import datetime
 from schemas.base import Model
 from schemas.delivery import DeliveryDue, DeliveryOutcome, DueReason
 from streams.core import delivery
+from streams.core.dates import note_dates
 from streams.core.doubts import note_doubts
 from streams.core.due import Units
 from streams.core.flows import Disposition, FoldResult, Record, View
@@ -54,7 +55,9 @@ class EmitBatches:
         result = delivery.apply(rows, value, cause, policies, read)
         for (taking_part, units), shown in offers.items():
             if shown is not None and (taking_part or (value.sink is None and (True, units) not in offers)):
-                result.doubts += note_doubts(rows, value.org, value.connection, value.property_id, shown, units, now)
+                place = (value.org, value.connection, value.property_id)
+                result.doubts += note_doubts(rows, *place, shown, units, now)
+                note_dates(rows, *place, shown, units)
         if isinstance(value, DeliveryDue) and value.reason is DueReason.RETRY:
             # The new cut has waited as long as the delivery that it replaces.
             result.emits = [replace(one, headers=first_failure(record)) for one in result.emits]

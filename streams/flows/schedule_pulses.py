@@ -11,21 +11,28 @@ from schemas.rent_roll import AccountRow
 from streams.core.flows import Emit, View
 from streams.core.pulse import since
 from streams.core.rent_roll import account_key, scope
+from streams.core.spread import Share, share_of, until_next
 from streams.directory.directory import Directory
 from streams.topology import RENT_ROLL
 
 
 class SchedulePulses:
-    """Starts a pulse of every enabled connection that was swept completely once, at an interval."""
+    """Starts a pulse of every enabled connection that was swept completely once, at an interval.
 
-    def __init__(self, directory: Directory, every: float, partitions: int, clock: Clock) -> None:
+    The intervals of the accounts are spread, and those of one account stay what they are when its owner changes.
+    """
+
+    def __init__(
+        self, directory: Directory, every: float, partitions: int, clock: Clock, share: Share = share_of
+    ) -> None:
         """``every``: seconds between two pulses of a connection; 0: none."""
+        self._share = share
         self._directory = directory
         self._every = every
         self._partitions = partitions
         self._clock = clock
-        self._begun: dict[tuple[str, str], float] = {}
-        """By `Clock.monotonic`: the time of day may step."""
+        self._due: dict[tuple[str, str], float] = {}
+        """When the next pulse is due, by `Clock.monotonic`: the time of day may step."""
 
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit]:
         """Emit the pulses that are due on this partition."""
@@ -34,13 +41,17 @@ class SchedulePulses:
         now, at = self._clock.now(), self._clock.monotonic()
         for one in self._directory.connections():
             key = (one.org, one.name)
-            if not one.enabled or at < self._begun.get(key, float("-inf")) + self._every:
+            if not one.enabled or at < self._due.get(key, float("-inf")):
                 continue
             if partition_for(one.org, self._partitions) != partition:
+                continue
+            wait = until_next(now.timestamp(), self._every, self._share(f"{one.org}/{one.name}"))
+            if self._due.setdefault(key, at + wait) > at:
                 continue
             raw = views[RENT_ROLL].get(account_key(scope(one.org, one.name)))
             if raw is None:
                 continue  # its first sweep is not complete
-            self._begun[key] = at
+            following = self._due[key] + self._every
+            self._due[key] = following if following > at else at + wait
             begin = since(decode_as(AccountRow, raw))
             yield Emit(topics.PULSES, one.org, PulseStep(org=one.org, connection=one.name, since=begin, started_at=now))

@@ -13,13 +13,16 @@ from schemas.rent_roll import AccountRow, SeenRow
 from streams.core.flows import Emit, View
 from streams.core.rent_roll import STAGES, account_key, scope, seen_key
 from streams.core.rent_roll.keys import stamp
+from streams.core.spread import Share, share_of
 from streams.core.sweep import following, sweep_id
 from streams.directory.directory import Directory
 from streams.topology import RENT_ROLL
 
 
 class ScheduleSweeps:
-    """Starts a sweep in every slot of time, and when a connection is enabled, unless the rent roll shows that it began.
+    """Starts a sweep in every slot of an account, and when its connection is enabled.
+
+    It starts none of which the rent roll shows that it began. The slots of the accounts are spread over the interval.
 
     A connection that was enabled is swept at once: what happened while it was disabled was not followed. The same if it
     was changed after a sweep had failed: the change may have corrected what was wrong.
@@ -28,8 +31,11 @@ class ScheduleSweeps:
     are named after it, at the usual interval, until the time has caught up.
     """
 
-    def __init__(self, directory: Directory, every: float, partitions: int, clock: Clock) -> None:
+    def __init__(
+        self, directory: Directory, every: float, partitions: int, clock: Clock, share: Share = share_of
+    ) -> None:
         """``every``: seconds between two sweeps of a connection."""
+        self._share = share
         self._directory = directory
         self._every = every
         self._partitions = partitions
@@ -41,11 +47,11 @@ class ScheduleSweeps:
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit]:
         """Emit the first step of each sweep that is due on this partition."""
         now = self._clock.now()
-        slot = sweep_id(now, self._every)
         for one in self._directory.connections():
             if not one.enabled or partition_for(one.org, self._partitions) != partition:
                 continue
             key = (one.org, one.name)
+            slot = sweep_id(now, self._every, self._share(f"{one.org}/{one.name}"))
             due, horizon = max(slot, self._called_for(one, now)), stamp(now + timedelta(seconds=self._every))
             if due <= self._begun.get(key, "") <= horizon:
                 continue

@@ -273,3 +273,27 @@ def test_a_unit_on_notice_has_one_digest_until_it_is_free() -> None:
     found = [read(view, day=date(2026, 3, 10) + timedelta(days)) for days in range(83)]
     assert {one.units[0].when_available for one in found} == {"June"}
     assert len({digest(one.property, one.units[0]) for one in found}) == 1
+
+
+def test_some_units_of_a_property_are_offered_as_they_are_among_all() -> None:
+    """One that is of another property is not."""
+    view = roll(HOUSE, page(EntityKind.UNIT, 11, unit(2), unit(3), unit(4, property_id=11)))
+    whole = read(view)
+
+    assert read(view, units={3, 1, 4, 9}) == Offer(whole.property, (whole.units[0], whole.units[2]), mark=whole.mark)
+
+
+def test_the_next_day_on_which_a_unit_changes_is_part_of_the_offer() -> None:
+    """According to the rules of the connection; not of a unit, or a property, that is gone or left the scope."""
+    on = date(2026, 3, 20)
+    ends = lease(move_outs=(MoveOut(tenant_id=7, on=on),))
+    view = roll(HOUSE, page(EntityKind.UNIT, 11, unit(2)), page(EntityKind.LEASE, 12, ends))
+
+    assert read(view).changes == ((1, date(2026, 3, 21)),)
+    assert read(view, day=on + timedelta(days=1), rules=LeasingRules(make_ready_days=5)).changes == (
+        (1, date(2026, 3, 26)),
+    )
+    assert read(view, day=date(2030, 1, 1)).changes == ()
+    assert read(view, excluded=True).changes == ()
+    fold(view, page(EntityKind.UNIT, 20, gone=(1,)))
+    assert read(view).changes == ()

@@ -15,7 +15,8 @@ from schemas.delivery import (
     UnitState,
 )
 from schemas.integrations import Integration
-from schemas.rent_roll import SweptRow
+from schemas.rent_roll import MoveOut, SweptRow
+from streams.core.dates import passed
 from streams.core.flows import Disposition, Emit, FoldResult, Headers
 from streams.core.rows import Rows
 from streams.flows.emit_batches import EmitBatches
@@ -69,6 +70,11 @@ class Desk:
             update={"sink": batch.sink, "version": batch.version, "attempt": batch.attempt, "held": held}
         )
         return self.step(retry, (("trace", b"x"), *SINCE))
+
+    def passed_days(self) -> list[int]:
+        """Return on which of the next days a unit is in the index, counted from `NOW`."""
+        today = NOW.date()
+        return [on for on in range(7) if [*passed(self.rows, ORG, CONNECTION, today + timedelta(days=on))]]
 
 
 def due(reason: DueReason) -> DeliveryDue:
@@ -222,3 +228,18 @@ def test_a_unit_is_available_after_the_days_that_the_connection_needs_between_tw
 
     assert offered(0) == [date(2026, 3, 11)]
     assert offered(5) == [date(2026, 3, 16)]
+
+
+def test_a_cut_notes_the_next_day_of_each_unit() -> None:
+    """So that `mark_date_changes` finds it; after that day the next one follows."""
+    desk = Desk()
+    leaves = lease(move_outs=(MoveOut(tenant_id=7, on=NOW.date() + timedelta(days=3)),))
+    fold(desk.roll, page(EntityKind.LEASE, 50, leaves))
+    (batch,) = desk.due()
+    desk.answer(batch)
+    before = desk.passed_days()
+    desk.now = NOW + timedelta(days=4)
+    (following,) = desk.due(DueReason.DATE_PASSED)
+
+    assert (states(batch), states(following)) == ({1: UnitState.AVAILABLE}, {1: UnitState.AVAILABLE})
+    assert (before, desk.passed_days()) == ([4, 5, 6], [])

@@ -21,10 +21,11 @@ HERE = partition_for(ORG, PARTITIONS)
 class Desk:
     """The scan over the row of one account."""
 
-    def __init__(self, every: float = 60.0, *, enabled: bool = True) -> None:
+    def __init__(self, every: float = 60.0, *, enabled: bool = True, share: float = 0.0) -> None:
+        self.share = share
         self.site = Site(account(enabled=enabled))
         self.view = MemoryView()
-        self.scan = SchedulePulses(self.site.directory, every, PARTITIONS, self.site.clock)
+        self.scan = SchedulePulses(self.site.directory, every, PARTITIONS, self.site.clock, lambda _name: self.share)
 
     def swept(self, at: datetime = NOW, pulsed_until: datetime | None = None) -> None:
         row = AccountRow(sweep="s", first_sweep="s", started_at=at, completed_at=at, pulsed_until=pulsed_until)
@@ -46,6 +47,34 @@ async def test_an_account_has_a_pulse_at_the_interval_once_it_was_swept() -> Non
         counts.append(len(desk.pulses()))
 
     assert counts == [0, 1, 0, 0, 1, 1]
+
+
+async def test_the_pulses_of_an_account_keep_their_place_in_the_interval() -> None:
+    """Also those of another owner: the clock shows NOW, at which an interval begins."""
+    desk = Desk(share=0.25)
+    desk.swept()
+    counts = []
+    for seconds in (0, 14, 2, 58, 1, 60):
+        await desk.site.clock.advance(seconds)
+        counts.append(len(desk.pulses()))
+    desk.scan = SchedulePulses(desk.site.directory, 60.0, PARTITIONS, desk.site.clock, lambda _name: desk.share)
+    for seconds in (0, 59, 1):
+        await desk.site.clock.advance(seconds)
+        counts.append(len(desk.pulses()))
+
+    assert counts == [0, 0, 1, 0, 1, 1, 1, 0, 1]
+
+
+async def test_pulses_that_were_missed_are_not_made_up_for() -> None:
+    desk = Desk(share=0.25)
+    desk.swept()
+    await desk.site.clock.advance(20)
+    counts = [len(desk.pulses())]
+    for seconds in (600, 0, 54, 1):
+        await desk.site.clock.advance(seconds)
+        counts.append(len(desk.pulses()))
+
+    assert counts == [0, 1, 0, 0, 1]
 
 
 async def test_it_asks_from_shortly_before_the_end_of_the_last_one() -> None:

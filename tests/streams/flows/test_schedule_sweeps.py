@@ -27,13 +27,14 @@ SLOT, NEXT = "20260301T120000Z", "20260301T121500Z"
 class Desk:
     """The scan over a rent roll in memory."""
 
-    def __init__(self, *integrations: Integration) -> None:
+    def __init__(self, *integrations: Integration, share: float = 0.0) -> None:
+        self.share = share
         self.site = Site(*integrations, receiver())
         self.roll = MemoryView()
         self.scan = self.scan_of_another_worker()
 
     def scan_of_another_worker(self) -> ScheduleSweeps:
-        return ScheduleSweeps(self.site.directory, EVERY, PARTITIONS, self.site.clock)
+        return ScheduleSweeps(self.site.directory, EVERY, PARTITIONS, self.site.clock, lambda _name: self.share)
 
     def look(self, partition: int = HOME) -> list[SweepStep]:
         steps = []
@@ -64,6 +65,17 @@ async def test_a_sweep_starts_in_every_slot() -> None:
     assert first == [SweepStep(org=ORG, connection=CONNECTION, sweep=SLOT, started_at=NOW, stage=EntityKind.PROPERTY)]
     assert again == late == []
     assert desk.sweeps() == [NEXT]
+
+
+async def test_the_slots_of_accounts_begin_at_different_times() -> None:
+    """An account that was never swept does not wait for its slot."""
+    desk = Desk(account(), share=0.5)
+    first = desk.sweeps()
+    await desk.site.clock.advance(EVERY / 2 - 1)
+    early = desk.sweeps()
+    await desk.site.clock.advance(1)
+
+    assert (first, early, desk.sweeps()) == (["20260301T115230Z"], [], ["20260301T120730Z"])
 
 
 async def test_a_connection_that_is_enabled_is_swept_at_once() -> None:
