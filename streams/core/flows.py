@@ -152,3 +152,5 @@ class FoldResult:
     counts: dict[str, int] = field(default_factory=dict)
     """Counts for metrics, by names that the flow defines (``missed``, ``held_back``, ``closed``)."""
     doubts: tuple[DoubtChange, ...] = ()
+    failed: tuple[tuple[Model, Exception], ...] = ()
+    """Parts of the record that could not be folded, each with its error; the rest was. They become dead letters."""

@@ -1,6 +1,6 @@
 """A cache over a table: the rows that a batch has read and written, before they are durable."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TypeVar
 
@@ -80,6 +80,14 @@ class Rows:
     def drop(self) -> None:
         """Discard the writes since the last `keep` or `drop`."""
         self._pending = {}
+
+    def savepoint(self) -> Mapping[bytes, Model | None]:
+        """Return the writes since the last `keep` or `drop`, to go back to."""
+        return dict(self._pending)
+
+    def roll_back(self, savepoint: Mapping[bytes, Model | None]) -> None:
+        """Discard the writes since a savepoint."""
+        self._pending = dict(savepoint)
 
     def encoded(self) -> dict[bytes, bytes | None]:
         """Return the kept rows as bytes, to be written to the table; null deletes one."""

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from connectors.ports import Clock
 from schemas.base import Model
-from schemas.codec import DecodeError, UnknownWriter, decode
+from schemas.codec import DecodeError, UnknownWriter, decode, encode
 from streams.backends.ports import TooLarge, checked_size
 from streams.core.flows import (
     Emit,
@@ -104,6 +104,7 @@ class Fold:
             effects |= added
             merging |= merged
             self._guard.succeeded()
+            failed += [(self._part(record, part), self._dead(record, error)) for part, error in applied.failed]
             if failed:
                 self._write_dead_letters(failed, effects)
             if applied.counts:
@@ -160,6 +161,14 @@ class Fold:
             added[key] = found
         return added, merged
 
+    @staticmethod
+    def _part(record: Record, part: Model) -> Record:
+        """Return a record with a part of another one, of which nothing else failed."""
+        headers = tuple(record.headers)
+        return PlainRecord(
+            record.topic, record.partition, record.offset, record.timestamp, record.key, encode(part), headers
+        )
+
     def _dead(self, record: Record, error: Exception) -> Dead:
         if isinstance(error, DecodeError):
             return Dead(Reason.MALFORMED, str(error))
@@ -180,7 +189,7 @@ class Fold:
 
     def _write_dead_letters(self, failed: list[tuple[Record, Dead]], effects: dict[Hashable, ProducerRecord]) -> None:
         """Add dead letters to the effects of a batch, and clear the list."""
-        for record, dead in failed:
+        for at, (record, dead) in enumerate(failed):
             plain = PlainRecord(
                 record.topic.removeprefix(self._prefix),
                 record.partition,
@@ -191,7 +200,7 @@ class Fold:
                 tuple(record.headers),
             )
             letter = to_dead_letter(plain, dead, self.name, self._clock.now())
-            effects[record.offset, -1] = ProducerRecord(
+            effects[record.offset, -1 - at] = ProducerRecord(
                 self._prefix + letter.topic, letter.key, letter.value, letter.headers
             )
             self._observer.record_ended(self.name, "dead", 0.0)

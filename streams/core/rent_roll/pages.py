@@ -5,7 +5,7 @@ from collections.abc import Callable
 from schemas import topics
 from schemas.avro import schema_of
 from schemas.base import EntityKind
-from schemas.codec import decode_as, encode, head_of, row_holds
+from schemas.codec import UnknownWriter, decode_as, encode, head_of, row_holds
 from schemas.delivery import DeliveryDue, DueReason
 from schemas.rent_roll import (
     AbsentRow,
@@ -26,7 +26,7 @@ from schemas.rent_roll import (
     UnitSnapshot,
 )
 from streams.core.due import Units, merge, named, united
-from streams.core.flows import Disposition, Emit, FoldResult
+from streams.core.flows import Disposition, Emit, FoldResult, RowsDamaged
 from streams.core.rent_roll.firsts import LEASES, LISTING, proving_sweep
 from streams.core.rent_roll.keys import (
     absent_key,
@@ -47,8 +47,16 @@ _UNIT_HEAD, _LEASE_HEAD, _PROPERTY_HEAD = (head_of(schema_of(row)) for row in (U
 
 
 def fold_page(rows: Rows, page: Page) -> FoldResult:
-    """Fold a page into the rows."""
-    return _PageFold(rows, page).fold()
+    """Fold a page into the rows. An entity that cannot be folded is left out, as long as any other can."""
+    try:
+        return _PageFold(rows, page).fold()
+    except (RowsDamaged, UnknownWriter):
+        raise
+    except Exception:
+        if len(page.items) == 1:
+            raise
+    rows.drop()
+    return _PageFold(rows, page, one_by_one=True).fold()
 
 
 def fold_removal(rows: Rows, page: Page) -> list[Emit]:
@@ -73,9 +81,12 @@ def item_of(snapshot: PropertySnapshot | UnitSnapshot | LeaseSnapshot | ListingS
 class _PageFold:
     """One page on its way into the rows."""
 
-    def __init__(self, rows: Rows, page: Page) -> None:
+    def __init__(self, rows: Rows, page: Page, *, one_by_one: bool = False) -> None:
         self.rows = rows
         self.page = page
+        self.one_by_one = one_by_one
+        """Whether an entity that cannot be folded is left out."""
+        self.failed: list[tuple[PageItem, Exception]] = []
         self.prefix = scope(page.org, page.connection)
         self.emits: list[Emit] = []
         self.due: dict[int, Units] = {}
@@ -94,7 +105,7 @@ class _PageFold:
         sweeping = page.sweep is not None
         if page.seq <= (swept.seq if swept else 0):
             for item in page.items:
-                self._late(item)
+                self._fold_item(self._late, item)
         else:
             self._items(page, sweeping=sweeping)
             if sweeping:
@@ -103,7 +114,9 @@ class _PageFold:
                 self._read_whole(page.whole_of)
         self._emit_due()
         counts = {"missed": self.changed} if sweeping and self.offered and self.changed else {}
-        return FoldResult(self._disposition(), self.emits, counts)
+        alone = {"sweep": None, "whole_of": None}  # of the page, not of the item
+        failed = tuple((page.model_copy(update={"items": (item,), **alone}), error) for item, error in self.failed)
+        return FoldResult(self._disposition(), self.emits, counts, failed=failed)
 
     def _guarded(self) -> Page:
         """Note what does not exist and is not removed yet; return the page without it."""
@@ -130,7 +143,27 @@ class _PageFold:
                 stored = raw(key_of(prefix, item.id))
                 if stored is not None and row_holds(stored, head, item.body):
                     continue
+            self._fold_item(fold, item)
+
+    def _fold_item(self, fold: Callable[[PageItem], None], item: PageItem) -> None:
+        """Fold an item; if that fails, undo its writes and note the item. Raise if none of the page can be folded."""
+        if not self.one_by_one:
             fold(item)
+            return
+        rows, emits, counts = self.rows.savepoint(), len(self.emits), (self.changed, self.repeated)
+        due, withdrawn = dict(self.due), dict(self.withdrawn)
+        try:
+            fold(item)
+        except (RowsDamaged, UnknownWriter):
+            raise
+        except Exception as error:
+            self.rows.roll_back(rows)
+            del self.emits[emits:]
+            self.due, self.withdrawn = due, withdrawn
+            self.changed, self.repeated = counts
+            self.failed.append((item, error))
+            if len(self.failed) == len(self.page.items):
+                raise
 
     def _by_kind(self) -> tuple[Callable[[PageItem], None], Callable[[bytes, int], bytes], bytes]:
         match self.page.kind:

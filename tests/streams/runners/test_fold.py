@@ -9,7 +9,7 @@ import pytest
 from schemas import retry as header
 from schemas import topics
 from schemas.base import Model
-from schemas.codec import MAGIC, decode_as, encode
+from schemas.codec import MAGIC, DecodeError, decode_as, encode
 from schemas.delivery import DeliveryDue, DueReason
 from schemas.rent_roll import SweptRow
 from streams.backends.memory import MovableClock
@@ -109,6 +109,27 @@ def test_a_record_with_once_is_emitted_once_for_each_org() -> None:
     step = fold(RecordingObserver())(RecordBatch("p.rent-roll.changes", 3, records), {"t": MemoryView()})
 
     assert [out.key for out in step.effects] == [b"a", b"a", b"b", b"b", b"a"]
+
+
+def test_a_part_that_failed_is_a_dead_letter_of_its_own() -> None:
+    """With the key and the history of the record, and only the part as its value."""
+
+    def step(_rows: Rows, _views: Mapping[str, View], value: Model, record: Record, _now: datetime) -> FoldResult:
+        parts = (SweptRow(seq=7), SweptRow(seq=8))
+        errors = (RuntimeError("a secret of an org"), DecodeError("damaged"))
+        return FoldResult(Disposition.APPLIED, [], failed=tuple(zip(parts, errors, strict=True)))
+
+    observer = RecordingObserver()
+    found = Fold("f", "t", step, MovableClock(NOW), prefix="p.", observer=observer)(batch(seq(1)), {"t": MemoryView()})
+
+    assert [(one.topic, one.key, one.value) for one in found.effects] == [
+        ("p.dead-letters", b"default", seq(7)),
+        ("p.dead-letters", b"default", seq(8)),
+    ]
+    assert [dict(one.headers)[header.REASON] for one in found.effects] == [b"bug", b"malformed"]
+    assert not any(b"secret" in value for one in found.effects for _, value in one.headers)
+    assert observer.records == [("f", "dead"), ("f", "dead"), ("f", "applied")]
+    assert found.waiting == 0
 
 
 def longest(first: Any, second: Any) -> Any:

@@ -1,7 +1,7 @@
 """Pages of snapshots: the rows end in the latest state, in whatever order replies come and however often."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas import topics
 from schemas.base import EntityKind
-from schemas.codec import DecodeError, decode, encode
+from schemas.codec import DecodeError, decode, decode_as, encode
 from schemas.delivery import DeliveryDue, DueReason
 from schemas.rent_roll import (
     LeaseSnapshot,
@@ -22,11 +22,12 @@ from schemas.rent_roll import (
     PropertyRow,
     PropertySnapshot,
     PropertyType,
+    SeenRow,
     UnitRow,
     UnitSnapshot,
 )
 from streams.core.due import merge
-from streams.core.flows import Disposition, FoldResult
+from streams.core.flows import Disposition, FoldResult, RowsDamaged
 from streams.core.rent_roll import STAGES, apply, item_of
 from streams.core.rows import Rows
 from tests.streams.core.rent_roll.rolls import (
@@ -206,6 +207,52 @@ def test_a_page_of_another_kind_or_with_a_damaged_body_is_refused() -> None:
     damaged = page(EntityKind.PROPERTY, 10).model_copy(update={"items": (PageItem(id=10, body=b"no record"),)})
     with pytest.raises(DecodeError):
         fold(swept(), damaged)
+
+
+def damaged(number: int) -> PageItem:
+    return PageItem(id=number, body=b"damaged")
+
+
+@pytest.mark.parametrize("sweep", [None, "s2"])
+def test_an_entity_that_cannot_be_folded_is_left_out_and_the_others_are_folded(sweep: str | None) -> None:
+    """It is reported as a page of its own; nothing of it is written, and the sweep has seen it."""
+    whole = page(EntityKind.UNIT, 30, unit(1, rent=1700), unit(3), sweep=sweep)
+    broken = whole.model_copy(update={"items": (whole.items[0], damaged(2), whole.items[1])})
+    left_out = whole.model_copy(update={"items": (damaged(2),), "sweep": None})
+    view, expected = swept(), swept()
+    (result,) = fold(view, broken)
+    (without,) = fold(expected, whole)
+
+    assert [part for part, _ in result.failed] == [left_out]
+    assert isinstance(result.failed[0][1], DecodeError)
+    assert replace(result, failed=()) == without
+    seen = PREFIX + b"s/unit/000000"
+    assert {key: row for key, row in view.items() if key != seen} == {
+        key: row for key, row in expected.items() if key != seen
+    }
+    if sweep:
+        assert decode_as(SeenRow, view[seen]).ids == (1, 2, 3)
+
+
+def test_a_page_of_which_nothing_can_be_folded_is_refused() -> None:
+    broken = page(EntityKind.UNIT, 30).model_copy(update={"items": (damaged(1), damaged(2))})
+    view = swept()
+    before = dict(view)
+    with pytest.raises(DecodeError):
+        fold(view, broken)
+
+    assert view == before
+
+
+def test_rows_that_cannot_be_read_are_no_fault_of_an_entity() -> None:
+    class Rotten(MemoryView):
+        def get(self, key: bytes, default: object = None) -> Any:
+            if key.endswith(b"000000000002"):
+                raise RowsDamaged("a block is damaged")
+            return super().get(key, default)
+
+    with pytest.raises(RowsDamaged):
+        fold(Rotten(swept()), page(EntityKind.UNIT, 30, unit(1, rent=1700), unit(2)))
 
 
 def test_the_item_of_a_listing_has_the_id_of_its_unit() -> None:
