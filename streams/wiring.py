@@ -148,7 +148,8 @@ class Calling(Protocol):
 def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
     """Return one runner for each consumer group of calls: the flows of a group share the owner of an org."""
     sequence = FetchSequence()
-    breakers, running = Breakers(needs.observer, timedelta(seconds=needs.rungs[0].seconds)), Running()
+    throttled = timedelta(seconds=needs.rungs[0].seconds)
+    breakers, running = Breakers(needs.observer, throttled, needs.clock.monotonic), Running()
     flows: Mapping[str, Calling] = {
         "fetch_changes": FetchChanges(needs.clients, sequence, needs.clock, breakers),
         "sweep_accounts": SweepAccounts(needs.clients, sequence, needs.rungs, needs.clock, running, breakers),

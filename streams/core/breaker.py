@@ -12,7 +12,7 @@ It also opens at once when the system asks for a pause (``Retry-After``, or 429 
 pause has ended, by any record of the integration, and waiting for it uses up no attempt.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -144,9 +144,19 @@ def _moment(at: datetime) -> str:
 class Breakers:
     """The breakers of the integrations that a worker calls."""
 
-    def __init__(self, observer: Observer, throttled: timedelta = timedelta(minutes=1)) -> None:
-        """``throttled``: the pause after a 429, at the least."""
+    def __init__(
+        self,
+        observer: Observer,
+        throttled: timedelta = timedelta(minutes=1),
+        monotonic: Callable[[], float] | None = None,
+    ) -> None:
+        """Create the breakers of a worker, all of them closed.
+
+        ``throttled``: the pause after a 429, at the least. ``monotonic``: seconds of a clock that never steps, so that
+        one that does neither prolongs nor ends a pause; null: pauses are measured by the times that are passed in.
+        """
         self._observer = observer
+        self._monotonic = monotonic
         self._throttled = throttled
         self._breakers: dict[Integration, Breaker] = {}
 
@@ -156,7 +166,7 @@ class Breakers:
         The end of an allowed call has to be reported to `ended`.
         """
         before = self._breakers.get(integration, CLOSED)
-        after, allowed = admit(before, now)
+        after, allowed = admit(before, self._steady(now))
         self._store(integration, before, after)
         if allowed:
             return None
@@ -164,8 +174,8 @@ class Breakers:
             why = "refused its configuration" if after.refused else "is unavailable"
             return Held(Reason.CIRCUIT_OPEN, f"{integration.name} {why}, and a trial call is in flight", now)
         why = "refuses its configuration" if after.refused else "is unavailable"
-        detail = f"{integration.name} {why} and is not called before {_moment(after.until)}"
-        return Held(Reason.CIRCUIT_OPEN, detail, after.until)
+        until = self._until(after, now)
+        return Held(Reason.CIRCUIT_OPEN, f"{integration.name} {why} and is not called before {_moment(until)}", until)
 
     def ended(
         self,
@@ -183,7 +193,8 @@ class Breakers:
         """
         before, asked = self._breakers.get(integration, CLOSED), self._asked(answer)
         available = refusal is None and not isinstance(answer, Unavailable | Throttled)
-        after = answered(before, entity, now, available=available, refused=refusal is not None, asked=asked)
+        steady = self._steady(now)
+        after = answered(before, entity, steady, available=available, refused=refusal is not None, asked=asked)
         self._store(integration, before, after)
         if refusal is not None:
             reason = Reason.MISSING if isinstance(refusal, Missing) else Reason.UNAUTHORIZED
@@ -191,9 +202,16 @@ class Breakers:
         if not isinstance(answer, Unavailable | Throttled) or (asked is None and before.state is not State.HALF_OPEN):
             return None
         reason = Reason.THROTTLED if isinstance(answer, Throttled) else Reason.CIRCUIT_OPEN
-        return Held(
-            reason, f"{integration.name} is not called before {_moment(after.until)}: {answer.detail}", after.until
-        )
+        until = self._until(after, now)
+        return Held(reason, f"{integration.name} is not called before {_moment(until)}: {answer.detail}", until)
+
+    def _steady(self, now: datetime) -> datetime:
+        """Return the time by which pauses are measured."""
+        return now if self._monotonic is None else _NEVER + timedelta(seconds=self._monotonic())
+
+    def _until(self, breaker: Breaker, now: datetime) -> datetime:
+        """Return the end of a pause by the clock that shows ``now``."""
+        return now + (breaker.until - self._steady(now))
 
     def _asked(self, answer: object) -> timedelta | None:
         """Return the pause that an answer asks for; null if it asks for none."""

@@ -53,9 +53,39 @@ class Offsets:
         return self.committed if known and self.committed is not None else self.begin
 
     @property
+    def missing(self) -> int:
+        """Number of records that were committed and are beyond the end."""
+        return max(0, (self.committed or 0) - self.end)
+
+    @property
     def lag(self) -> int:
         """Number of records that the group has not committed."""
         return self.end - self.next
+
+
+class Losses:
+    """Partitions that end before what a group has committed: Kafka lost a part, or the topic was created again.
+
+    Ends are read before commits, so a commit that is beyond them once proves nothing: it has to be so twice.
+    """
+
+    def __init__(self) -> None:
+        self._beyond: dict[tuple[str, Partition], int] = {}
+        self._reported: set[tuple[str, Partition, int]] = set()
+
+    def found(self, measured: Iterable[tuple[str, Partition, Offsets]]) -> list[tuple[str, Partition, Offsets]]:
+        """Return what is new of a measurement: group, partition and offsets of each loss."""
+        before, self._beyond = self._beyond, {}
+        new = []
+        for group, partition, offsets in measured:
+            if not offsets.missing or offsets.committed is None:
+                continue
+            self._beyond[group, partition] = offsets.committed
+            key = (group, partition, offsets.committed)
+            if before.get((group, partition)) == offsets.committed and key not in self._reported:
+                self._reported.add(key)
+                new.append((group, partition, offsets))
+        return new
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +185,7 @@ class LagExporter:
         self._closing: set[asyncio.Future[bool]] = set()
         """Clients that are being closed, each in a task of its own."""
         self._heads: dict[Partition, Head] = {}
+        self._losses = Losses()
 
     async def run(self) -> None:
         """Measure periodically until cancelled."""
@@ -228,12 +259,20 @@ class LagExporter:
         committed = await asyncio.gather(
             *(self._admin.list_consumer_group_offsets(self._prefix + group) for group in self._groups)
         )
-        return slowest(
-            (self._unprefixed(partition), self._offsets_of(partition, begins, ends, offsets))
-            for subscribed, offsets in zip(self._groups.values(), committed, strict=True)
+        measured = [
+            (group, self._unprefixed(partition), self._offsets_of(partition, begins, ends, offsets))
+            for (group, subscribed), offsets in zip(self._groups.items(), committed, strict=True)
             for partition in partitions
             if self._unprefixed(partition)[0] in subscribed
-        )
+        ]
+        for group, (topic, number), found in self._losses.found(measured):
+            log.error(
+                "%s-%d ends at %d, but group %s has committed %d: Kafka has lost up to %d records, or the topic was "
+                "created again",
+                *(topic, number, found.end, group, found.committed, found.missing),
+            )
+            self._metrics.lost(topic, found.missing)
+        return slowest((partition, offsets) for _, partition, offsets in measured)
 
     def _unprefixed(self, partition: Any) -> Partition:
         return partition.topic.removeprefix(self._prefix), partition.partition

@@ -259,6 +259,23 @@ def test_a_refused_configuration_opens_it_at_once_and_holds_its_record(
     assert breakers.hold(BUILDIUM._replace(version=1), at) is None
 
 
+@pytest.mark.parametrize("step", [timedelta(hours=-6), timedelta(hours=6)])
+def test_a_step_of_the_clock_neither_prolongs_nor_ends_a_pause(step: timedelta) -> None:
+    """The hold names the end of the pause by the clock as it is."""
+    seconds = 1000.0
+    breakers = Breakers(NullObserver(), monotonic=lambda: seconds)
+    for entity in range(FAILURES):
+        breakers.ended(BUILDIUM, entity, DOWN, NOW)
+    seconds += 10
+    now = NOW + step
+    held = breakers.hold(BUILDIUM, now)
+    seconds += FIRST_PAUSE.total_seconds() - 10
+
+    assert held is not None
+    assert held.until == now + FIRST_PAUSE - timedelta(seconds=10)
+    assert breakers.hold(BUILDIUM, now) is None
+
+
 def test_an_answer_after_a_refusal_closes_it() -> None:
     breakers, refusal = Breakers(NullObserver()), Unauthorized("wrong key")
     breakers.ended(BUILDIUM, 1, refusal, NOW, refusal=refusal)

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from connectors.clock import SystemClock
 from schemas import retry as header
-from streams.observability.lag import Head, LagExporter, Offsets, PartitionLag, due_at, lags, parked, slowest
+from streams.observability.lag import Head, LagExporter, Losses, Offsets, PartitionLag, due_at, lags, parked, slowest
 from streams.observability.metrics import Metrics
 
 NOW = 1_000_000
@@ -64,6 +64,20 @@ def test_the_largest_lag_of_several_groups_counts() -> None:
     ]
 
     assert slowest(offsets) == {("t", 0): Offsets(0, 9, 3), ("t", 1): Offsets(0, 0, 0)}
+
+
+def test_a_commit_beyond_the_end_is_reported_once_if_it_stays() -> None:
+    """A single one proves nothing: the ends were read before it."""
+    losses, lost = Losses(), Offsets(0, 20, 1000)
+    passing = [("g", ("t", 0), Offsets(0, 5, 6)), ("g", ("t", 1), lost)]
+    later = [("g", ("t", 0), Offsets(0, 7, 8)), ("g", ("t", 1), Offsets(0, 25, 1000)), ("h", ("t", 1), lost)]
+    healed = [("g", ("t", 1), Offsets(0, 25, 25))]
+
+    assert losses.found(passing) == []
+    assert losses.found(later) == [("g", ("t", 1), Offsets(0, 25, 1000))]
+    assert losses.found(later[1:]) == [("h", ("t", 1), lost)]
+    assert losses.found(later[1:]) == losses.found(healed) == []
+    assert lost.missing == 980
 
 
 def test_a_rung_is_summed_over_its_partitions() -> None:
@@ -161,6 +175,9 @@ async def test_lag_of_real_consumer_groups(kafka: str, topic_prefix: str) -> Non
             await commit(kafka, topic_prefix + "readers", webhooks, 3)
             await measure(exporter)
             done = read("rentstream_consumer_lag"), read("rentstream_consumer_lag_seconds")
+            await commit(kafka, topic_prefix + "readers", webhooks, 9)
+            for _ in range(3):
+                await measure(exporter)
         finally:
             await exporter.aclose()
 
@@ -169,6 +186,7 @@ async def test_lag_of_real_consumer_groups(kafka: str, topic_prefix: str) -> Non
     assert partial[0] == 1
     assert 20 <= partial[1] < 50
     assert done == (0, 0)
+    assert metrics.value("rentstream_lost_records_total", topic="pms.webhooks") == 6
     assert read("rentstream_consumer_lag", partition="0") == 0
     assert rung[0] == 1
     assert 5 <= (rung[1] or 0) < 35
