@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import StrEnum
 from io import BytesIO
@@ -43,6 +43,7 @@ from schemas.rent_roll import (
     UnitRow,
     UnitSnapshot,
 )
+from tests.schemas.samples import sample
 from tests.schemas.strategies import data, records
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -194,34 +195,6 @@ def test_todays_reader_reads_every_committed_writer(path: str, schema: dict[str,
         assert type(decode(written(schema, value))).__name__ == path.split("/", maxsplit=1)[0]
 
     law()
-
-
-def sample(schema: Any) -> dict[str, Any]:
-    """Some value of a writer: zeros, one item of each array, and the last symbol of each enum."""
-    found: dict[str, Any] = _zero(schema, {})
-    return found
-
-
-def _zero(kind: Any, named: dict[str, Any]) -> Any:  # noqa: PLR0911 -- a table of kinds
-    if isinstance(kind, list):
-        return _zero(kind[-1], named)
-    if isinstance(kind, dict) and "name" in kind:
-        named[f"{kind['namespace']}.{kind['name']}"] = kind
-    match kind:
-        case {"type": "record", "fields": fields}:
-            return {field["name"]: _zero(field["type"], named) for field in fields}
-        case {"type": "enum", "symbols": symbols}:
-            return symbols[-1]
-        case {"type": "array", "items": items}:
-            return [_zero(items, named)]
-        case {"logicalType": "timestamp-micros"}:
-            return datetime(2026, 1, 1, tzinfo=UTC)
-        case {"logicalType": "date"}:
-            return date(2026, 1, 1)
-        case {"logicalType": "decimal"}:
-            return Decimal(0)
-    plain = {"string": "", "bytes": b"", "boolean": False, "long": 0}
-    return plain[kind] if kind in plain else _zero(named[kind], named)
 
 
 def test_a_writer_of_yesterday_that_lacks_a_field_is_read_with_its_default() -> None:
