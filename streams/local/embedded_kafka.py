@@ -353,7 +353,7 @@ class EmbeddedKafka:
 
     def _format(self, java: list[str]) -> None:
         """Format a new data folder: write its cluster id and feature versions. Raise `BrokerError` if it fails."""
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster = self._cluster_id()
         java = [flag for flag in java if "AOTCacheOutput" not in flag]
         with self.log.open("ab") as log:
             result = subprocess.run(  # noqa: S603 - our own command
@@ -367,6 +367,10 @@ class EmbeddedKafka:
             )
         if result.returncode:
             raise BrokerError(self._failure())
+
+    def _cluster_id(self) -> str:
+        """Return the id of a new cluster."""
+        return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
     def _wait_until_ready(self, watcher: "subprocess.Popen[bytes]") -> None:
         assert watcher.stdout is not None

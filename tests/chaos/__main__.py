@@ -8,16 +8,27 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.chaos.cluster import NODES, Cluster
 from tests.chaos.proxy import Link, ProxiedKafka
 from tests.chaos.scenario import Plan, run
 from tests.world.cluster import free_port
 
+ALONE = "KILL,KILL,TERM,STOP,CUT,CUT-REQUESTS,CUT-ANSWERS"
+TOGETHER = "KILL,TERM,STOP,BROKER,BROKER,BROKER"
+
 
 @contextlib.contextmanager
-def broker(bootstrap: str | None) -> Iterator[tuple[str, dict[str, Link]]]:
-    """Yield the given bootstrap servers, or those of an embedded Kafka with a link for each worker."""
+def broker(bootstrap: str | None, cluster: Cluster | None = None) -> Iterator[tuple[str, dict[str, Link]]]:
+    """Yield the given bootstrap servers, those of a cluster, or those of one embedded Kafka with links to workers."""
     if bootstrap:
         yield bootstrap, {}
+        return
+    if cluster is not None:
+        asyncio.run(cluster.start())
+        try:
+            yield cluster.bootstrap_servers, {}
+        finally:
+            asyncio.run(cluster.kill())
         return
     links = {worker: Link(free_port(), free_port()) for worker in ("w1", "w2")}
     with (
@@ -35,7 +46,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, starting at --seed")
     parser.add_argument("--rate", type=float, default=1000.0)
     parser.add_argument("--most", type=int, help="maximum number of events; with a high rate this creates a backlog")
-    parser.add_argument("--kinds", default="KILL,KILL,TERM,STOP,CUT,CUT-REQUESTS,CUT-ANSWERS")
+    parser.add_argument("--kinds", help=f"faults (default: {ALONE}; of three brokers {TOGETHER})")
+    parser.add_argument("--brokers", type=int, choices=[1, NODES], default=1)
     parser.add_argument("--session", type=float, default=6.0)
     parser.add_argument("--store", choices=["rocksdb", "memory"], default="rocksdb")
     parser.add_argument("--stock", action="store_true", help="use stock Faust, to see what it loses")
@@ -45,7 +57,10 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder for logs and state")
     options = parser.parse_args()
     failures = 0
-    with broker(options.bootstrap) as (bootstrap, links):
+    folder = tempfile.TemporaryDirectory(prefix="chaos-cluster-")
+    cluster = Cluster(Path(folder.name)) if options.brokers == NODES else None
+    kinds = options.kinds or (TOGETHER if cluster else ALONE)
+    with folder, broker(options.bootstrap, cluster) as (bootstrap, links):
         for seed in range(options.seed, options.seed + options.seeds):
             plan = Plan(
                 bootstrap=bootstrap,
@@ -54,7 +69,8 @@ def main() -> int:
                 rounds=options.rounds,
                 rate=options.rate,
                 most=options.most,
-                kinds=tuple(options.kinds.split(",")),
+                kinds=tuple(kinds.split(",")),
+                cluster=cluster,
                 session=options.session,
                 store=options.store,
                 stock=options.stock,
@@ -62,10 +78,10 @@ def main() -> int:
                 trace=options.trace,
                 patience=options.patience,
             )
-            folder = options.keep / f"seed-{seed}" if options.keep else None
-            if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
-            report = asyncio.run(run(plan, folder))
+            kept = options.keep / f"seed-{seed}" if options.keep else None
+            if kept is not None:
+                kept.mkdir(parents=True, exist_ok=True)
+            report = asyncio.run(run(plan, kept))
             failures += not report.exact
             print(f"seed {seed}: {report}", flush=True)
     return 1 if failures else 0

@@ -31,11 +31,13 @@ async def admin(bootstrap: str) -> AsyncIterator[Any]:
         await client.close()
 
 
-async def make_topics(bootstrap: str, partitions: int, plain: list[str], compacted: list[str]) -> None:
+async def make_topics(
+    bootstrap: str, partitions: int, plain: list[str], compacted: list[str], replication: int = 1
+) -> None:
     """Create topics, plain and compacted ones, and wait until their leaders answer."""
     compact = {"cleanup.policy": "compact", "segment.ms": "10000", "min.cleanable.dirty.ratio": "0.1"}
-    wanted = [NewTopic(name, partitions, 1) for name in plain]
-    wanted += [NewTopic(name, partitions, 1, topic_configs=compact) for name in compacted]
+    wanted = [NewTopic(name, partitions, replication) for name in plain]
+    wanted += [NewTopic(name, partitions, replication, topic_configs=compact) for name in compacted]
     async with admin(bootstrap) as client:
         response = await client.create_topics(wanted)
         failed = [error for error in response.topic_errors if error[1] not in {0, 36}]
@@ -144,6 +146,13 @@ async def drained(bootstrap: str, group: str, topics: list[str], partitions: int
         await consumer.stop()
     committed = await committed_offsets(bootstrap, group)
     return all(end == 0 or committed.get(tp, 0) >= end for tp, end in ends.items())
+
+
+async def in_sync(bootstrap: str, topics: list[str], replicas: int) -> bool:
+    """Return whether every partition of the topics has so many replicas in sync."""
+    async with admin(bootstrap) as client:
+        described = await client.describe_topics(topics)
+    return all(len(one["isr"]) == replicas for topic in described for one in topic["partitions"])
 
 
 async def committed_offsets(bootstrap: str, group: str) -> dict[Any, int]:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.kafka import Load, drained, last_values, make_topics, wait_until
+from tests.chaos.cluster import NODES, Cluster
+from tests.chaos.kafka import Load, drained, in_sync, last_values, make_topics, wait_until
 from tests.chaos.proxy import Direction, Link, Proxy
 from tests.chaos.tally import ROW, Tally, topics
 
@@ -38,6 +39,8 @@ class Plan:
     patience: float = 90.0
     links: Mapping[str, Link] = field(default_factory=dict)
     """How each worker is connected, for the kinds `CUTS`; without: directly."""
+    cluster: Cluster | None = None
+    """The brokers, for the kind ``BROKER``, which kills one of them."""
     trace: bool = False
     """Do not compact the changelogs, to analyze a failure."""
 
@@ -147,7 +150,7 @@ async def _run(plan: Plan, folder: Path) -> Report:
     events, echoes = topics(name)
     changelogs = [f"{name}-tally-changelog", f"{name}-echo-changelog"]
     plain, compacted = ([events, echoes, *changelogs], []) if plan.trace else ([events, echoes], changelogs)
-    await make_topics(plan.bootstrap, plan.partitions, plain, compacted)
+    await make_topics(plan.bootstrap, plan.partitions, plain, compacted, NODES if plan.cluster else 1)
     rng = random.Random(plan.seed)
     workers = Workers(plan, name, folder)
     load = Load(
@@ -170,6 +173,8 @@ async def _run(plan: Plan, folder: Path) -> Report:
         for _ in range(plan.rounds):
             await asyncio.sleep(rng.uniform(*plan.pause))
             await _inject_fault(plan, rng, workers, report)
+            if plan.cluster is not None:
+                await wait_until(lambda: in_sync(plan.bootstrap, [*plain, *compacted], NODES), plan.patience, 0.5)
         await asyncio.sleep(2)
         await load.stop()
         watched = [events] if plan.stock else [events, echoes]
@@ -193,6 +198,14 @@ async def _inject_fault(plan: Plan, rng: random.Random, workers: Workers, report
         rng.choice(plan.kinds),
         rng.choice([0, 0, 1, plan.session + 2]),
     )
+    if kind == "BROKER":
+        assert plan.cluster is not None
+        report.faults[kind] += 1
+        node = rng.choice(plan.cluster.nodes)
+        await asyncio.to_thread(node.kill)
+        await asyncio.sleep(rng.uniform(0, plan.session + 4))
+        await node.start_async()
+        return
     process = workers.running[worker]
     if process.returncode is not None:
         report.exits[f"unexpected {process.returncode}"] += 1

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from streams.local.embedded_kafka import EmbeddedKafka
-from tests.chaos.kafka import Load, drained, last_values, make_topics, wait_until
+from tests.chaos.cluster import NODES, Cluster
+from tests.chaos.kafka import Load, drained, in_sync, last_values, make_topics, wait_until
 from tests.chaos.proxy import Direction, Link, ProxiedKafka, Proxy
 from tests.chaos.scenario import Plan, Workers, run
 from tests.chaos.tally import ROW, topics
@@ -92,6 +93,41 @@ async def test_an_isolated_worker_writes_nothing_that_its_successor_does_not_kno
             await asyncio.sleep(4 if direction != "answers" else plan.session + 4)
             proxy.heal()
             await asyncio.sleep(plan.session)
+            await load.stop()
+            with contextlib.suppress(TimeoutError):
+                await wait_until(lambda: drained(bootstrap, name, [events, echoes], plan.partitions), 60, 0.5)
+
+            assert [workers.running[worker].returncode for worker in ("w1", "w2")] == [None, None]
+            assert await workers.signal("w1", signal.SIGTERM) == 0
+            assert await workers.signal("w2", signal.SIGTERM) == 0
+        finally:
+            await workers.close()
+        tallies = await last_values(bootstrap, changelogs[0], plan.partitions)
+        assert {key: ROW.unpack(row) for key, row in tallies.items()} == load.expected
+
+
+async def test_each_broker_of_three_may_be_killed_under_load(tmp_path: Path) -> None:
+    """The leaders of its partitions, the coordinators and the controller move; the workers neither end nor lose any."""
+    async with Cluster(tmp_path) as cluster:
+        bootstrap = cluster.bootstrap_servers
+        plan = Plan(bootstrap=bootstrap, session=6.0, rate=500)
+        name = "brokers"
+        events, echoes = topics(name)
+        changelogs = [f"{name}-tally-changelog", f"{name}-echo-changelog"]
+        await make_topics(bootstrap, plan.partitions, [events, echoes], changelogs, NODES)
+        workers = Workers(plan, name, tmp_path)
+        load = Load(bootstrap, events, partitions=plan.partitions, keys=400, rate=plan.rate, seed=9)
+        try:
+            await workers.start("w1")
+            await workers.start("w2")
+            load.start()
+            await wait_until(lambda: _balanced(workers), 60)
+            for node in cluster.nodes:
+                await asyncio.sleep(2)
+                await asyncio.to_thread(node.kill)
+                await asyncio.sleep(plan.session)
+                await node.start_async()
+                await wait_until(lambda: in_sync(bootstrap, [events, echoes, *changelogs], NODES), 60, 0.5)
             await load.stop()
             with contextlib.suppress(TimeoutError):
                 await wait_until(lambda: drained(bootstrap, name, [events, echoes], plan.partitions), 60, 0.5)
