@@ -8,14 +8,16 @@ import types
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from msgspec import NODEFAULT
+from msgspec.structs import FieldInfo, fields
 
-from schemas.base import Model
+from schemas.base import Digits, Model, Row
 
 NAMESPACE = "rentstream"
+ROWS = "rentstream.rows"
+"""The namespace of what is written as msgpack: its fingerprints must not be those of Avro."""
 
 Schema = dict[str, Any]
 
@@ -30,28 +32,52 @@ _SCALARS: dict[type, Any] = {
 }
 
 
-def schema_of(record: type[Model]) -> Schema:
-    """Return the Avro schema of a record class, nested records in place at their first use."""
-    schema: Schema = _record(record, set())
+class Names:
+    """The namespace of a schema, and the names that are defined in it."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.defined: set[str] = set()
+
+    def refer(self, name: str) -> str | None:
+        """Return the full name of a type that was defined before; else null, and it is defined from now on."""
+        if name in self.defined:
+            return f"{self.namespace}.{name}"
+        self.defined.add(name)
+        return None
+
+
+def schema_of(record: type[Model], namespace: str | None = None) -> Schema:
+    """Return the Avro schema of a record class, nested records in place at their first use.
+
+    ``namespace``: another one than that of the class, `ROWS` or `NAMESPACE`.
+    """
+    own = ROWS if issubclass(record, Row) else NAMESPACE
+    schema: Schema = _record(record, Names(namespace or own))
     return schema
 
 
-def _record(record: type[Model], named: set[str]) -> Any:
+def _record(record: type[Model], named: Names) -> Any:
     name = record.__name__
-    if name in named:
-        return f"{NAMESPACE}.{name}"
-    named.add(name)
+    if before := named.refer(name):
+        return before
     return {
         "type": "record",
         "name": name,
-        "namespace": NAMESPACE,
-        "fields": [_field(key, info, named) for key, info in record.model_fields.items()],
+        "namespace": named.namespace,
+        "fields": [_field(info, hint, named) for info, hint in hints_of(record)],
     }
 
 
-def _field(name: str, info: FieldInfo, named: set[str]) -> Schema:
-    declared: Schema = {"name": name, "type": _type(info.annotation, [*info.metadata], named)}
-    if not info.is_required():
+def hints_of(record: type[Model]) -> list[tuple[FieldInfo, Any]]:
+    """Return the fields of a record, each with its type as it is declared."""
+    hints = get_type_hints(record, include_extras=True)
+    return [(info, hints[info.name]) for info in fields(record)]
+
+
+def _field(info: FieldInfo, hint: Any, named: Names) -> Schema:
+    declared: Schema = {"name": info.name, "type": _type(hint, [], named)}
+    if not info.required:
         declared["default"] = _default(info)
         if isinstance(declared["type"], list) and declared["default"] is not None:
             raise TypeError(f"{info}: what may be null is null by default, as Avro has it of the first of a union")
@@ -60,7 +86,7 @@ def _field(name: str, info: FieldInfo, named: set[str]) -> Schema:
 
 def _default(info: FieldInfo) -> Any:
     """Return a default as JSON, as Avro requires it; bytes are written as ISO-8859-1 text."""
-    if info.default is PydanticUndefined:
+    if info.default is NODEFAULT:
         raise TypeError(f"{info}: a default factory cannot be written into a schema")
     return _json(info.default)
 
@@ -78,7 +104,7 @@ def _json(value: Any) -> Any:
     raise TypeError(f"{value!r}: no way is agreed to write such a default into a schema")
 
 
-def _type(hint: Any, metadata: list[Any], named: set[str]) -> Any:  # noqa: PLR0911 -- a table of kinds
+def _type(hint: Any, metadata: list[Any], named: Names) -> Any:  # noqa: PLR0911 -- a table of kinds
     if hasattr(hint, "__metadata__"):
         return _type(hint.__origin__, [*metadata, *hint.__metadata__], named)
     origin = get_origin(hint)
@@ -104,25 +130,22 @@ def _type(hint: Any, metadata: list[Any], named: set[str]) -> Any:  # noqa: PLR0
 
 
 def _digits(metadata: list[Any]) -> Schema:
-    flat = [part for item in metadata for part in (getattr(item, "metadata", None) or [item])]
-    precision = next((m.max_digits for m in flat if getattr(m, "max_digits", None)), None)
-    scale = next((m.decimal_places for m in flat if getattr(m, "decimal_places", None) is not None), None)
-    if precision is None or scale is None:
-        raise TypeError("a Decimal needs max_digits and decimal_places")
-    return {"precision": precision, "scale": scale}
+    digits = next((one for one in metadata if isinstance(one, Digits)), None)
+    if digits is None:
+        raise TypeError("a Decimal needs Digits")
+    return {"precision": digits.max_digits, "scale": digits.decimal_places}
 
 
-def _enum(enum: type[StrEnum], named: set[str]) -> Any:
-    if enum.__name__ in named:
-        return f"{NAMESPACE}.{enum.__name__}"
-    named.add(enum.__name__)
+def _enum(enum: type[StrEnum], named: Names) -> Any:
+    if before := named.refer(enum.__name__):
+        return before
     symbols = [member.value for member in enum]
     if symbols[0] != "unknown":
         raise TypeError(f"{enum.__name__}: its first member has to be UNKNOWN, what an older reader falls back to")
     return {
         "type": "enum",
         "name": enum.__name__,
-        "namespace": NAMESPACE,
+        "namespace": named.namespace,
         "symbols": symbols,
         "default": "unknown",
     }

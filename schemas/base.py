@@ -1,36 +1,64 @@
-"""The base class of every record, frozen and closed, and the scalar types that records share."""
+"""The base class of every record, frozen, and the scalar types that records share."""
 
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+import msgspec
 
 
-class Model(BaseModel):
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A record: immutable, on a topic or in a row of a table.
 
     The class is the only hand-written schema; Avro follows from it (`schemas.avro`). A new field needs a default, so
-    that what was written before it stays readable.
+    that what was written before it stays readable. A subclass repeats the options ``frozen`` and ``kw_only``. Values
+    are validated where they come from outside: when a record is decoded, or by `model_validate`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    @classmethod
+    def model_validate(cls, given: Mapping[str, Any]) -> Self:
+        """Return the record of these fields. Raise `msgspec.ValidationError`."""
+        return msgspec.convert({name: _plain(value) for name, value in given.items()}, cls, strict=False)
+
+    def model_copy(self, *, update: Mapping[str, Any]) -> Self:
+        """Return the record with other values of some fields, which are not validated."""
+        return msgspec.structs.replace(self, **update)
 
 
-def _to_utc(value: datetime) -> datetime:
-    if value.tzinfo is None:
-        raise ValueError("a point in time needs its zone")
-    return value if value.tzinfo is UTC else value.astimezone(UTC)
+_AS_THEY_ARE = (datetime, date, Decimal, bytes)
 
 
-Instant = Annotated[datetime, AfterValidator(_to_utc)]
-"""A point in time, aware, kept in UTC to the microsecond."""
+def _plain(value: Any) -> Any:
+    """Return a value in the form that msgspec converts from: other records inside it as dictionaries."""
+    return msgspec.to_builtins(value, builtin_types=_AS_THEY_ARE)
 
-Money = Annotated[Decimal, Field(max_digits=14, decimal_places=2)]
+
+class Row(Model, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
+    """A record that is a row of a table, or a part of one: it is read and written by this project only.
+
+    So it is written as msgpack, a tenth of the cost of Avro; fields with their default are left out. What former
+    releases wrote as Avro is still read, and a field that a former release had is ignored.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Digits:
+    """How many digits a Decimal has, and how many of them are decimal places."""
+
+    max_digits: int
+    decimal_places: int
+
+
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A point in time, aware; to the microsecond, and in UTC once it was decoded."""
+
+Money = Annotated[Decimal, Digits(14, 2)]
 """An amount in the currency of the property's country, never a float."""
 
-Half = Annotated[Decimal, Field(max_digits=5, decimal_places=2)]
+Half = Annotated[Decimal, Digits(5, 2)]
 """A count that knows halves (bathrooms)."""
 
 

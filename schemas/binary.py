@@ -1,8 +1,8 @@
 """Avro's binary encoding of a record, by two functions that are generated for each class on its first use.
 
-They do what fastavro and pydantic's validation do together, in a third of the time: a table's row is read and written
-for every change, so this is most of what a change costs. The writer's bytes are fastavro's. The reader knows only what
-this writer writes; it raises for anything else, be it damaged or merely unusual: `schemas.codec` then asks fastavro.
+They do what fastavro and msgspec do together, in a fifth of the time. The writer's bytes are fastavro's. The reader
+knows only what this writer writes; it raises for anything else, be it damaged or merely unusual: `schemas.codec` then
+asks fastavro.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, get_args
 
-from schemas.avro import NAMESPACE, schema_of
+from schemas.avro import NAMESPACE, hints_of, schema_of
 from schemas.base import Model
 
 Writer = Callable[[Any, bytearray], None]
@@ -111,7 +111,6 @@ class _Code:
             "units": _units,
             "amount": _amount,
             "ordinal": date.fromordinal,
-            "put": object.__setattr__,
         }
 
     def add(self, depth: int, *lines: str) -> None:
@@ -258,19 +257,16 @@ class _Code:
         values = {field["name"]: self._new("v") for field in fields}
         for field in fields:
             self.read(field["type"], values[field["name"]], depth)
-        made, names = self._known(self._class(schema), "Class"), self._known({*values}, "names")
-        self.add(depth, f"{to} = {made}.__new__({made})")
-        self.add(depth, f"put({to}, '__dict__', {{{', '.join(f'{name!r}: {v}' for name, v in values.items())}}})")
-        self.add(depth, f"put({to}, '__pydantic_fields_set__', {names})")
-        self.add(depth, f"put({to}, '__pydantic_extra__', None)", f"put({to}, '__pydantic_private__', None)")
+        made = self._known(self._class(schema), "Class")
+        self.add(depth, f"{to} = {made}({', '.join(f'{name}={value}' for name, value in values.items())})")
 
 
 def _classes(hint: Any) -> Iterator[type[Model] | type[StrEnum]]:
     """Yield the records and enums in a type hint, itself included."""
     if isinstance(hint, type) and issubclass(hint, Model):
         yield hint
-        for info in hint.model_fields.values():
-            yield from _classes(info.annotation)
+        for _, inner in hints_of(hint):
+            yield from _classes(inner)
     elif isinstance(hint, type) and issubclass(hint, StrEnum):
         yield hint
     for inner in get_args(hint):

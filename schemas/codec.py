@@ -1,11 +1,12 @@
-"""Records to bytes and back: Avro single-object encoding, so that every value names the schema that wrote it.
+"""Records to bytes and back, so that every value names the schema that wrote it.
 
-A value is ``C3 01``, the eight-byte CRC-64-AVRO fingerprint of its writer's schema (little end first), and the body.
-Every schema that ever wrote is in ``schemas/avsc/`` (``make avsc``); today's classes read all of them.
+A value is ``C3 01``, the eight-byte CRC-64-AVRO fingerprint of its writer's schema (little end first), and the body:
+Avro (single-object encoding), or msgpack for the rows of tables (`schemas.base.Row`). Every schema that ever wrote is
+in ``schemas/avsc/`` (``make avsc``); today's classes read all of them.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -13,13 +14,13 @@ from io import BytesIO
 from typing import Any, TypeVar
 
 import fastavro
+import msgspec
 from fastavro.schema import fingerprint, to_parsing_canonical_form
-from pydantic import ValidationError
 
 from schemas import delivery, integrations, pms, rent_roll
-from schemas.avro import schema_of
-from schemas.base import Model
-from schemas.binary import Reader, Writer, reader_of, writer_of
+from schemas.avro import NAMESPACE, ROWS, schema_of
+from schemas.base import Model, Row
+from schemas.binary import reader_of, writer_of
 
 RECORDS: tuple[type[Model], ...] = (
     pms.FetchRequest,
@@ -77,18 +78,22 @@ class UnknownWriter(ValueError):  # noqa: N818 -- named after who it is about
 @dataclass(frozen=True, slots=True)
 class _Writer:
     head: bytes
-    schema: Any
-    write: Writer
+    write: Callable[[Any], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
+    """Reads what a writer of a record wrote, by up to two ways."""
+
     record: type[Model]
-    writer: Any
-    reader: Any
-    """Null where the writer is today's own schema: nothing to resolve."""
-    read: Reader | None = None
-    """For what is written as today's own writer does it."""
+    fast: Callable[[bytes], Any] | None
+    """Null if the writer is not today's own. It raises any exception for what it cannot read."""
+    slow: Callable[[bytes], Any]
+    """Determines what is wrong, if anything is. It may raise any exception."""
+
+
+class _TooLongError(Exception):
+    """A body that goes on after its end."""
 
 
 def head_of(schema: Any) -> bytes:
@@ -99,8 +104,62 @@ def head_of(schema: Any) -> bytes:
 
 @cache
 def _writer(record: type[Model]) -> _Writer:
-    schema = schema_of(record)
-    return _Writer(head_of(schema), fastavro.parse_schema(schema), writer_of(record))
+    head = head_of(schema_of(record))
+    if issubclass(record, Row):
+        pack = msgspec.msgpack.Encoder().encode
+        return _Writer(head, lambda row: head + pack(row))
+    write = writer_of(record)
+
+    def avro(item: Any) -> bytes:
+        out = bytearray(head)
+        write(item, out)
+        return bytes(out)
+
+    return _Writer(head, avro)
+
+
+def _reader(record: type[Model], schema: Any, *, own: bool = False) -> _Reader:
+    """Return the reader of what was written with a schema; ``own``: it is that of today's writer."""
+    if schema["namespace"] == ROWS:
+        unpack = msgspec.msgpack.Decoder(record).decode
+        today = schema_of(record)
+        return _Reader(
+            record,
+            lambda value: unpack(value[_HEAD:]),
+            lambda value: msgspec.convert(_symbols(msgspec.msgpack.decode(value[_HEAD:]), today, {}), record),
+        )
+    # The same namespace on both sides: rows were written as Avro before.
+    written, reading = fastavro.parse_schema(schema), fastavro.parse_schema(schema_of(record, NAMESPACE))
+    read = reader_of(record) if own else None
+
+    def resolved(value: bytes) -> Any:
+        body = BytesIO(value)
+        body.seek(_HEAD)
+        found = msgspec.convert(fastavro.schemaless_reader(body, written, reading), record)
+        if rest := len(value) - body.tell():
+            raise _TooLongError(f"{rest} bytes too many")
+        return found
+
+    return _Reader(record, None if read is None else lambda value: read(value, _HEAD), resolved)
+
+
+def _symbols(value: Any, schema: Any, named: dict[str, Any]) -> Any:
+    """Return a value in which symbols that a schema does not have are ``unknown``."""
+    if isinstance(schema, list):
+        return None if value is None else _symbols(value, schema[-1], named)
+    if isinstance(schema, str):
+        return _symbols(value, named[schema], named) if schema in named else value
+    if "name" in schema:
+        named[f"{schema['namespace']}.{schema['name']}"] = schema
+    match schema:
+        case {"type": "enum", "symbols": symbols}:
+            return value if value in symbols or not isinstance(value, str) else "unknown"
+        case {"type": "array", "items": items} if isinstance(value, list):
+            return [_symbols(one, items, named) for one in value]
+        case {"type": "record", "fields": fields} if isinstance(value, dict):
+            kinds = {field["name"]: field["type"] for field in fields}
+            return {name: _symbols(one, kinds[name], named) for name, one in value.items() if name in kinds}
+    return value
 
 
 def committed() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -118,19 +177,15 @@ def _readers() -> dict[bytes, _Reader]:
     for path, schema in committed():
         record = by_name.get(path.split("/")[0])
         if record is not None:
-            readers[head_of(schema)] = _Reader(record, fastavro.parse_schema(schema), _writer(record).schema)
+            readers[head_of(schema)] = _reader(record, schema)
     for record in RECORDS:
-        own = _writer(record)
-        readers[own.head] = _Reader(record, own.schema, None, reader_of(record))
+        readers[_writer(record).head] = _reader(record, schema_of(record), own=True)
     return readers
 
 
 def encode(record: Model) -> bytes:
     """Encode a record of `RECORDS` with today's schema."""
-    writer = _writer(type(record))
-    out = bytearray(writer.head)
-    writer.write(record, out)
-    return bytes(out)
+    return _writer(type(record)).write(record)
 
 
 def decode(value: bytes | None) -> Model:
@@ -146,35 +201,38 @@ def decode(value: bytes | None) -> Model:
             raise DecodeError(f"not a record of ours: it begins with {value[:10].hex(' ') or 'nothing'}")
         schema = value[2:_HEAD].hex()
         raise UnknownWriter(f"a newer release wrote it (schema {schema}): upgrade this process, or roll that back")
-    if known.read is not None:
+    if known.fast is not None:
         try:
-            return known.read(value, _HEAD)  # type: ignore[no-any-return]
+            return known.fast(value)  # type: ignore[no-any-return]
         except Exception:  # noqa: S110 -- the slower way determines what is wrong, if anything is
             pass
-    body = BytesIO(value)
-    body.seek(_HEAD)
+    name = known.record.__name__
     try:
-        found = known.record.model_validate(fastavro.schemaless_reader(body, known.writer, known.reader))
-    except ValidationError as error:
-        fields = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
-        raise DecodeError(f"a {known.record.__name__} with values that are not allowed: {fields}") from None
-    except Exception as error:  # fastavro raises what its decoder meets: EOFError, IndexError, ValueError …
-        raise DecodeError(f"a {known.record.__name__} that ends early or is damaged ({type(error).__name__})") from None
-    if rest := len(value) - body.tell():
-        raise DecodeError(f"a {known.record.__name__} with {rest} bytes too many")
-    return found
+        return known.slow(value)  # type: ignore[no-any-return]
+    except msgspec.ValidationError as error:
+        field = str(error).rpartition(" - at ")[2]  # what is before it may contain the value
+        raise DecodeError(f"a {name} with a value that is not allowed: {field}") from None
+    except _TooLongError as error:
+        raise DecodeError(f"a {name} with {error}") from None
+    except Exception as error:  # what a decoder meets: EOFError, IndexError, ValueError …
+        raise DecodeError(f"a {name} that ends early or is damaged ({type(error).__name__})") from None
+
+
+_GONE = b"\xa4gone"
+"""The name of the field as msgpack has it."""
 
 
 def row_holds(raw: bytes, head: bytes, body: bytes) -> bool:
     """Return whether an encoded row holds ``body`` and is not marked as gone, without decoding the row.
 
-    ``head`` is that of the row's class (`head_of`), whose first field is the boolean ``gone``; ``body`` is an encoded
-    snapshot, which the row keeps in a field of bytes. This is sound, because a body is found only where one was
-    written: it begins with `MAGIC`, which is not valid UTF-8 and so in no text, and with the fingerprint of its schema;
-    and Avro bodies of one schema are prefix-free, so a longer one never begins with a shorter one. False for a row that
-    an older writer wrote: the caller decodes it.
+    ``head`` is that of the row's class (`head_of`), whose first field is the boolean ``gone``, left out if it is false;
+    it has less than 16 fields, so the names begin after one byte. ``body`` is an encoded snapshot, which the row keeps
+    in a field of bytes. This is sound, because a body is found only where one was written: it begins with `MAGIC`,
+    which is not valid UTF-8 and so in no text, and with the fingerprint of its schema; and Avro bodies of one schema
+    are prefix-free, so a longer one never begins with a shorter one. False for a row that an older writer wrote: the
+    caller decodes it.
     """
-    return raw.startswith(head) and raw[_HEAD] == 0 and body in raw
+    return raw.startswith(head) and not raw.startswith(_GONE, _HEAD + 1) and body in raw
 
 
 def decode_as(record: type[R], value: bytes | None) -> R:

@@ -3,7 +3,7 @@
 from datetime import date
 from enum import StrEnum
 
-from schemas.base import Half, Instant, Model, Money
+from schemas.base import Half, Instant, Model, Money, Row
 
 
 class DueReason(StrEnum):
@@ -27,7 +27,7 @@ class DueReason(StrEnum):
     """The configuration of the receiver, or of the connection, changed since it was looked at."""
 
 
-class DeliveryDue(Model):
+class DeliveryDue(Model, frozen=True, kw_only=True):
     """A property that some receiver may not know the present state of. Written to ``deliveries.due``."""
 
     org: str
@@ -80,7 +80,7 @@ class Doubt(StrEnum):
     """Of a connection; all others are of a unit."""
 
 
-class OfferedProperty(Model):
+class OfferedProperty(Model, frozen=True, kw_only=True):
     """A property as it is offered, before the mapping to a receiver's own format."""
 
     id: int
@@ -90,7 +90,7 @@ class OfferedProperty(Model):
     is_active: bool
 
 
-class OfferedUnit(Model):
+class OfferedUnit(Model, frozen=True, kw_only=True):
     """A unit as it is offered, before the mapping to a receiver's own format. Null where unknown."""
 
     id: int
@@ -120,7 +120,7 @@ class BatchMode(StrEnum):
     DELTA = "delta"
 
 
-class Batch(Model):
+class Batch(Model, frozen=True, kw_only=True):
     """What is to be POSTed: cut from the rent roll as it is now. Written to ``deliveries.batches``.
 
     Same content, same bytes: a retry whose units are unchanged repeats ``batch_id``, ``sync_id`` and ``cut_at``.
@@ -161,7 +161,7 @@ class DeliveryResult(StrEnum):
     """The receiver was disabled, deleted or replaced before it answered."""
 
 
-class DeliveryOutcome(Model):
+class DeliveryOutcome(Model, frozen=True, kw_only=True):
     """The outcome of an attempt of a delivery. Written to ``deliveries.outcomes``."""
 
     org: str
@@ -192,7 +192,7 @@ class DeliveryPhase(StrEnum):
     """The delivery was given up, and the receiver does not know the state of the property."""
 
 
-class Acknowledged(Model):
+class Acknowledged(Row, frozen=True, kw_only=True):
     """A unit and the digest of what the receiver has of it, or of what is on its way."""
 
     unit_id: int
@@ -200,7 +200,7 @@ class Acknowledged(Model):
     """Eight bytes of the digest of the unit and its property, as offered."""
 
 
-class DeliveryRow(Model):
+class DeliveryRow(Row, frozen=True, kw_only=True):
     """One property at one receiver."""
 
     phase: DeliveryPhase = DeliveryPhase.IDLE
@@ -249,27 +249,27 @@ class DeliveryRow(Model):
     """``snapshot_cut_at`` of the last snapshot that the receiver acknowledged."""
 
 
-class OpenRow(Model):
+class OpenRow(Row, frozen=True, kw_only=True):
     """The index of deliveries that somebody has to watch: there is one for each that is not idle, changed, or dead."""
 
     version: int
     """The version of the delivery when it began to be open."""
 
 
-class KnownRow(Model):
+class KnownRow(Row, frozen=True, kw_only=True):
     """What a receiver acknowledged of one unit."""
 
     digest: bytes
     """Eight bytes of the digest of the unit and its property, as offered."""
 
 
-class NextDateRow(Model):
+class NextDateRow(Row, frozen=True, kw_only=True):
     """The next day on which the availability of a unit may change without an event."""
 
     on: date
 
 
-class DoubtfulUnit(Model):
+class DoubtfulUnit(Row, frozen=True, kw_only=True):
     """One unit and what is doubtful about it, as of the last time that it was cut."""
 
     unit_id: int
@@ -278,13 +278,13 @@ class DoubtfulUnit(Model):
     """When these doubts were first seen together."""
 
 
-class DoubtsRow(Model):
+class DoubtsRow(Row, frozen=True, kw_only=True):
     """The doubtful units of a property, in rows of former releases: now each unit has a `DoubtfulUnit`."""
 
     units: tuple[DoubtfulUnit, ...] = ()
 
 
-class ReceiverRow(Model):
+class ReceiverRow(Row, frozen=True, kw_only=True):
     """A receiver as a whole: the counter that keeps sync ids unique within a second."""
 
     second: str = ""

@@ -29,7 +29,7 @@ class IntegrationMode(StrEnum):
     PRODUCTION = "production"
 
 
-class StoredSetting(Model):
+class StoredSetting(Model, frozen=True, kw_only=True):
     """One setting of an integration."""
 
     name: str
@@ -38,7 +38,7 @@ class StoredSetting(Model):
     """JSON text of the value."""
 
 
-class StoredSecret(Model):
+class StoredSecret(Model, frozen=True, kw_only=True):
     """One secret of an integration, encrypted with AES-256-GCM.
 
     Associated data: ``org/integration/secret``, so that a ciphertext cannot be moved to another integration.
@@ -55,7 +55,7 @@ class StoredSecret(Model):
     added_at: Instant
 
 
-class Integration(Model):
+class Integration(Model, frozen=True, kw_only=True):
     """The configuration of one integration of an org. Written to ``integrations``, key ``org/name``; null deletes."""
 
     org: str
@@ -100,7 +100,7 @@ class ChangeAction(StrEnum):
     DELETED = "deleted"
 
 
-class IntegrationChange(Model):
+class IntegrationChange(Model, frozen=True, kw_only=True):
     """One change of an integration, for the audit trail. Written to ``integrations.history``; holds no secret."""
 
     org: str
@@ -124,7 +124,7 @@ class CheckStatus(StrEnum):
     """It depends on a check that failed."""
 
 
-class CheckResult(Model):
+class CheckResult(Model, frozen=True, kw_only=True):
     """One named check of a connection test."""
 
     name: str
@@ -150,7 +150,7 @@ class AccessLevel(StrEnum):
     UNTESTED = "untested"
 
 
-class EntityAccess(Model):
+class EntityAccess(Model, frozen=True, kw_only=True):
     """What the credentials may do with one kind of entity."""
 
     entity: str
@@ -160,7 +160,7 @@ class EntityAccess(Model):
     update: AccessLevel = AccessLevel.UNTESTED
 
 
-class CheckReport(Model):
+class CheckReport(Model, frozen=True, kw_only=True):
     """The last connection test of an integration. Written to ``integrations.status``."""
 
     org: str
@@ -175,7 +175,7 @@ class CheckReport(Model):
     """The account's id in the PMS, as webhooks name it (``AccountId``)."""
 
 
-class SyncProgress(Model):
+class SyncProgress(Model, frozen=True, kw_only=True):
     """How far the running full sync of a source is, or why it stopped. Written to ``integrations.status``."""
 
     org: str
@@ -197,7 +197,7 @@ class SyncProgress(Model):
     """Kinds that the credentials may not read, and that the sync left out."""
 
 
-class SyncResult(Model):
+class SyncResult(Model, frozen=True, kw_only=True):
     """The last full sync of a source that was read to its end. Written to ``integrations.status``."""
 
     org: str

@@ -17,7 +17,7 @@ class FetchOrigin(StrEnum):
     """A person asked for it."""
 
 
-class FetchRequest(Model):
+class FetchRequest(Model, frozen=True, kw_only=True):
     """A request to fetch one entity of a PMS, which may have changed. Written to ``pms.webhooks``.
 
     A webhook about something that a rent roll does not need is written too; ``ignored`` names the rule.
@@ -45,7 +45,7 @@ STAGES = (EntityKind.PROPERTY, EntityKind.UNIT, EntityKind.LEASE, EntityKind.LIS
 """The order in which a sweep reads the kinds of entities of an account: parents first."""
 
 
-class SweepStep(Model):
+class SweepStep(Model, frozen=True, kw_only=True):
     """The next pages of a sweep, which carries its state from record to record: a crash repeats one step at the most.
 
     Written to ``pms.sweeps``.
@@ -83,7 +83,7 @@ class SweepStep(Model):
     """Whether a person confirmed that much may be gone (`streams.core.rent_roll.missed`)."""
 
 
-class RecheckStep(Model):
+class RecheckStep(Model, frozen=True, kw_only=True):
     """Entities that a complete sweep missed, to be fetched by their ids, some at a time. Written to ``pms.rechecks``.
 
     It carries its state from record to record. If one is lost, the end of the next sweep asks again.
@@ -100,7 +100,7 @@ class RecheckStep(Model):
     """Whether so many are missing that an answer 404 removes nothing yet."""
 
 
-class PulseStep(Model):
+class PulseStep(Model, frozen=True, kw_only=True):
     """A request to read what changed in an account since a point in time. Written to ``pms.pulses``."""
 
     org: str

@@ -3,7 +3,7 @@
 from datetime import date
 from enum import StrEnum
 
-from schemas.base import EntityKind, Half, Instant, Model, Money
+from schemas.base import EntityKind, Half, Instant, Model, Money, Row
 
 
 class PropertyType(StrEnum):
@@ -34,7 +34,7 @@ class TenantStatus(StrEnum):
     MOVED_OUT = "moved_out"
 
 
-class PropertySnapshot(Model):
+class PropertySnapshot(Model, frozen=True, kw_only=True):
     """A property as fetched."""
 
     id: int
@@ -48,7 +48,7 @@ class PropertySnapshot(Model):
     type: PropertyType = PropertyType.UNKNOWN
 
 
-class UnitSnapshot(Model):
+class UnitSnapshot(Model, frozen=True, kw_only=True):
     """A unit as fetched. Null where the PMS has no value."""
 
     id: int
@@ -71,7 +71,7 @@ class UnitSnapshot(Model):
     """Whether the PMS knows ``bathrooms`` as the least number only."""
 
 
-class LeaseTenant(Model):
+class LeaseTenant(Model, frozen=True, kw_only=True):
     """A tenant on a lease: an id and a status, no name."""
 
     id: int
@@ -79,7 +79,7 @@ class LeaseTenant(Model):
     move_in: date | None = None
 
 
-class MoveOut(Model):
+class MoveOut(Model, frozen=True, kw_only=True):
     """A tenant's notice to vacate."""
 
     tenant_id: int
@@ -88,7 +88,7 @@ class MoveOut(Model):
     notice_given: date | None = None
 
 
-class LeaseSnapshot(Model):
+class LeaseSnapshot(Model, frozen=True, kw_only=True):
     """A lease as fetched, without anything personal and without its rent."""
 
     id: int
@@ -105,7 +105,7 @@ class LeaseSnapshot(Model):
     move_outs: tuple[MoveOut, ...] = ()
 
 
-class ListingSnapshot(Model):
+class ListingSnapshot(Model, frozen=True, kw_only=True):
     """The advertisement of a unit, as fetched."""
 
     unit_id: int
@@ -118,7 +118,7 @@ class ListingSnapshot(Model):
     """Whether the PMS has a rent that is no amount of money."""
 
 
-class PageItem(Model):
+class PageItem(Model, frozen=True, kw_only=True):
     """One entity of a page; ``body`` is its encoded snapshot, so that it is compared without being decoded."""
 
     id: int
@@ -128,7 +128,7 @@ class PageItem(Model):
     """Of a unit or a listing: the property, so that the fold need not decode the body."""
 
 
-class Page(Model):
+class Page(Model, frozen=True, kw_only=True):
     """Entities of one kind as one call brought them. Written to ``rent-roll.changes``."""
 
     org: str
@@ -149,7 +149,7 @@ class Page(Model):
     """Whether an entity that does not exist is not removed yet, because so many are missing."""
 
 
-class SweepEnd(Model):
+class SweepEnd(Model, frozen=True, kw_only=True):
     """A sweep of an account is complete. Written to ``rent-roll.changes`` behind its pages."""
 
     org: str
@@ -170,14 +170,14 @@ class SweepEnd(Model):
     """Whether a person confirmed that much may be gone."""
 
 
-class LeaseEntry(Model):
+class LeaseEntry(Row, frozen=True, kw_only=True):
     """A lease in the row of its unit."""
 
     id: int
     body: bytes
 
 
-class UnitRow(Model):
+class UnitRow(Row, frozen=True, kw_only=True):
     """One unit of the rent roll: what was fetched of it, its leases and its listing, each with its sequence.
 
     Status and availability depend on the day and are derived when they are needed, never stored.
@@ -203,7 +203,7 @@ class UnitRow(Model):
     """The first sweep whose end proves that it was read all the same."""
 
 
-class LeaseRow(Model):
+class LeaseRow(Row, frozen=True, kw_only=True):
     """A lease by its id: names its unit, so that a lease that moves is removed from the former one."""
 
     gone: bool = False
@@ -216,7 +216,7 @@ class LeaseRow(Model):
     """Active or future: a complete sweep brings it."""
 
 
-class PropertyRow(Model):
+class PropertyRow(Row, frozen=True, kw_only=True):
     """What was fetched of a property; which units it has is in `MemberRow`."""
 
     gone: bool = False
@@ -228,20 +228,20 @@ class PropertyRow(Model):
     fetched_at: Instant
 
 
-class MemberRow(Model):
+class MemberRow(Row, frozen=True, kw_only=True):
     """The index of the units of a property: there is one for each unit."""
 
     unit_id: int
 
 
-class SeenRow(Model):
+class SeenRow(Row, frozen=True, kw_only=True):
     """Which ids one page of the newest sweep brought; what a complete sweep did not bring is fetched by id."""
 
     sweep: str
     ids: tuple[int, ...]
 
 
-class MarkRow(Model):
+class MarkRow(Row, frozen=True, kw_only=True):
     """When a property was last marked as due, so that a mark that is lost on its way is found."""
 
     seq: int
@@ -249,7 +249,7 @@ class MarkRow(Model):
     at: Instant
 
 
-class AbsentRow(Model):
+class AbsentRow(Row, frozen=True, kw_only=True):
     """An entity that does not exist according to the PMS, and that is not removed yet because so many are missing."""
 
     seq: int
@@ -259,13 +259,13 @@ class AbsentRow(Model):
     """The sweep at whose end it was removed; the next one deletes this row."""
 
 
-class SweptRow(Model):
+class SweptRow(Row, frozen=True, kw_only=True):
     """The newest page of a sweep for one kind of entity: an older reply that differs is fetched again."""
 
     seq: int
 
 
-class PulseEnd(Model):
+class PulseEnd(Model, frozen=True, kw_only=True):
     """The end of a pulse: what changed in the account until then has been read. Written to ``rent-roll.changes``."""
 
     org: str
@@ -274,7 +274,7 @@ class PulseEnd(Model):
     """By the clock of the PMS."""
 
 
-class AccountRow(Model):
+class AccountRow(Row, frozen=True, kw_only=True):
     """A connection as a whole."""
 
     sweep: str

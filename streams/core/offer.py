@@ -5,6 +5,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 
+import msgspec
+from msgspec.structs import asdict
+
 from connectors.ports import DEFAULT_RULES, LeasingRules
 from schemas.codec import decode_as
 from schemas.delivery import Doubt, OfferedProperty, OfferedUnit
@@ -144,5 +147,6 @@ def digest(building: OfferedProperty, unit: OfferedUnit) -> bytes:
     if unit.status == Status.EXCLUDED:
         return hashlib.blake2b(f"{unit.id} {unit.state}".encode(), digest_size=8).digest()
     quiet = {"status"} | ({"available_on"} if unit.when_available == "Immediate" else set())
-    text = building.model_dump_json() + unit.model_dump_json(exclude=quiet, exclude_none=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+    known = {name: value for name, value in asdict(unit).items() if value is not None and name not in quiet}
+    text = msgspec.json.encode(building) + msgspec.json.encode(known)
+    return hashlib.blake2b(text, digest_size=8).digest()

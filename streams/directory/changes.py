@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from msgspec.structs import fields
 from pydantic import JsonValue, SecretStr
 
 from connectors.ports import Configuration, FieldError
@@ -210,6 +211,9 @@ def _settings(values: Mapping[str, JsonValue]) -> tuple[StoredSetting, ...]:
     return tuple(StoredSetting(name=name, value=json.dumps(values[name], sort_keys=True)) for name in sorted(values))
 
 
+_DEFAULTS: Final = {field.name: field.default for field in fields(Integration)}
+
+
 def _changed_settings(before: Integration | None, after: Integration) -> Iterable[str]:
     old = {one.name: one.value for one in before.settings} if before else {}
     new = {one.name: one.value for one in after.settings}
@@ -218,7 +222,7 @@ def _changed_settings(before: Integration | None, after: Integration) -> Iterabl
         yield "/mode"
     switches = ("properties_default", "properties_on", "properties_off")
     for name in switches:
-        if getattr(before, name, Integration.model_fields[name].default) != getattr(after, name):
+        if getattr(before, name, _DEFAULTS[name]) != getattr(after, name):
             yield pointer("properties", name.removeprefix("properties_"))
 
 

@@ -6,9 +6,11 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, TypeVar, get_args, get_origin
 
+import msgspec
 from hypothesis import strategies as st
 
-from schemas.base import Model
+from schemas.avro import hints_of
+from schemas.base import Digits, Model
 
 R = TypeVar("R", bound=Model)
 
@@ -17,10 +19,15 @@ INSTANTS = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=st.
 ZONED = st.builds(lambda at, hours: at.astimezone(timezone(timedelta(hours=hours))), INSTANTS, st.integers(-12, 14))
 
 
+def defstruct(name: str, fields: list[Any]) -> type[Model]:
+    """A record with these fields: name and type, and its default if it has one."""
+    made: Any = msgspec.defstruct(name, fields, bases=(Model,), frozen=True, kw_only=True)
+    return made  # type: ignore[no-any-return]
+
+
 def records(record: type[R]) -> st.SearchStrategy[R]:
     """Any record of a class."""
-    fields = {name: _of(info.annotation, [*info.metadata]) for name, info in record.model_fields.items()}
-    return st.builds(record, **fields)
+    return st.builds(record, **{info.name: _of(hint, []) for info, hint in hints_of(record)})
 
 
 def _of(hint: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:  # noqa: PLR0911 -- a table of kinds
@@ -32,9 +39,8 @@ def _of(hint: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:  # noqa: PLR0
     if get_origin(hint) is tuple:
         return st.lists(_of(get_args(hint)[0], []), max_size=3).map(tuple)
     if hint is Decimal:
-        flat = [part for item in metadata for part in (getattr(item, "metadata", None) or [item])]
-        digits = next(part.max_digits for part in flat if getattr(part, "max_digits", None))
-        return amounts(digits, 2)
+        (digits,) = (one for one in metadata if isinstance(one, Digits))
+        return amounts(digits.max_digits, digits.decimal_places)
     if issubclass(hint, StrEnum):
         return st.sampled_from(list(hint))
     if issubclass(hint, Model):

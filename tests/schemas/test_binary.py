@@ -1,20 +1,24 @@
-"""The fast way in and out of bytes is fastavro's and pydantic's, only faster: one is held against the other."""
+"""The fast way in and out of bytes is fastavro's and msgspec's, only faster: one is held against the other."""
 
+from datetime import date, datetime
+from decimal import Decimal
 from io import BytesIO
 
 import fastavro
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.avro import schema_of
-from schemas.base import Model
+from schemas.base import Model, Row
 from schemas.binary import reader_of, writer_of
 from schemas.codec import RECORDS
 from tests.schemas.strategies import records
 
 FEW = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-every_record = pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+TOPICS = [record for record in RECORDS if not issubclass(record, Row)]
+every_record = pytest.mark.parametrize("record", TOPICS, ids=lambda record: record.__name__)
 
 
 @every_record
@@ -27,7 +31,12 @@ def test_the_bytes_are_those_of_fastavro(record: type[Model]) -> None:
     def law(item: Model) -> None:
         ours, theirs = bytearray(), BytesIO()
         write(item, ours)
-        fastavro.schemaless_writer(theirs, schema, item.model_dump(), disable_tuple_notation=True)
+        fastavro.schemaless_writer(
+            theirs,
+            schema,
+            msgspec.to_builtins(item, builtin_types=(datetime, date, Decimal, bytes)),
+            disable_tuple_notation=True,
+        )
         assert bytes(ours) == theirs.getvalue()
 
     law()
@@ -44,19 +53,16 @@ def test_what_is_read_is_what_validation_would_have_made(record: type[Model]) ->
         body = bytearray(b"head")
         write(item, body)
         plain = fastavro.schemaless_reader(BytesIO(bytes(body[4:])), schema, None)
-        found, slow = read(bytes(body), 4), record.model_validate(plain)
+        found, slow = read(bytes(body), 4), msgspec.convert(plain, record)
         assert found == slow
         assert repr(found) == repr(slow)
-        assert found.model_copy() == slow
-        assert found.model_fields_set == slow.model_fields_set
-        assert found.model_dump() == slow.model_dump()
 
     law()
 
 
 @every_record
 def test_what_the_fast_way_takes_the_slow_way_takes_alike(record: type[Model]) -> None:
-    """However the bytes were damaged: where it does not raise, its result is that of fastavro and pydantic."""
+    """However the bytes were damaged: where it does not raise, its result is that of fastavro and msgspec."""
     schema, write, read = fastavro.parse_schema(schema_of(record)), writer_of(record), reader_of(record)
 
     @FEW
@@ -72,7 +78,7 @@ def test_what_the_fast_way_takes_the_slow_way_takes_alike(record: type[Model]) -
         except Exception:
             return
         rest = BytesIO(body)
-        assert record.model_validate(fastavro.schemaless_reader(rest, schema, None)) == found
+        assert msgspec.convert(fastavro.schemaless_reader(rest, schema, None), record) == found
         assert rest.tell() == len(body)
 
     law()
@@ -80,7 +86,7 @@ def test_what_the_fast_way_takes_the_slow_way_takes_alike(record: type[Model]) -
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
 def test_a_number_that_no_reader_could_read_is_not_written(number: int) -> None:
-    class Counted(Model):
+    class Counted(Model, frozen=True, kw_only=True):
         count: int
 
     with pytest.raises(OverflowError):

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
+
 from schemas.delivery import (
     Acknowledged,
     BatchMode,
@@ -78,8 +80,8 @@ def units_to_send(
 
 def digest_of(mode: BatchMode, property_: OfferedProperty, units: tuple[OfferedUnit, ...]) -> bytes:
     """Return the digest of the whole content of a batch."""
-    text = "\n".join([mode.value, property_.model_dump_json(), *(unit.model_dump_json() for unit in units)])
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    text = b"\n".join([mode.value.encode(), *(msgspec.json.encode(one) for one in (property_, *units))])
+    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def batch_id(key: bytes, version: int, cut_at: datetime, content: bytes) -> str:

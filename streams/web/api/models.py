@@ -1,11 +1,12 @@
 """The bodies of requests and answers; the OpenAPI document is generated from these classes."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -20,11 +21,20 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from schemas.base import Instant
 from schemas.integrations import AccessLevel, CheckReport, CheckStatus, EntityAccess, IntegrationMode
 from streams.directory.model import IntegrationState, PutIntegration, SecretState
 
 MAX_PROPERTY_ID = 2**63 - 1
+
+
+def _to_utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("a point in time needs its zone")
+    return value.astimezone(UTC)
+
+
+Instant = Annotated[datetime, AfterValidator(_to_utc)]
+"""A point in time with its zone, converted to UTC."""
 
 
 class ApiModel(BaseModel):

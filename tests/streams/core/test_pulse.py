@@ -1,6 +1,7 @@
 """From when on a pulse asks, and what it makes of the listings."""
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -20,7 +21,7 @@ def account(started_at: datetime = NOW, pulsed_until: datetime | None = None) ->
 
 
 def listed(*units: int, rent: int = 1000) -> tuple[Found, ...]:
-    return tuple(Found(EntityKind.LISTING, unit, ListingSnapshot(unit_id=unit, rent=rent)) for unit in units)
+    return tuple(Found(EntityKind.LISTING, unit, ListingSnapshot(unit_id=unit, rent=Decimal(rent))) for unit in units)
 
 
 def known(*units: int) -> Listings:

@@ -110,7 +110,7 @@ def test_what_was_never_sent_waits_for_its_first_batch_and_what_was_given_up_is_
 
 def test_rows_of_another_kind_are_passed_over() -> None:
     desk = Desk()
-    desk.rows[f"{ORG}/{RECEIVER}/r".encode()] = encode(DeliveryDue.model_construct(**_due()))
+    desk.rows[f"{ORG}/{RECEIVER}/r".encode()] = encode(DeliveryDue.model_validate(_due()))
 
     assert desk.asked() == []
 

@@ -13,16 +13,15 @@ from hypothesis import strategies as st
 from connectors.ports import Rejected, Throttled, Unavailable, may_call
 from schemas import retry as header
 from schemas.codec import DecodeError, UnknownWriter
-from schemas.pms import FetchRequest
 from schemas.topics import TopicSpec
 from streams.backends.memory import MemoryBackend, MemoryConsumer, settle
 from streams.backends.ports import Backend, BackendError, NotOwner, TooLarge
-from streams.core.flows import Emit, ProducerRecord, Record
+from streams.core.flows import ProducerRecord, Record
 from streams.core.observer import NullObserver
 from streams.core.retry import Dead, DeadLetterGuard, Done, Held, Outcome, Parked, Reason, ladder
 from streams.runners.call import Call, CallFlow
 from streams.runners.intake import Bounds
-from tests.streams.runners.stage import OUT, FakePort, Runner, Stage, echo, emit_of, key, stage, text
+from tests.streams.runners.stage import FakePort, Runner, Stage, echo, emit_of, key, stage, text
 
 LADDER = ladder("1m,2m")
 
@@ -420,8 +419,9 @@ async def test_a_record_with_a_too_large_effect_is_a_dead_letter() -> None:
 
 
 async def test_an_effect_that_cannot_be_encoded_is_a_bug_of_its_record_only() -> None:
-    damaged: dict[str, Any] = {"org": "b", "connection": "c", "event": None}
-    broken = Emit(OUT, "b", FetchRequest.model_construct(**damaged))
+    broken = emit_of("b:bad")
+    damaged: dict[str, Any] = {"event": None}
+    broken = replace(broken, record=broken.record.model_copy(update=damaged))
 
     async def odd(records: Sequence[Record]) -> Outcome:
         return Done((broken,)) if any("bad" in text(one) for one in records) else echo(records)
