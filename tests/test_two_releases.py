@@ -15,7 +15,7 @@ from schemas.avro import schema_of
 from schemas.codec import RECORDS, decode, encode
 from tests.schemas.samples import sample
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 FORMER = """
 import json, sys
