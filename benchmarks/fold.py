@@ -1,8 +1,8 @@
 """Throughput of the rent-roll fold on one core, from a topic to a table with its changelog.
 
 References, each in a separate process with the same records: a stock Faust agent with the same ``apply``, one table
-write per event, and ``send`` for its effects; and a bare aiokafka loop, the minimal equivalent (fetch, decode, update a
-dict, write the rows).
+write per event, and ``send`` for its effects; and a bare aiokafka loop that does the same work without an engine, a
+runner and metrics (fetch, decode, ``apply``, write rows, changelog and effects, commit).
 
     python -m benchmarks.fold [--quick] [--rounds 3]
 """
@@ -13,7 +13,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -39,12 +39,13 @@ from schemas.rent_roll import (
     UnitSnapshot,
 )
 from streams import topology
-from streams.core.flows import RecordBatch, Step, View
+from streams.core.flows import RecordBatch, Step, View, encoded
 from streams.core.observer import NullObserver
-from streams.core.rent_roll import STAGES, apply, item_of, scope, unit_key
+from streams.core.rent_roll import STAGES, apply, item_of
 from streams.core.rows import Rows
 from streams.core.sweep import ITEMS_A_RECORD
 from streams.engine import Engine, EngineSettings, run_worker
+from streams.engine.stores import RocksMemory, new_store
 from streams.flows import maintain_rent_roll
 from streams.observability.instruments import PrometheusObserver
 from streams.observability.metrics import Metrics
@@ -333,8 +334,13 @@ def run_stock(options: argparse.Namespace) -> None:
 
 
 async def run_bare(options: argparse.Namespace) -> None:
-    """Run the minimal equivalent: fetch, decode, update a dict, write changed rows, commit."""
-    measurement, rows = Measurement(options), dict[bytes, bytes | None]()
+    """Run the same step in a loop: fetch, decode, compare, write rows, changelog and effects, commit."""
+    measurement = Measurement(options)
+    settings = EngineSettings(
+        bootstrap_servers="-", app_id="bare", worker="w", data_dir=Path(options.data), partitions=1
+    )
+    store = new_store(settings, RENT_ROLL, RocksMemory(settings))
+    store.open(0)
     consumer = aiokafka.AIOKafkaConsumer(
         options.prefix + topics.CHANGES.name,
         bootstrap_servers=options.bootstrap,
@@ -357,24 +363,27 @@ async def run_bare(options: argparse.Namespace) -> None:
     while not done:
         for records in (await consumer.getmany(timeout_ms=1000, max_records=options.batch_size)).values():
             measurement.before(records[0].offset)
-            changed: dict[bytes, bytes | None] = {}
+            rows = Rows(store.view(0))
+            effects: dict[str, list[tuple[bytes, bytes | None]]] = {}
             for record in records:
                 page = decode(record.value)
-                if isinstance(page, Page) and page.kind is EntityKind.UNIT:
-                    prefix = scope(page.org, page.connection)
-                    for item in page.items:
-                        key = unit_key(prefix, item.id)
-                        if rows.get(key) != item.body:
-                            rows[key] = changed[key] = item.body
-            await write(producer, f"{options.name}-{RENT_ROLL}-changelog", changed)
+                assert isinstance(page, Page | SweepEnd)
+                for one in apply(rows, page).emits:
+                    found = encoded(one, options.prefix)
+                    effects.setdefault(found.topic, []).append((found.key, found.value))
+                rows.keep()
+            changed = rows.encoded()
+            await write(producer, f"{options.name}-{RENT_ROLL}-changelog", list(changed.items()))
+            store.write(0, changed.items(), None)
+            for topic, items in effects.items():
+                await write(producer, topic, items)
             await consumer.commit()
             done = measurement.after(records[-1].offset)
     await producer.stop()
     await consumer.stop()
 
 
-async def write(producer: Any, topic: str, rows: Mapping[bytes, bytes | None]) -> None:
-    items = list(rows.items())
+async def write(producer: Any, topic: str, items: Sequence[tuple[bytes, bytes | None]]) -> None:
     index, sent = 0, []
     while index < len(items):
         batch = producer.create_batch()
