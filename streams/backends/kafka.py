@@ -14,6 +14,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from schemas.partitions import partition_of
 from streams.backends.deadlines import stop_client
+from streams.backends.group_commit import GroupCommit
 from streams.backends.membership import Membership
 from streams.backends.ports import (
     NOWHERE,
@@ -25,7 +26,7 @@ from streams.backends.ports import (
     Partition,
     checked_size,
 )
-from streams.backends.producer import BatchWriter, Entry, GroupCommit
+from streams.backends.writer import BatchWriter, Entry
 from streams.core.flows import ProducerRecord, Record
 
 log = logging.getLogger("streams.backends.kafka")

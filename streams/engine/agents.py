@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.backends.ports import Fenced, NotOwner
-from streams.backends.producer import Entry
+from streams.backends.writer import Entry
 from streams.core.flows import Record, RecordBatch, RowsDamaged, Step, StopPartition, View
 from streams.core.observer import Observer
 from streams.engine.fatal import Exit, Fatal

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from streams.backends.membership import Membership
-from streams.backends.producer import BatchWriter, Entry
+from streams.backends.writer import BatchWriter, Entry
 from streams.core.flows import ProducerRecord
 from streams.engine.settings import EngineSettings
 

@@ -13,7 +13,7 @@ from aiokafka.structs import TopicPartition
 
 from streams.backends.fencing import Identities, producer_id
 from streams.backends.ports import BackendError, Fenced, NotOwner
-from streams.backends.producer import BatchWriter
+from streams.backends.writer import BatchWriter
 from tests.chaos.kafka import last_values
 from tests.streams.backends.test_kafka import make_topics
 
@@ -123,7 +123,7 @@ async def test_a_refusal_that_the_group_does_not_explain_is_an_error(
     kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process has taken over what the group has assigned to this one."""
-    monkeypatch.setattr("streams.backends.producer.FENCED_SECONDS", 0.3)
+    monkeypatch.setattr("streams.backends.writer.FENCED_SECONDS", 0.3)
     async with writer(kafka) as owner, writer(kafka) as thief:
         await owner.take_over({1: [topic]}, topic, MARK)
         await thief.take_over({1: [topic]}, topic, MARK)
