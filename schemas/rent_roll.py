@@ -294,3 +294,5 @@ class AccountRow(Row, frozen=True, kw_only=True):
     """The last complete sweep that was not torn."""
     awaiting: tuple[int, ...] = ()
     """Properties with units that were first seen since then."""
+    begun_seq: int = 0
+    """The sequence from before the last complete sweep; 0 in rows of former releases."""

@@ -1,4 +1,4 @@
-"""What a newer release wrote is not bad: an older worker leaves it to a newer one, and nothing becomes a dead letter."""
+"""What a newer release wrote is not bad: an older worker leaves it to a newer one, and nothing is a dead letter."""
 
 from typing import Any
 

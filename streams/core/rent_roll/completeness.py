@@ -50,7 +50,7 @@ def fold_sweep_end(rows: Rows, end: SweepEnd) -> FoldResult:
     """
     prefix = scope(end.org, end.connection)
     account = rows.find(AccountRow, account_key(prefix))
-    if account is not None and account.started_at > end.started_at:
+    if account is not None and _is_older(end, account):
         return FoldResult(Disposition.IGNORED)
     seen = _seen(rows, prefix, end)
     if seen is None or (account is None and end.torn):
@@ -79,6 +79,13 @@ def fold_sweep_end(rows: Rows, end: SweepEnd) -> FoldResult:
     return FoldResult(Disposition.APPLIED, emits, counts)
 
 
+def _is_older(end: SweepEnd, account: AccountRow) -> bool:
+    """Return whether a sweep began before the last one; not by its time, since clocks may differ by hours."""
+    if account.begun_seq:
+        return end.seq < account.begun_seq
+    return end.started_at < account.started_at
+
+
 def _account_after(
     rows: Rows, prefix: bytes, end: SweepEnd, account: AccountRow | None, *, held_back: int, awaiting: tuple[int, ...]
 ) -> AccountRow:
@@ -100,6 +107,7 @@ def _account_after(
         pulsed_until=account.pulsed_until if account else None,
         whole_sweep=max(account.whole_sweep if account else "", "" if end.torn else end.sweep),
         awaiting=awaiting,
+        begun_seq=end.seq,
     )
 
 

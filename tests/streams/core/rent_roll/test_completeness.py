@@ -14,6 +14,7 @@ from streams.core.flows import Disposition, FoldResult
 from streams.core.rent_roll import STAGES, account_key, scope
 from tests.streams.core.rent_roll.rolls import (
     NOW,
+    PREFIX,
     building,
     dues,
     end,
@@ -125,6 +126,19 @@ def test_the_end_of_an_older_sweep_is_ignored() -> None:
     (older,) = fold(view, end(1, 1, 1, 1, sweep="s0", seq=0))
     assert older.verdict is Disposition.IGNORED
     assert view == before
+
+
+def test_a_sweep_after_one_of_a_worker_whose_clock_is_ahead_counts() -> None:
+    """Its time is earlier, but it was begun later."""
+    view = swept()
+    pages = [page(kind, 40 + at, sweep="s3") for at, kind in enumerate(STAGES)]
+    ahead = end(1, 1, 1, 1, sweep="s2", seq=30)
+    ahead = ahead.model_copy(update={"started_at": NOW + timedelta(hours=6), "ended_at": NOW + timedelta(hours=6)})
+    fold(view, *(page(kind, 31 + at, sweep="s2") for at, kind in enumerate(STAGES)), ahead)
+    *_, later = fold(view, *pages, end(1, 1, 1, 1, sweep="s3", seq=39))
+
+    assert later.verdict is Disposition.APPLIED
+    assert decode_as(AccountRow, view[account_key(PREFIX)]).sweep == "s3"
 
 
 def test_what_a_complete_sweep_missed_is_fetched_and_not_removed() -> None:
