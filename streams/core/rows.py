@@ -22,6 +22,11 @@ class Rows:
         self._read: dict[bytes, Model] = {}
         self._kept: dict[bytes, Model | None] = {}
         self._pending: dict[bytes, Model | None] = {}
+        self._under: dict[bytes, dict[bytes, None]] | None = None
+        """Keys that the batch has written, by each of their prefixes that ends with a slash; null before a first scan.
+
+        A batch may write many rows and scan often: looking through all of them each time would take the square of it.
+        """
 
     def raw(self, key: bytes) -> bytes | None:
         """Return the stored bytes of a row; null if it does not exist or this batch has written it."""
@@ -50,7 +55,7 @@ class Rows:
 
         Rows that the batch has written come last, in the order of writing.
         """
-        own = {key: row for key, row in (self._kept | self._pending).items() if key.startswith(prefix)}
+        own = self._own_rows(prefix)
         for key, raw in self._view.scan(prefix):
             if key not in own:
                 yield key, partial(decode_as, record, raw)
@@ -58,18 +63,47 @@ class Rows:
             if row is not None:
                 yield key, partial(self._own, record, key)
 
+    def _own_rows(self, prefix: bytes) -> dict[bytes, Model | None]:
+        """Return the rows under a prefix that the batch has written, in the order of writing; null: removed."""
+        if self._under is None:
+            self._under = {}
+            for key in (*self._kept, *self._pending):
+                self._index(key)
+        keys = self._under.get(prefix, ()) if prefix.endswith(b"/") else (*self._kept, *self._pending)
+        found: dict[bytes, Model | None] = {}
+        for key in keys:
+            if key in self._pending:
+                found[key] = self._pending[key]
+            elif key in self._kept:
+                found[key] = self._kept[key]
+        if prefix.endswith(b"/"):
+            return found
+        return {key: row for key, row in found.items() if key.startswith(prefix)}
+
+    def _index(self, key: bytes) -> None:
+        assert self._under is not None
+        end = key.find(b"/")
+        while end >= 0:
+            self._under.setdefault(key[: end + 1], {})[key] = None
+            end = key.find(b"/", end + 1)
+
+    def _write(self, key: bytes, row: Model | None) -> None:
+        if self._under is not None and key not in self._pending and key not in self._kept:
+            self._index(key)
+        self._pending[key] = row
+
     def _own(self, record: type[R], key: bytes) -> R:
         found = self.find(record, key)
         assert found is not None
         return found
 
     def put(self, key: bytes, row: Model) -> None:
-        self._pending[key] = row
+        self._write(key, row)
 
     def remove(self, key: bytes) -> None:
         """Delete a row; one that does not exist is left alone."""
         if self._pending.get(key) or self._kept.get(key) or self._view.get(key) is not None:
-            self._pending[key] = None
+            self._write(key, None)
 
     def keep(self) -> None:
         """Keep the writes since the last `keep` or `drop`."""

@@ -154,3 +154,38 @@ def test_what_does_not_exist_is_not_removed() -> None:
     rows.remove(B)
     rows.keep()
     assert rows.encoded() == {B: None}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["put", "remove", "keep", "drop", "scan"]),
+            st.sampled_from([b"a/1", b"a/2", b"a/b/1", b"a/b/2", b"a//1", b"b/1", b"c"]),
+        ),
+        max_size=30,
+    ),
+    st.sampled_from([b"", b"a", b"a/", b"a/b/", b"a//", b"b/", b"c", b"d/"]),
+)
+def test_a_scan_finds_what_the_table_would_hold(steps: list[tuple[str, bytes]], prefix: bytes) -> None:
+    """Whenever it is made, and however long the prefix is."""
+    rows = Rows(stored(a=1, c=3))
+    kept: dict[bytes, int] = {A: 1, C: 3}
+    table = dict(kept)
+    for at, (what, key) in enumerate(steps):
+        if what == "put":
+            rows.put(key, row(100 + at))
+            table[key] = 100 + at
+        elif what == "remove":
+            rows.remove(key)
+            table.pop(key, None)
+        elif what == "keep":
+            rows.keep()
+            kept = dict(table)
+        elif what == "drop":
+            rows.drop()
+            table = dict(kept)
+        else:
+            list(rows.scan(SweptRow, prefix))
+
+    found = {key: read().seq for key, read in rows.scan(SweptRow, prefix)}
+    assert found == {key: seq for key, seq in table.items() if key.startswith(prefix)}
