@@ -250,7 +250,7 @@ class DeliveryRow(Row, frozen=True, kw_only=True):
 
 
 class OpenRow(Row, frozen=True, kw_only=True):
-    """The index of deliveries that somebody has to watch: there is one for each that is not idle, changed, or dead."""
+    """An entry of the index of open deliveries: those that are not idle, that changed, or that have a dead letter."""
 
     version: int
     """The version of the delivery when it began to be open."""

@@ -23,14 +23,14 @@ from schemas.avro import schema_of
 from schemas.codec import RECORDS, UnknownWriter, decode, encode
 from tests.schemas.samples import sample
 
-def told(value):
+def reading(value):
     try:
         return type(decode(bytes.fromhex(value))).__name__
     except UnknownWriter:
         return "unknown writer"
 
 written = {one.__name__: encode(one.model_validate(sample(schema_of(one)))).hex() for one in RECORDS}
-read = {name: told(value) for name, value in json.load(sys.stdin).items()}
+read = {name: reading(value) for name, value in json.load(sys.stdin).items()}
 print(json.dumps({"written": written, "read": read}))
 """
 
