@@ -443,13 +443,13 @@ def measure(bootstrap: str, case: Case, rounds: int) -> list[Result]:
     return [
         Result(f"fold: {case.title}", fold.per_second, "changes/s"),
         at_least(
-            f"fold: {case.title}, relative to stock Faust", fold.per_cpu_second / stock.per_cpu_second, "times CPU", 10
+            f"fold: {case.title}, relative to stock Faust", fold.per_cpu_second / stock.per_cpu_second, "times CPU", 15
         ),
         at_least(
             f"fold: {case.title}, relative to the bare loop",
             fold.per_cpu_second / bare.per_cpu_second,
             "times CPU",
-            0.4,
+            0.8,
         ),
     ]
 
