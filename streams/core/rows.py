@@ -20,6 +20,8 @@ class Rows:
     def __init__(self, view: View) -> None:
         self._view = view
         self._read: dict[bytes, Model] = {}
+        self._bytes: dict[bytes, bytes | None] = {}
+        """What `raw` has read, so that `find` need not read it again."""
         self._kept: dict[bytes, Model | None] = {}
         self._pending: dict[bytes, Model | None] = {}
         self._under: dict[bytes, dict[bytes, None]] | None = None
@@ -32,7 +34,8 @@ class Rows:
         """Return the stored bytes of a row; null if it does not exist or this batch has written it."""
         if key in self._kept or key in self._pending:
             return None
-        return self._view.get(key)
+        found = self._bytes[key] = self._view.get(key)
+        return found
 
     def find(self, record: type[R], key: bytes) -> R | None:
         """Return a decoded row; null if it does not exist. Raise `schemas.codec.DecodeError`."""
@@ -43,7 +46,7 @@ class Rows:
                 return found
         found = self._read.get(key)
         if found is None:
-            raw = self._view.get(key)
+            raw = self._bytes[key] if key in self._bytes else self._view.get(key)
             if raw is None:
                 return None
             found = self._read[key] = decode_as(record, raw)

@@ -36,6 +36,16 @@ def test_a_row_is_read_from_the_table_until_the_batch_writes_it() -> None:
     assert rows.find(SweptRow, A) == row(3)
 
 
+def test_a_row_whose_bytes_were_read_is_not_read_again() -> None:
+    view = stored(a=1)
+    rows = Rows(view)
+    assert rows.raw(A) == encode(row(1))
+    assert rows.raw(B) is None
+    view.clear()
+    view[B] = encode(row(9))
+    assert (rows.find(SweptRow, A), rows.find(SweptRow, B)) == (row(1), None)
+
+
 def test_writes_of_a_failed_record_are_dropped_and_others_stay() -> None:
     rows = Rows(stored(a=1))
     rows.put(A, row(2))
