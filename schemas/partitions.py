@@ -1,6 +1,9 @@
 """Which partition a record belongs to: that of its org, by the rule of Kafka's default partitioner."""
 
+from functools import lru_cache
 
+
+@lru_cache(maxsize=1 << 17)  # the scans ask for every org, some each second
 def partition_for(org: str, partitions: int) -> int:
     """Return the partition of an org, the same for every topic; ``partitions`` is the number that every topic has."""
     return partition_of(org.encode(), partitions)

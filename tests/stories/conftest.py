@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from schemas.partitions import partition_for
 from tests.world import World, receiver_matches
-from tests.world.cluster import ClusterWorld, cluster
+from tests.world.cluster import ORG_PARTITION, PARTITIONS, ClusterWorld, cluster
 from tests.world.memory import MemoryWorld
 
 NEIGHBOR = "cedar"
@@ -72,18 +72,34 @@ async def memory_world() -> AsyncIterator[MemoryWorld]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared_cluster(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ClusterWorld]:
-    """The cluster that most stories share: two workers, a web role, and a delivered portfolio."""
+    """The cluster that most stories share: two workers, a web role, and a delivered portfolio.
+
+    On the same partition another org has an account with the same ids.
+    """
     async with cluster(
         kafka, f"{tmp_path_factory.mktemp('prefix').name}.", tmp_path_factory.mktemp("cluster")
     ) as world:
-        yield world
+        await world.reset()
+        assert partition_for(NEIGHBOR, PARTITIONS) == ORG_PARTITION
+        async with world.org(NEIGHBOR) as neighbor:
+            await (await neighbor.enable()).aclose()
+            await world.until(lambda: receiver_matches(neighbor))
+            world.neighbor = neighbor
+            yield world
+            await world.reset()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def cluster_world(shared_cluster: ClusterWorld) -> ClusterWorld:
-    """The shared cluster, reset after the previous story; idle."""
+async def cluster_world(shared_cluster: ClusterWorld) -> AsyncIterator[ClusterWorld]:
+    """The shared cluster, reset after the previous story; idle. Whatever happens, the other org gets nothing of it."""
     await shared_cluster.reset()
-    return shared_cluster
+    neighbor = shared_cluster.neighbor
+    assert neighbor is not None
+    accepted = len(neighbor.rentsync.accepted)
+    yield shared_cluster
+    assert receiver_matches(neighbor)
+    assert len(neighbor.rentsync.accepted) == accepted
+    assert set(neighbor.rentsync.statuses) == {200}
 
 
 @pytest.fixture(params=["memory", "kafka"])

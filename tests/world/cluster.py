@@ -291,6 +291,8 @@ class ClusterWorld:
         self.ended: list[Process] = []
         self.senders: list[Webhooks] = []
         self.env: dict[str, str] = {}
+        self.neighbor: Org | None = None
+        """Another org with the same ids on the same partition, for the whole session."""
         self._settings = dict(settings or {})
         self._worker_count = 0
         names = [spec.name for spec in topology.all_topics(DELAYS)]
