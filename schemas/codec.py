@@ -17,12 +17,22 @@ import fastavro
 import msgspec
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from schemas import delivery, integrations, pms, rent_roll
+from schemas import commands, delivery, integrations, pms, rent_roll
 from schemas.avro import NAMESPACE, ROWS, schema_of
 from schemas.base import Model, Row
 from schemas.binary import reader_of, writer_of
 
 RECORDS: tuple[type[Model], ...] = (
+    commands.Command,
+    commands.Push,
+    commands.PushOutcome,
+    commands.SyncState,
+    commands.SyncOperation,
+    commands.FieldProblem,
+    commands.SyncRow,
+    commands.TakenRow,
+    commands.BlockedRow,
+    commands.UnsyncedRow,
     pms.FetchRequest,
     pms.SweepStep,
     pms.RecheckStep,

@@ -36,6 +36,11 @@ def by_integration_and_kind(record: Model) -> str:
     return f"{by_integration(record)}/{STATUS_KINDS[type(record)]}"
 
 
+def by_entity(record: Any) -> str:
+    """Return ``org/entity/id`` (``default/property/7d1…``) of a state of a property or an owner."""
+    return f"{record.org}/{record.entity}/{record.id}"
+
+
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
     """One topic: ``retention_ms`` null keeps records forever (a compacted topic keeps the last record of each key).
@@ -56,6 +61,16 @@ class TopicSpec:
         return self.key(record).encode()
 
 
+COMMANDS = TopicSpec("pms.commands", "requests to create or change properties and owners in the PMS")
+PUSHES = TopicSpec("pms.pushes", "operations that are to be made in the PMS")
+SYNC_EVENTS = TopicSpec("sync.events", "what the PMS answered to operations")
+SYNC_STATES = TopicSpec(
+    "sync.states",
+    "whether the PMS has each property and owner",
+    cleanup="compact",
+    retention_ms=None,
+    key=by_entity,
+)
 WEBHOOKS = TopicSpec("pms.webhooks", "requests to fetch what changed in the PMS")
 SWEEPS = TopicSpec("pms.sweeps", "steps of full reads of an account", retention_ms=3 * DAY_MS)
 PULSES = TopicSpec(
@@ -109,6 +124,10 @@ def changelog(app: str, table: str) -> TopicSpec:
 
 
 TOPICS = (
+    COMMANDS,
+    PUSHES,
+    SYNC_EVENTS,
+    SYNC_STATES,
     WEBHOOKS,
     PULSES,
     SWEEPS,

@@ -1,0 +1,43 @@
+"""Keys of the rows of table ``sync-states``: the org, a letter for the kind of row, and what it is about.
+
+``e`` entity, ``t`` entities of the PMS that belong to one of ours, ``b`` entities that wait for a property, ``o`` the
+index of operations that have not ended. Our ids contain no slash (`streams.web.api.commands`).
+"""
+
+from schemas.commands import SyncEntity
+
+
+def entity_key(org: str, entity: SyncEntity, own_id: str) -> bytes:
+    """Return the key of the row of an entity."""
+    return f"{org}/e/{entity}/{own_id}".encode()
+
+
+def taken_key(org: str, connection: str, entity: SyncEntity, pms_id: int) -> bytes:
+    """Return the key of the row that shows to which of our entities one of the PMS belongs."""
+    return f"{org}/t/{connection}/{entity}/{pms_id}".encode()
+
+
+def blocked_on(org: str, property_id: str) -> bytes:
+    """Return the prefix of the rows of what waits for a property."""
+    return f"{org}/b/{property_id}/".encode()
+
+
+def blocked_key(org: str, property_id: str, entity: SyncEntity, own_id: str) -> bytes:
+    """Return the key of the row of an entity that waits for a property."""
+    return blocked_on(org, property_id) + f"{entity}/{own_id}".encode()
+
+
+def open_of(org: str) -> bytes:
+    """Return the prefix of the index of an org's operations that have not ended."""
+    return f"{org}/o/".encode()
+
+
+def open_key(org: str, entity: SyncEntity, own_id: str) -> bytes:
+    """Return the key of an entity in the index of those whose operation has not ended."""
+    return open_of(org) + f"{entity}/{own_id}".encode()
+
+
+def entity_of(key: bytes) -> tuple[SyncEntity, str]:
+    """Return the entity that a key names at its end."""
+    *_, entity, own_id = key.decode().split("/")
+    return SyncEntity(entity), own_id
