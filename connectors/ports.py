@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from pydantic import JsonValue, SecretStr
 
 from schemas.base import EntityKind
+from schemas.commands import Push
 from schemas.delivery import Batch
 from schemas.integrations import CheckResult, CheckStatus, EntityAccess, IntegrationMode, IntegrationRole
 from schemas.pms import FetchRequest
@@ -179,6 +180,50 @@ class PropertySource(Protocol):
     def page_size(self) -> int: ...
 
     async def aclose(self) -> None: ...
+
+
+# -------------------------------------------------------------------------------------------------- writing to a PMS
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """The PMS has the entity as it was commanded, under this id."""
+
+    pms_id: int
+    found: bool = False
+    """Whether an earlier attempt, whose answer was lost, had created it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """The PMS may have the entity already, and only a person can decide which one it is: nothing was created."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """The PMS refuses the content. ``fields``: JSON pointers of ours, each with what is wrong."""
+
+    detail: str
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Halfway:
+    """The entity is in the PMS under this id, but a further step failed; the next attempt goes on from there."""
+
+    pms_id: int
+    why: "Failure | Invalid"
+
+
+class PropertyGateway(Protocol):
+    """Creates and changes entities of one PMS connection.
+
+    An entity is never created twice: what an earlier attempt may have left behind is looked for before each creation.
+    """
+
+    async def push(self, push: Push) -> Pushed | Undecided | Invalid | Halfway | Failure: ...
 
 
 # ----------------------------------------------------------------------------------------------- webhooks of a PMS
@@ -365,13 +410,23 @@ class UsesBudget(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class OpenedSource:
+    """The client of a connection: its ports, which share an API budget."""
+
+    source: PropertySource
+    gateway: PropertyGateway
+    budget: UsesBudget
+
+
 class SourceSystem(System, Protocol):
     """A property management system."""
 
-    def open(
-        self, configuration: Configuration, clock: Clock, random: randomness.Random
-    ) -> tuple[PropertySource, UsesBudget]:
-        """Open a client with its own API budget. Raise `connectors.settings.SettingsError` if it cannot be used."""
+    def open(self, configuration: Configuration, clock: Clock, random: randomness.Random) -> OpenedSource:
+        """Open a client with its own API budget; closing the source closes all of it.
+
+        Raise `connectors.settings.SettingsError` if it cannot be used.
+        """
         ...
 
     def reader(self, org: str, connection: str, configuration: Configuration, *, enabled: bool) -> WebhookReader:

@@ -57,10 +57,52 @@ class Flow:
     """Of a scan: seconds between two passes."""
 
 
-RENT_ROLL, DELIVERIES = "rent-roll", "deliveries"
+RENT_ROLL, DELIVERIES, SYNC_STATES = "rent-roll", "deliveries", "sync-states"
 READERS = "readers"
 
 FLOWS: tuple[Flow, ...] = (
+    Flow(
+        "receive_commands",
+        Kind.INGRESS,
+        "takes properties and owners of upstream apps, and answers once they are durable",
+        writes=(topics.COMMANDS,),
+    ),
+    Flow(
+        "track_syncs",
+        Kind.FOLD,
+        "orders commands, and keeps what became of each property and owner",
+        reads=(topics.COMMANDS, topics.SYNC_EVENTS),
+        writes=(topics.PUSHES, topics.SYNC_STATES),
+        table=SYNC_STATES,
+    ),
+    Flow(
+        "push_commands",
+        Kind.CALL,
+        "creates and changes a property or an owner in the PMS",
+        reads=(topics.PUSHES,),
+        writes=(topics.SYNC_EVENTS,),
+        port="PropertyGateway",
+        group=READERS,
+        retries=True,
+        returns_to=topics.COMMANDS,
+        coalesce=True,
+        max_in_flight=128,
+        max_in_flight_per_integration=4,
+    ),
+    Flow(
+        "watch_syncs",
+        Kind.SCAN,
+        "has operations tried again that no record would end any more",
+        writes=(topics.COMMANDS,),
+        views=(SYNC_STATES,),
+        every=60.0,
+    ),
+    Flow(
+        "follow_syncs",
+        Kind.GLOBAL,
+        "keeps the commands and the states of all properties and owners in the memory of a web role",
+        reads=(topics.COMMANDS, topics.SYNC_STATES),
+    ),
     Flow(
         "receive_webhooks",
         Kind.INGRESS,

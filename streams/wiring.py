@@ -19,12 +19,13 @@ from streams.core.sequence import FetchSequence
 from streams.core.sweep import Running
 from streams.directory.clients import Clients
 from streams.directory.directory import Directory
-from streams.flows import maintain_rent_roll
+from streams.flows import maintain_rent_roll, track_syncs
 from streams.flows.deliver_batches import DeliverBatches
 from streams.flows.emit_batches import EmitBatches
 from streams.flows.fetch_changes import FetchChanges
 from streams.flows.mark_date_changes import MarkDateChanges
 from streams.flows.pulse_accounts import PulseAccounts
+from streams.flows.push_commands import PushCommands
 from streams.flows.recheck_missed import RecheckMissed
 from streams.flows.reconcile_receivers import ReconcileReceivers
 from streams.flows.schedule_pulses import SchedulePulses
@@ -33,6 +34,7 @@ from streams.flows.schedule_sweeps import ScheduleSweeps
 from streams.flows.sweep_accounts import SweepAccounts
 from streams.flows.watch_accounts import WatchAccounts
 from streams.flows.watch_deliveries import WatchDeliveries
+from streams.flows.watch_syncs import WatchSyncs
 from streams.runners.call import Answer, Call, CallFlow
 from streams.runners.fold import Fold, FoldStep
 from streams.runners.redeliver import Redeliver, Wait
@@ -64,6 +66,7 @@ class Dependencies:
 # ------------------------------------------------------------------------------------------------------------- folds
 
 FOLDS: Final[Mapping[str, Callable[[Dependencies], FoldStep]]] = {
+    "track_syncs": lambda _: track_syncs.step,
     "maintain_rent_roll": lambda _: maintain_rent_roll.step,
     "emit_batches": lambda needs: EmitBatches(needs.directory).step,
 }
@@ -91,6 +94,7 @@ def folds(needs: Dependencies) -> tuple[FoldPart, ...]:
 # ------------------------------------------------------------------------------------------------------------- scans
 
 SCANS: Final[Mapping[str, Callable[[Dependencies], ScanStep]]] = {
+    "watch_syncs": lambda needs: WatchSyncs(needs.directory, needs.partitions, needs.clock).step,
     "schedule_sweeps": lambda needs: (
         ScheduleSweeps(needs.directory, needs.sweep_every, needs.partitions, needs.clock).step
     ),
@@ -151,6 +155,7 @@ def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
     throttled = timedelta(seconds=needs.rungs[0].seconds)
     breakers, running = Breakers(needs.observer, throttled, needs.clock.monotonic), Running()
     flows: Mapping[str, Calling] = {
+        "push_commands": PushCommands(needs.clients, needs.rungs, needs.clock, breakers),
         "fetch_changes": FetchChanges(needs.clients, sequence, needs.clock, breakers),
         "sweep_accounts": SweepAccounts(needs.clients, sequence, needs.rungs, needs.clock, running, breakers),
         "recheck_missed": RecheckMissed(needs.clients, sequence, needs.clock, breakers),
@@ -203,7 +208,7 @@ def _call_flow(flow: Flow, calling: Calling) -> CallFlow:
         retries=flow.retries and flow.returns_to is None,
         max_in_flight=flow.max_in_flight,
         max_in_flight_per_integration=flow.max_in_flight_per_integration,
-        unfinished=calling.unfinished if isinstance(calling, DeliverBatches | SweepAccounts) else None,
+        unfinished=calling.unfinished if isinstance(calling, PushCommands | DeliverBatches | SweepAccounts) else None,
     )
 
 

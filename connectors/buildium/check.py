@@ -17,6 +17,7 @@ import httpx
 
 from connectors.budget import Budget
 from connectors.buildium.auth import BuildiumAuth
+from connectors.buildium.calls import THROTTLE_SECONDS
 from connectors.buildium.findings import (
     ACCOUNT,
     ENTITIES,
@@ -34,7 +35,7 @@ from connectors.buildium.findings import (
     judge_webhook_secrets,
 )
 from connectors.buildium.settings import BuildiumSettings
-from connectors.buildium.source import BUDGET, THROTTLE_SECONDS
+from connectors.buildium.source import BUDGET
 from connectors.checks import MASK, Check, Fail, Finding, run_checks, secrets_of
 from connectors.endpoint import Network, SystemNetwork, check_address, check_clock, check_tls, origin
 from connectors.http import Reply, exchange, retry_after

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
+from connectors.buildium.calls import user_message
 from connectors.buildium.signature import sign, verify
-from connectors.buildium.source import user_message
 from connectors.checks import Fail, Finding, Pass
 from connectors.endpoint import NETWORK_FIX
 from connectors.http import Reply, phrase

@@ -78,6 +78,12 @@ class BuildiumSettings(ConnectionSettings):
         validation_alias="BUILDIUM_OFFER",
         description="vacant or listed; the default is RENTSTREAM_OFFER",
     )
+    operating_bank_account_id: Annotated[int | None, Stored("operatingBankAccountId")] = Field(
+        default=None,
+        ge=1,
+        validation_alias="BUILDIUM_OPERATING_BANK_ACCOUNT_ID",
+        description="Buildium's id of the bank account of properties that are created without one",
+    )
     sync_enabled: bool = Field(
         default=True, validation_alias="BUILDIUM_SYNC_ENABLED", description="true or false: whether Buildium is synced"
     )

@@ -5,7 +5,6 @@ has proven to be that of Buildium (`_proven`). Pages are sorted by a unique fiel
 rows of an unsorted list. Every call, retries included, uses the connection's API budget.
 """
 
-import json
 import logging
 import random as randomness
 from collections.abc import Callable, Sequence
@@ -16,9 +15,10 @@ import httpx
 
 from connectors.budget import Budget, Limits
 from connectors.buildium.auth import BuildiumAuth
+from connectors.buildium.calls import TITLE, Calls
 from connectors.buildium.mapping import entity_id, read_list, read_one, snapshot, tenant_leases
 from connectors.buildium.settings import BuildiumSettings
-from connectors.http import OpenClient, Patience, Reply, exchange, open_client, read_date
+from connectors.http import OpenClient, Patience, Reply, open_client, read_date
 from connectors.ports import (
     Clock,
     Failure,
@@ -29,23 +29,17 @@ from connectors.ports import (
     PageOf,
     Priority,
     Rejected,
-    Throttled,
-    Unauthorized,
     Unavailable,
 )
 from schemas.base import EntityKind
 
 _LOG: Final = logging.getLogger(__name__)
-_TITLE: Final = "Buildium"
 
 PAGE_SIZE: Final = 1000
 """The largest page; Buildium reduces a larger limit to it without an error."""
 
 BUDGET: Final = Limits(in_flight=10, starts=10, window=1.0)
 """Ten concurrent calls and ten calls a second (Buildium, Rate Limiting section)."""
-
-THROTTLE_SECONDS: Final = 0.2
-"""The pause of a connection after a 429 without ``Retry-After`` (Buildium, Rate Limiting section)."""
 
 _ENTITY: Final = {
     EntityKind.PROPERTY: "/rentals/{id}",
@@ -94,14 +88,16 @@ class BuildiumSource:
         auth: httpx.Auth | None = None,
         random: randomness.Random | None = None,
     ) -> None:
-        self._client = client
-        self._base_url = base_url
         self._owns_budget = budget is None
-        self._budget = budget or Budget(clock, BUDGET)
-        self._clock = clock
-        self._patience = patience or Patience()
-        self._auth = auth
-        self._random = random or randomness.Random()  # noqa: S311 - jitter, not a secret
+        self.calls: Final = Calls(
+            client,
+            base_url,
+            clock,
+            budget=budget or Budget(clock, BUDGET),
+            patience=patience or Patience(),
+            auth=auth,
+            random=random or randomness.Random(),  # noqa: S311 - jitter, not a secret
+        )
         self._proven = False
         self._listing_order = 0
 
@@ -143,21 +139,19 @@ class BuildiumSource:
 
     @property
     def budget(self) -> Budget:
-        return self._budget
+        return self.calls.budget
 
     async def aclose(self) -> None:
         if self._owns_budget:
-            await self._budget.aclose()
-        await self._client.aclose()
+            await self.calls.budget.aclose()
+        await self.calls.aclose()
 
     async def probe(self, priority: Priority = Priority.COMMAND) -> Failure | None:
         """Test URL and API key with one cheap call; return the failure, or null if both are valid."""
-        answer = await self._get("/rentals", (("limit", "1"),), priority)
+        answer = await self.calls.get("/rentals", (("limit", "1"),), priority)
         if isinstance(answer, Reply):
             if read_list(EntityKind.PROPERTY, answer.body) is None:
-                return Missing(
-                    f"{_TITLE}: the server at the configured URL does not answer like its API", answer.status
-                )
+                return Missing(f"{TITLE}: the server at the configured URL does not answer like its API", answer.status)
             self._proven = True
             return None
         return answer
@@ -176,7 +170,7 @@ class BuildiumSource:
     async def page(self, kind: EntityKind, offset: int, priority: Priority = Priority.SWEEP) -> PageOf | Failure:
         """Return a page of a list, ordered by id (listings: by one of `LISTING_ORDERS`)."""
         if kind not in _LIST:
-            return Rejected(f"{_TITLE} has no list of kind {kind} that a sweep could read")
+            return Rejected(f"{TITLE} has no list of kind {kind} that a sweep could read")
         return await self._window(kind, (), offset, priority)
 
     async def _window(
@@ -186,11 +180,11 @@ class BuildiumSource:
         path, query = _LIST[kind]
         window = (*by, ("offset", str(offset)), ("limit", str(PAGE_SIZE)))
         if kind is not EntityKind.LISTING:
-            return self._page(kind, await self._get(path, (*query, *window), priority))
+            return self._page(kind, await self.calls.get(path, (*query, *window), priority))
         while True:
             tried = self._listing_order
             order = ("orderby", LISTING_ORDERS[tried])
-            answer = await self._get(path, (*query, order, *window), priority)
+            answer = await self.calls.get(path, (*query, order, *window), priority)
             if not isinstance(answer, Rejected) or tried + 1 == len(LISTING_ORDERS):
                 return self._page(kind, answer)
             _LOG.warning("Buildium does not sort listings by %s; trying the next sort order", order[1])
@@ -201,21 +195,21 @@ class BuildiumSource:
     ) -> PageOf | Failure:
         """Return a page of the entities that were updated since then, past leases included, ordered by id."""
         if kind not in _CHANGED:
-            return Rejected(f"{_TITLE} has no list of kind {kind} by the time of its last update")
+            return Rejected(f"{TITLE} has no list of kind {kind} by the time of its last update")
         query = (
             ("lastupdatedfrom", f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"),
             ("orderby", "Id"),
             ("offset", str(offset)),
             ("limit", str(PAGE_SIZE)),
         )
-        return self._page(kind, await self._get(_CHANGED[kind], query, priority))
+        return self._page(kind, await self.calls.get(_CHANGED[kind], query, priority))
 
     async def all_of(
         self, kind: EntityKind, property_id: int, priority: Priority = Priority.WEBHOOK
     ) -> Fetched | Failure:
         """Return the units, the active and future leases, or the listings of a property, usually in one call."""
         if kind not in _OF_PROPERTY:
-            return Rejected(f"{_TITLE} has no list of kind {kind} by property")
+            return Rejected(f"{TITLE} has no list of kind {kind} by property")
         found: list[Found] = []
         offset = 0
         while True:
@@ -237,9 +231,9 @@ class BuildiumSource:
             row = {**row, "Unit": {"Id": entity}}
         found = snapshot(kind, row)
         if found is None:
-            return Rejected(f"{_TITLE} sent {kind} {entity} without the ids that it needs", 200)
+            return Rejected(f"{TITLE} sent {kind} {entity} without the ids that it needs", 200)
         if entity_id(found) != entity:
-            return Unavailable(f"{_TITLE} sent {kind} {entity_id(found)} instead of {entity}", 200)
+            return Unavailable(f"{TITLE} sent {kind} {entity_id(found)} instead of {entity}", 200)
         return Found(kind, entity, found)
 
     async def _fetch_tenant(self, tenant: int, priority: Priority) -> Fetched | Failure:
@@ -259,15 +253,15 @@ class BuildiumSource:
 
     async def _read(self, kind: EntityKind, entity: int, priority: Priority) -> dict[str, Any] | Gone | Failure:
         if kind not in _ENTITY:
-            return Rejected(f"{_TITLE} has no entity of kind {kind}")
-        answer = await self._get(_ENTITY[kind].format(id=entity), (), priority, one=True)
+            return Rejected(f"{TITLE} has no entity of kind {kind}")
+        answer = await self.calls.get(_ENTITY[kind].format(id=entity), (), priority, one=True)
         if not isinstance(answer, Reply):
             return answer
         if answer.status == 404:
             return await self._gone(kind, entity, priority)
         row = read_one(kind, answer.body)
         if row is None:
-            return Unavailable(f"{_TITLE} did not send a JSON object for {kind} {entity}", answer.status)
+            return Unavailable(f"{TITLE} did not send a JSON object for {kind} {entity}", answer.status)
         self._proven = True
         return dict(row)
 
@@ -284,9 +278,9 @@ class BuildiumSource:
         rows = read_list(kind, answer.body)
         total = answer.headers.get("x-total-count")
         if rows is None:
-            return Unavailable(f"{_TITLE} did not send a list of kind {kind}", answer.status)
+            return Unavailable(f"{TITLE} did not send a list of kind {kind}", answer.status)
         if total is not None and (not (total.isascii() and total.isdigit()) or len(total) > 15):
-            return Unavailable(f"{_TITLE} sent no valid X-Total-Count of the list of kind {kind}", answer.status)
+            return Unavailable(f"{TITLE} sent no valid X-Total-Count of the list of kind {kind}", answer.status)
         self._proven = True
         found = [one for row in rows if (one := snapshot(kind, row)) is not None]
         if len(found) < len(rows):
@@ -294,48 +288,3 @@ class BuildiumSource:
         at = read_date(answer.headers.get("date"))
         count = None if total is None else int(total)
         return PageOf(tuple(Found(kind, entity_id(one), one) for one in found), len(rows), count, at)
-
-    # --------------------------------------------------------------------------------------------------------- one call
-
-    async def _get(
-        self, path: str, query: Sequence[tuple[str, str]], priority: Priority, *, one: bool = False
-    ) -> Reply | Failure:
-        """Return a success; for a path of ``one`` entity also a 404 in the form of Buildium's errors."""
-        if self._auth is None:
-            return Unauthorized("BUILDIUM_CLIENT_ID and BUILDIUM_CLIENT_SECRET are not set", status=None)
-
-        async def once() -> Reply | Failure:
-            async with self._budget.slot(priority):
-                answer = await self._exchange(path, query, one=one)
-            if isinstance(answer, Throttled):
-                pause = max(answer.retry_after or 0.0, THROTTLE_SECONDS)
-                self._budget.slow_down(min(pause, self._patience.longest_wait))
-            return answer
-
-        return await self._patience.call(once, self._clock, self._random)
-
-    async def _exchange(self, path: str, query: Sequence[tuple[str, str]], *, one: bool) -> Reply | Failure:
-        request = self._client.build_request("GET", self._base_url + path, params=tuple(query) or None)
-        reply = await exchange(self._client, request, system=_TITLE, seconds=self._patience.timeout, auth=self._auth)
-        if not isinstance(reply, Reply):
-            return reply
-        _LOG.debug("Buildium %s %s: request id %s", reply.status, path, reply.headers.get("x-amzn-requestid"))
-        message = user_message(reply.body) if reply.status >= 400 else None
-        if one and reply.status == 404 and message:
-            return reply
-        return reply.failure(_TITLE, self._clock.now(), message or "") or reply
-
-
-def user_message(body: bytes) -> str | None:
-    """Return the message of an error (``ApiErrorResponse``), at most 300 characters; null if it has another form."""
-    try:
-        error = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(error, dict) or not isinstance(error.get("UserMessage"), str) or "Errors" not in error:
-        return None
-    details = error["Errors"] if isinstance(error["Errors"], list) else []
-    fields = [f"{one.get('Key')}: {one.get('Value')}" for one in details[:10] if isinstance(one, dict)]
-    message = " ".join(error["UserMessage"].split())
-    text = f"{message} ({'; '.join(fields)})" if fields else message
-    return text[:300].encode("utf-8", "replace").decode() or None

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from connectors.buildium.gateway import BuildiumGateway
 from connectors.buildium.settings import BuildiumSettings, mode_of, stripped
 from connectors.buildium.source import BUDGET, BuildiumSource
 from connectors.buildium.webhook import BuildiumWebhooks, account_of
@@ -17,8 +18,7 @@ from connectors.ports import (
     Field,
     FieldError,
     LeasingRules,
-    PropertySource,
-    UsesBudget,
+    OpenedSource,
     WebhookReader,
 )
 from connectors.settings import ProcessSettings, SettingsError, refused
@@ -89,18 +89,18 @@ class BuildiumSystem:
         ) as client:
             return await check_buildium(settings, clock, client)
 
-    def open(
-        self, configuration: Configuration, clock: Clock, random: randomness.Random
-    ) -> tuple[PropertySource, UsesBudget]:
+    def open(self, configuration: Configuration, clock: Clock, random: randomness.Random) -> OpenedSource:
         """Open a client with its own API budget. Raise `SettingsError`."""
+        settings = self._settings(configuration)
         source = BuildiumSource.open(
-            self._settings(configuration),
+            settings,
             clock,
             user_agent=self.process.user_agent,
             random=random,
             client=self.open_client,
         )
-        return source, source.budget
+        gateway = BuildiumGateway(source.calls, settings.operating_bank_account_id)
+        return OpenedSource(source, gateway, source.budget)
 
     def reader(self, org: str, connection: str, configuration: Configuration, *, enabled: bool) -> WebhookReader:
         """Return the reader of a connection's webhooks; it uses only the webhook secrets of the configuration."""

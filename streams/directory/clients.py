@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from connectors.ports import Clock, Configuration, ListingSink, PropertySource, UsesBudget
+from connectors.ports import Clock, Configuration, ListingSink, PropertyGateway, PropertySource, UsesBudget
 from connectors.settings import SettingsError
 from schemas.integrations import IntegrationRole
 from streams.directory.directory import Directory
@@ -42,6 +42,8 @@ class _Opened(Generic[C]):
     budget: UsesBudget | None
     entry: Entry
     digest: bytes
+    gateway: PropertyGateway | None = None
+    """Of a source."""
     leases: int = 0
     retired: bool = False
 
@@ -63,10 +65,12 @@ class Clients:
         random: randomness.Random,
         *,
         source_wrapper: Callable[[PropertySource], PropertySource] = _as_it_is,
+        gateway_wrapper: Callable[[PropertyGateway], PropertyGateway] = _as_it_is,
         sink_wrapper: Callable[[ListingSink], ListingSink] = _as_it_is,
     ) -> None:
         """Open nothing yet; the wrappers are put around what is opened, to measure it."""
         self._source_wrapper = source_wrapper
+        self._gateway_wrapper = gateway_wrapper
         self._sink_wrapper = sink_wrapper
         self._directory = directory
         self._systems = directory.systems
@@ -91,6 +95,19 @@ class Clients:
             return
         try:
             yield found.client
+        finally:
+            self._end(found)
+
+    @asynccontextmanager
+    async def gateway(self, org: str, name: str) -> AsyncIterator[PropertyGateway | Problem]:
+        """Yield the gateway of a connection, which stays open in the context, or the reason why there is none."""
+        found = self._lease(self._sources, org, name, IntegrationRole.SOURCE, self._open_source)
+        if isinstance(found, Problem):
+            yield found
+            return
+        assert found.gateway is not None
+        try:
+            yield found.gateway
         finally:
             self._end(found)
 
@@ -188,9 +205,10 @@ class Clients:
         system = as_source(self._systems.get(entry.system))
         if system is None:
             return _no_connector(entry)
-        client, budget = system.open(entry.configuration, self._clock, self._random)
-        budget.taken_over()  # another process, or the former client, may have used it up
-        return _Opened(self._source_wrapper(client), budget, entry, digest)
+        opened = system.open(entry.configuration, self._clock, self._random)
+        opened.budget.taken_over()  # another process, or the former client, may have used it up
+        source, gateway = self._source_wrapper(opened.source), self._gateway_wrapper(opened.gateway)
+        return _Opened(source, opened.budget, entry, digest, gateway)
 
     def _open_sink(self, entry: Entry, digest: bytes) -> _Opened[ListingSink] | Problem:
         system = as_sink(self._systems.get(entry.system))

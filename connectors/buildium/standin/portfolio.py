@@ -52,6 +52,12 @@ class Portfolio:
         self.units_of: MutableMapping[int, list[int]] = {}
         self.leases_of: MutableMapping[int, list[int]] = {}
         self.leases_of_tenant: MutableMapping[int, list[int]] = {}
+        self.bank_accounts = [10_407]
+        """Ids of the bank accounts of the company."""
+        self.details: dict[int, dict[str, Any]] = {}
+        """What was written of a property besides its own fields, by Buildium's names."""
+        self.announced: Events = ()
+        """Events of what was written over the API, for a webhook."""
         self._next_id = 9_000_000
         self._day: date | None = None
         self._rows: dict[EntityKind, dict[int, bytes]] = {kind: {} for kind in EntityKind}

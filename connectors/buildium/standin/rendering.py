@@ -48,6 +48,9 @@ class Account(Protocol):
     def account(self) -> int: ...
 
     @property
+    def details(self) -> Mapping[int, Json]: ...
+
+    @property
     def units_of(self) -> Mapping[int, Sequence[int]]: ...
 
     @property
@@ -88,6 +91,7 @@ def property_json(of: Account, number: int) -> Json:
             "Email": "morgan.keane@manager.example",
             "PhoneNumbers": [{"Number": "403-555-0100", "Type": "Office"}],
         },
+        **of.details.get(it.id, {}),
     }
 
 

@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import uuid4
@@ -24,8 +24,8 @@ from connectors.buildium.standin.owners import list_owners
 from connectors.buildium.standin.permissions import checked, is_denied
 from connectors.buildium.standin.portfolio import LEASE, LISTING, PROPERTY, TENANT, UNIT, Portfolio
 from connectors.buildium.standin.queries import Query, Refusal, check_names, select, window
-from connectors.buildium.standin.rendering import account_json
-from connectors.buildium.standin.writes import REQUIRED, Invalid, check_body
+from connectors.buildium.standin.rendering import account_json, owner_json
+from connectors.buildium.standin.writes import Invalid, write
 from schemas.base import EntityKind
 
 MOST_ROWS: Final = 1000
@@ -199,16 +199,18 @@ class BuildiumStandIn:
             return _error(refusal.status, refusal.message) if refusal.message else _no_such_path()
 
     def _write(self, request: Request, body: bytes) -> Response:
-        if request.method == "POST" and request.url.path in REQUIRED:
-            check_body(request.url.path, request.headers.get("content-type", ""), body)
-        return _error(501, "This stand-in is read-only.")
+        content_type = request.headers.get("content-type", "")
+        written = write(self.portfolio, request.method, request.url.path, content_type, body)
+        return Response(written.body, written.status, media_type="application/json" if written.body else None)
 
     def _read(self, path: str, request: Request) -> Response:
-        if path == "/v1/administration/account":
-            return _json(json.dumps(account_json(self.portfolio)).encode())
+        if path in _SINGLE:
+            return _SINGLE[path](self.portfolio)
         if path == "/v1/rentals/owners":
             page, total = list_owners(self.portfolio, _query(request))
             return _json(page, {"X-Total-Count": str(total)})
+        if found := re.fullmatch(r"/v1/rentals/owners/(\d{1,10})", path):
+            return _owner(self.portfolio, int(found[1]))
         if path in _LISTS:
             return self._list(_LISTS[path], request)
         for pattern, kind, word in _ENTITIES:
@@ -234,6 +236,28 @@ class BuildiumStandIn:
             key = "unit id" if kind is EntityKind.LISTING else "id."
             return _error(404, f"No {word} found with the {key}")
         return _json(self.portfolio.row(kind, number))
+
+
+def _account(portfolio: Portfolio) -> Response:
+    return _json(json.dumps(account_json(portfolio)).encode())
+
+
+def _bank_accounts(portfolio: Portfolio) -> Response:
+    rows = [{"Id": number, "Name": "Operating", "IsActive": True} for number in portfolio.bank_accounts]
+    return _json(json.dumps(rows).encode(), {"X-Total-Count": str(len(rows))})
+
+
+_SINGLE: Final[Mapping[str, Callable[[Portfolio], Response]]] = {
+    "/v1/administration/account": _account,
+    "/v1/bankaccounts": _bank_accounts,
+}
+"""Paths without parameters."""
+
+
+def _owner(portfolio: Portfolio, number: int) -> Response:
+    if number not in portfolio.owners:
+        return _error(404, "No rental owner found with the id.")
+    return _json(json.dumps(owner_json(portfolio, number)).encode())
 
 
 def _query(request: Request) -> Query:

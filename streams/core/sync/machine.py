@@ -253,7 +253,9 @@ class _Sync:
         if outcome.version != row.version or row.phase is not SyncPhase.IN_FLIGHT:
             self._repeat(row)
             return Disposition.DUPLICATE
-        row = self._put(row, code=outcome.code, detail=outcome.detail, changed_at=self.cause.now, cause=self.cause.id)
+        pms_id = row.pms_id or outcome.pms_id  # never overwritten by nothing
+        row = self._put(row, pms_id=pms_id, code=outcome.code, detail=outcome.detail)
+        row = self._put(row, changed_at=self.cause.now, cause=self.cause.id)
         row = self._put(row, fields=tuple(encode(one) for one in outcome.fields))
         match outcome.result:
             case PushResult.DONE:
@@ -269,20 +271,19 @@ class _Sync:
         return Disposition.APPLIED
 
     def _done(self, row: SyncRow, outcome: PushOutcome) -> None:
-        pms_id = row.pms_id or outcome.pms_id  # never overwritten by nothing
+        pms_id = row.pms_id
         if pms_id is not None:
             key = taken_key(self.org, row.connection, self.entity, pms_id)
             taken = self.rows.find(TakenRow, key)
             if taken is not None and taken.id != self.id:
                 detail = f"the PMS has it as {pms_id}, which belongs to {self.entity} {taken.id}"
-                self._fail(self._put(row, code=CONFLICT, detail=detail), SyncStatus.CONFLICT, detail)
+                self._fail(self._put(row, pms_id=None, code=CONFLICT, detail=detail), SyncStatus.CONFLICT, detail)
                 return
             self.rows.put(key, TakenRow(id=self.id))
         self._put(
             row,
             phase=SyncPhase.IDLE,
             status=SyncStatus.SYNCED,
-            pms_id=pms_id,
             synced_at=outcome.at,
             next_attempt_at=None,
         )

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from connectors.budget import Budget, Limits
+from connectors.buildium.calls import user_message
 from connectors.buildium.settings import BuildiumSettings
-from connectors.buildium.source import BuildiumSource, user_message
+from connectors.buildium.source import BuildiumSource
 from connectors.buildium.standin import DEMO_ID, DEMO_SECRET, BuildiumStandIn, RateLimit, bulk_portfolio, seed_portfolio
 from connectors.clock import SystemClock
 from connectors.ports import (

@@ -244,17 +244,81 @@ async def test_faults_apply_in_order_and_by_path(caller: Caller) -> None:
     assert [call.status for call in caller.standin.calls] == [429, 503, 503, 200, 200]
 
 
-async def test_it_is_read_only(caller: Caller) -> None:
-    """A valid write is answered with 501."""
-    rental = {
-        "Name": "Annex",
-        "Address": {"Country": "Canada"},
-        "RentalSubType": "MultiFamily",
-        "OperatingBankAccountId": 1,
+ANNEX = {
+    "Name": "Annex",
+    "Address": {
+        "AddressLine1": "1 Main St",
+        "City": "Calgary",
+        "State": "AB",
+        "PostalCode": "T2P",
+        "Country": "Canada",
+    },
+    "RentalSubType": "MultiFamily",
+    "OperatingBankAccountId": 10_407,
+}
+
+
+async def test_a_property_is_created_changed_and_inactivated(caller: Caller) -> None:
+    """Without units it gets a default one; a PUT empties what it does not name."""
+    created = await caller.http.post("/v1/rentals", json={**ANNEX, "StructureDescription": "brick"})
+    assert created.status_code == 201
+    number = created.json()["Id"]
+    assert (created.json()["Name"], created.json()["StructureDescription"]) == ("Annex", "brick")
+    assert [unit.number for unit in caller.standin.portfolio.units.values() if unit.property_id == number] == ["1"]
+
+    changed = await caller.http.put(f"/v1/rentals/{number}", json={**ANNEX, "Name": "Annex 2"})
+    assert (changed.json()["Name"], changed.json()["StructureDescription"]) == ("Annex 2", "")
+    assert (await caller.http.post(f"/v1/rentals/{number}/inactivationrequest")).status_code == 204
+    assert (await caller.get(f"/v1/rentals/{number}")).json()["IsActive"] is False
+
+
+async def test_the_same_write_twice_creates_two(caller: Caller) -> None:
+    answers = [await caller.http.post("/v1/rentals", json=ANNEX) for _ in range(2)]
+    assert len({answer.json()["Id"] for answer in answers}) == 2
+
+
+async def test_owners_and_units_are_created(caller: Caller) -> None:
+    owner = {
+        "IsCompany": False,
+        "FirstName": "Ada",
+        "LastName": "Lee",
+        "Address": ANNEX["Address"],
+        "PropertyIds": [1001],
     }
-    assert (await caller.http.post("/v1/rentals", json=rental)).status_code == 501
-    assert (await caller.http.put("/v1/rentals/1001", json={})).status_code == 501
-    assert len(caller.standin.portfolio.properties) == 5
+    created = await caller.http.post("/v1/rentals/owners", json=owner)
+    assert (created.status_code, created.json()["PropertyIds"]) == (201, [1001])
+    number = created.json()["Id"]
+    assert (await caller.get(f"/v1/rentals/owners/{number}")).json()["FirstName"] == "Ada"
+    put = await caller.http.put(f"/v1/rentals/owners/{number}", json={**owner, "FirstName": "Eve"})
+    assert put.json()["FirstName"] == "Eve"
+
+    unit = {"PropertyId": 1001, "UnitNumber": "new", "Address": ANNEX["Address"]}
+    assert (await caller.http.post("/v1/rentals/units", json=unit)).status_code == 201
+    again = await caller.http.post("/v1/rentals/units", json=unit)
+    assert (again.status_code, again.json()["Errors"][0]["Key"]) == (422, "UnitNumber")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key"),
+    [
+        ({"Name": ""}, "Name"),
+        ({"Name": "x" * 128}, "Name"),
+        ({"RentalSubType": "Castle"}, "RentalSubType"),
+        ({"OperatingBankAccountId": 5}, "OperatingBankAccountId"),
+        ({"YearBuilt": 12}, "YearBuilt"),
+        ({"Address": {**ANNEX["Address"], "State": "XX"}}, "Address.State"),  # type: ignore[dict-item]
+        ({"Address": {**ANNEX["Address"], "Country": "US"}}, "Address.Country"),  # type: ignore[dict-item]
+        ({"Units": [{"UnitNumber": "1", "Address": ANNEX["Address"]}] * 2}, "Units[1].UnitNumber"),
+    ],
+)
+async def test_a_wrong_field_of_a_write_is_named(caller: Caller, wrong: dict[str, object], key: str) -> None:
+    answer = await caller.http.post("/v1/rentals", json={**ANNEX, **wrong})
+    assert (answer.status_code, answer.json()["Errors"][0]["Key"]) == (422, key)
+
+
+async def test_other_writes_do_not_exist(caller: Caller) -> None:
+    assert (await caller.http.delete("/v1/rentals/1001")).status_code == 501
+    assert (await caller.http.put("/v1/rentals/1", json=ANNEX)).status_code == 404
 
 
 @pytest.mark.parametrize(

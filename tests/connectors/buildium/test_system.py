@@ -60,6 +60,7 @@ def test_every_field_is_declared_once_for_the_environment_and_for_a_configuratio
         "timezone",
         "makeReadyDays",
         "offer",
+        "operatingBankAccountId",
         "retryAttempts",
         "retryDelay",
         "timeout",
@@ -263,11 +264,11 @@ def test_the_calendar_of_a_connection_is_known_although_it_cannot_be_called() ->
 async def test_each_source_has_its_own_budget() -> None:
     """The ten calls a second of an account are not shared with another account."""
     opened = [system().open(configuration(), SystemClock(), random.Random(1)) for _ in range(2)]
-    (one, its_budget), (other, other_budget) = opened
-    assert one is not other
-    assert its_budget is not other_budget
-    for source, _ in opened:
-        await source.aclose()
+    one, other = opened
+    assert one.source is not other.source
+    assert one.budget is not other.budget
+    for each in opened:
+        await each.source.aclose()
 
 
 async def test_the_client_comes_from_the_process() -> None:
@@ -281,12 +282,12 @@ async def test_the_client_comes_from_the_process() -> None:
 
     row = BuildiumSystem(ProcessSettings.read({"RENTSYNC_USER_AGENT": "Ours/2"}), near)
     key = configuration(clientId=(SecretStr(DEMO_ID),), clientSecret=(SecretStr(DEMO_SECRET),))
-    source, budget = row.open(key, SystemClock(), random.Random(1))
-    fetched = await source.fetch(EntityKind.PROPERTY, 1001)
+    opened = row.open(key, SystemClock(), random.Random(1))
+    fetched = await opened.source.fetch(EntityKind.PROPERTY, 1001)
     assert isinstance(fetched, Fetched), fetched
     assert asked == ["Ours/2"]
-    assert budget.used_ratio > 0
-    await source.aclose()
+    assert opened.budget.used_ratio > 0
+    await opened.source.aclose()
 
 
 def test_an_invalid_configuration_is_not_opened() -> None:

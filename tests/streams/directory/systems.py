@@ -19,15 +19,20 @@ from connectors.ports import (
     Fetched,
     Field,
     FieldError,
+    Halfway,
+    Invalid,
     LeasingRules,
+    OpenedSource,
     PageOf,
     Priority,
+    Pushed,
     Refused,
     Schedule,
-    UsesBudget,
+    Undecided,
 )
 from connectors.settings import SettingsError
 from schemas.base import EntityKind
+from schemas.commands import Push
 from schemas.delivery import Batch
 from schemas.integrations import AccessLevel, CheckResult, CheckStatus, EntityAccess, IntegrationMode, IntegrationRole
 from schemas.pms import FetchOrigin, FetchRequest
@@ -66,6 +71,13 @@ class Source(Client):
     """A source without entities."""
 
     page_size: int = 10
+    pushes: list[Push] = field(default_factory=list)
+    answers: list[Pushed | Undecided | Invalid | Halfway | Failure] = field(default_factory=list)
+    """Answers to the next pushes; then each one is made, under the number of pushes so far."""
+
+    async def push(self, push: Push) -> Pushed | Undecided | Invalid | Halfway | Failure:
+        self.pushes.append(push)
+        return self.answers.pop(0) if self.answers else Pushed(push.pms_id or len(self.pushes))
 
     async def fetch(self, kind: EntityKind, entity: int, priority: Priority = Priority.WEBHOOK) -> Fetched | Failure:
         return Fetched(())
@@ -174,14 +186,14 @@ class FakePms:
         account = int(str(configuration.settings["baseUrl"]).rpartition("/")[2])
         return Checked((result,), (EntityAccess(entity="units", read=AccessLevel.OK),), account)
 
-    def open(self, configuration: Configuration, clock: Clock, random: randomness.Random) -> tuple[Source, UsesBudget]:
+    def open(self, configuration: Configuration, clock: Clock, random: randomness.Random) -> OpenedSource:
         secret = plain(configuration, "clientSecret")[0]
         if secret == "unusable":
             raise SettingsError(["PMS_CLIENT_SECRET = a secret, not shown: not usable"])
         if secret == "explosive":
             raise RuntimeError(secret)
         self.opened.append(self.make(secret))
-        return self.opened[-1], self.opened[-1]
+        return OpenedSource(self.opened[-1], self.opened[-1], self.opened[-1])
 
     def reader(self, org: str, connection: str, configuration: Configuration, *, enabled: bool) -> Reader:
         return Reader(org, connection, tuple(plain(configuration, "webhookSecret")), enabled)
