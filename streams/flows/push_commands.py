@@ -62,6 +62,12 @@ class PushCommands:
             return await self.perform(records)  # the configuration was replaced while the call was on its way
         held = self.breakers.ended(integration, (push.entity, push.id), why, self.clock.now(), refusal=refusal)
         pms_id = answer.pms_id if isinstance(answer, Halfway | Pushed) else None
+        return self._after(push, held or why, first, pms_id)
+
+    def _after(
+        self, push: Push, why: Pushed | Undecided | Invalid | Failure | Held, first: int | None, pms_id: int | None
+    ) -> Outcome:
+        """Return what follows an answer; ``pms_id`` is that of an entity that the PMS has by now."""
         match why:
             case Pushed():
                 return Done((self._outcome(push, PushResult.DONE, pms_id=pms_id),))
@@ -70,7 +76,8 @@ class PushCommands:
             case Invalid(detail=detail, fields=fields):
                 failed = self._outcome(push, PushResult.FAILED, code=sync.REJECTED, detail=detail, pms_id=pms_id)
                 return Done((_with_fields(failed, fields),))
-        return self._failed(push, held or why, first, pms_id)
+            case _:
+                return self._failed(push, why, first, pms_id)
 
     def unfinished(self, record: Record, why: Dead | Held) -> Outcome:
         """Return the outcome of a push that the runner gives up or holds. Raise `schemas.codec.DecodeError`."""

@@ -10,16 +10,22 @@ from connectors.ports import (
     Failure,
     Fetched,
     Gone,
+    Halfway,
+    Invalid,
     ListingSink,
     Missing,
     PageOf,
     Priority,
+    PropertyGateway,
     PropertySource,
+    Pushed,
     Rejected,
     Throttled,
     Unauthorized,
+    Undecided,
 )
 from schemas.base import EntityKind, Model
+from schemas.commands import Push
 from schemas.delivery import Batch, DeliveryDue, DeliveryOutcome, Doubt
 from schemas.rent_roll import Page, SweepEnd
 from streams.core.breaker import State
@@ -36,15 +42,19 @@ def outcome(answer: object) -> str:  # noqa: PLR0911 -- a table
     match answer:
         case Fetched(items=items) if items and all(isinstance(one, Gone) for one in items):
             return "gone"
-        case Fetched() | PageOf() | Accepted():
+        case Fetched() | PageOf() | Accepted() | Pushed():
             return "ok"
+        case Halfway(why=why):
+            return outcome(why)
+        case Undecided():
+            return "undecided"
         case Throttled():
             return "throttled"
         case Unauthorized():
             return "unauthorized"
         case Missing():
             return "missing"
-        case Rejected():
+        case Rejected() | Invalid():
             return "rejected"
         case _:
             return "unavailable"
@@ -241,6 +251,21 @@ class MeasuredSource:
 
     async def aclose(self) -> None:
         await self._source.aclose()
+
+
+class MeasuredGateway:
+    """A `PropertyGateway` whose pushes are reported."""
+
+    def __init__(self, gateway: PropertyGateway, observer: Observer, clock: Clock) -> None:
+        self._gateway = gateway
+        self._observer = observer
+        self._clock = clock
+
+    async def push(self, push: Push) -> Pushed | Undecided | Invalid | Halfway | Failure:
+        began = self._clock.monotonic()
+        answer = await self._gateway.push(push)
+        self._observer.port_called("PropertyGateway", answer, self._clock.monotonic() - began)
+        return answer
 
 
 class MeasuredSink:

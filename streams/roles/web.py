@@ -18,7 +18,10 @@ from streams.observability.lag import LagExporter
 from streams.observability.metrics import Metrics
 from streams.observability.probes import Heartbeat, Probes, ProbesError
 from streams.roles.integrations import kafka_backend, known
+from streams.runners.global_ import Follow
 from streams.settings import KafkaSettings, RentStreamSettings
+from streams.syncs.book import SyncBook
+from streams.syncs.service import Syncs
 from streams.web.api.app import build_api
 from streams.web.api.tokens import Keys, SharedSecret, TokenVerifier, jwks
 from streams.web.ingress import build_ingress
@@ -33,6 +36,9 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
     """Run until stopped by a signal. Raise `WebFailed` and `connectors.settings.SettingsError`."""
     clock = SystemClock()
     integrations = known(env, settings, kafka_backend(settings, kafka, "web-directory"), clock)
+    book = SyncBook()
+    followed = tuple(topic.name for topic in topology.flow("follow_syncs").reads)
+    syncing = Follow(kafka_backend(settings, kafka, "web-syncs"), followed, book, clock)
     client = {
         "bootstrap_servers": kafka.bootstrap_servers,
         "client_id": f"{settings.prefix}web",
@@ -53,6 +59,8 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
     def ready() -> tuple[bool, str]:
         if not integrations.directory.caught_up:
             return False, integrations.follower.problem or "the stored integrations are being read"
+        if not book.caught_up:
+            return False, syncing.problem or "the commands are being read"
         return producer.ready() if producer is not None else (False, "it is starting")
 
     @contextlib.asynccontextmanager
@@ -69,12 +77,15 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
                 ("the heartbeat", heartbeat.run()),
                 ("the export of the lag", lag.run()),
                 ("the follower of integrations", integrations.follower.run()),
+                ("the follower of syncs", syncing.run()),
             )
         )
         try:
             async with _keys(settings, signing, clock) as keys:
+                writer = OrgWriter(producer, settings.partitions)
                 api = build_api(
-                    integrations.service(OrgWriter(producer, settings.partitions), clock),
+                    integrations.service(writer, clock),
+                    Syncs(book, syncing, writer, integrations.directory, clock),
                     TokenVerifier(keys, clock),
                     version=__version__,
                     health=ready,

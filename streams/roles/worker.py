@@ -14,7 +14,7 @@ from streams.backends.admin import TopicAdmin, TopicError
 from streams.backends.clients import client_options
 from streams.directory.clients import Clients
 from streams.engine import Engine, EngineSettings, run_worker
-from streams.observability.instruments import MeasuredSink, MeasuredSource, PrometheusObserver
+from streams.observability.instruments import MeasuredGateway, MeasuredSink, MeasuredSource, PrometheusObserver
 from streams.observability.metrics import Metrics
 from streams.observability.probes import Probes, ProbesError
 from streams.roles.integrations import Known, kafka_backend, known
@@ -142,6 +142,7 @@ def build(
         clock,
         random.Random(),  # noqa: S311 -- jitter
         source_wrapper=lambda one: MeasuredSource(one, observer, clock),
+        gateway_wrapper=lambda one: MeasuredGateway(one, observer, clock),
         sink_wrapper=lambda one: MeasuredSink(one, observer, clock),
     )
     for system in directory.sink_systems:

@@ -55,6 +55,8 @@ class Follow:
         self._expected: defaultdict[tuple[str, bytes, bytes | None], list[asyncio.Future[None]]] = defaultdict(list)
         self._answered_at = clock.monotonic()
         self._problem: str | None = "not connected yet"
+        self._reader: Reader | None = None
+        """The one that is connected."""
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._running = False
@@ -79,6 +81,20 @@ class Follow:
     async def caught_up(self) -> None:
         """Wait until every record that was written before the start is applied, without a timeout."""
         await self._caught_up.wait()
+
+    async def read_to_end(self) -> bool:
+        """Return true once everything is applied that was written before the call; false if that is not possible."""
+        reader = self._reader
+        if reader is None:
+            return False
+        try:
+            targets = await self._ends(reader)
+            while not self._reached(targets):
+                self._moved.clear()
+                await within(self._clock, self._moved.wait(), PROBE_EVERY)
+        except (TimeoutError, BackendError):
+            return False
+        return True
 
     @contextmanager
     def expecting(self, topic: str, key: bytes, value: bytes | None) -> "Iterator[asyncio.Future[None]]":
@@ -121,12 +137,14 @@ class Follow:
             reader = self._backend.reader(self._topics, self._positions)
             try:
                 await within(self._clock, reader.start(), ANSWER_WITHIN)
+                self._reader = reader
                 await self._follow(reader)
             except TimeoutError:
                 self._lost(f"no broker answered within {ANSWER_WITHIN:g} s")
             except BackendError as error:
                 self._lost(str(error))
             finally:
+                self._reader = None
                 await reader.stop()
             await self._clock.sleep(PAUSE)
 

@@ -8,6 +8,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from starlette.exceptions import HTTPException
 
+from streams.syncs.service import Syncs
 from streams.web.api.openapi import Document
 from streams.web.api.service import IntegrationService
 from streams.web.api.tokens import Caller, InvalidToken, KeysUnavailable, TokenVerifier
@@ -21,6 +22,7 @@ class Parts:
     """What the routes of one app work with."""
 
     service: IntegrationService
+    syncs: Syncs
     verifier: TokenVerifier
     health: Health
     version: str
@@ -37,6 +39,9 @@ def parts_of(request: Request) -> Parts:
 AppParts = Annotated[Parts, Depends(parts_of)]
 
 SCOPES: Final = {
+    "commands:write": "create and change properties and owners",
+    "sync:read": "see what became of properties and owners",
+    "sync:write": "have syncs tried again",
     "integrations:read": "see integrations and test their connections",
     "integrations:write": "create, change, enable, disable and delete integrations",
 }

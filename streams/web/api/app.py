@@ -11,7 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streams.directory.model import IntegrationError
-from streams.web.api import integrations, models, problems
+from streams.syncs.service import KeyReused, Syncs
+from streams.web.api import commands, integrations, models, problems
 from streams.web.api.access import AppParts, Health, Parts
 from streams.web.api.openapi import Document, document, webhook_routes
 from streams.web.api.openapi import problems as documented_problems
@@ -20,7 +21,12 @@ from streams.web.api.tokens import TokenVerifier
 
 log = logging.getLogger("streams.web.api")
 
-_LINKS: Final = {"openapi": "/openapi.json", "health": "/healthz", "integrations": "/api/integrations"}
+_LINKS: Final = {
+    "openapi": "/openapi.json",
+    "health": "/healthz",
+    "integrations": "/api/integrations",
+    "syncs": "/api/buildium/sync",
+}
 
 server_routes = APIRouter(tags=["server"])
 
@@ -90,6 +96,7 @@ def _always_healthy() -> tuple[bool, str]:
 
 def build_api(
     service: IntegrationService,
+    syncs: Syncs,
     verifier: TokenVerifier,
     *,
     version: str,
@@ -104,11 +111,12 @@ def build_api(
         exception_handlers={
             RequestValidationError: problems.on_validation_error,
             IntegrationError: problems.on_integration_error,
+            KeyReused: problems.on_reused_key,
             HTTPException: problems.on_http_error,
             Exception: problems.on_unexpected,
         }
     )
-    app.state.parts = Parts(service, verifier, health, version, public_url, _document(version))
+    app.state.parts = Parts(service, syncs, verifier, health, version, public_url, _document(version))
     return Shell(app)
 
 
@@ -135,5 +143,6 @@ def _routed(**options: Any) -> FastAPI:
         **options,
     )
     app.include_router(server_routes)
+    app.include_router(commands.router)
     app.include_router(integrations.router)
     return app

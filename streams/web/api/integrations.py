@@ -1,15 +1,14 @@
 """The routes of integrations: HTTP in front of an `IntegrationService`."""
 
 import re
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Path, Request, Response
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from streams.directory.model import Conflict, IntegrationState, NotFound
 from streams.web.api.access import AppParts, Parts, Reader, Writer
+from streams.web.api.bodies import JsonRoute
 from streams.web.api.models import (
     CheckOutcome,
     Integration,
@@ -18,53 +17,10 @@ from streams.web.api.models import (
     WebhookSecretRotation,
 )
 from streams.web.api.openapi import headers, problems
-from streams.web.api.problems import parse
 from streams.web.api.service import IntegrationService
-from streams.web.ingress import ClientDisconnected, TooLarge, read_body
-
-MAX_BYTES: Final = 64 * 1024
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _ETAGS: Final = re.compile(r'(W/)?"[\x21\x23-\x7e]*"(\s*,\s*(W/)?"[\x21\x23-\x7e]*")*')
-
-
-class JsonRequest(Request):
-    """A request whose body is limited and strictly JSON."""
-
-    async def body(self) -> bytes:
-        """Read the body once. Raise 413 if it is too large."""
-        if not hasattr(self, "_body"):
-            try:
-                self._body = await read_body(self.scope, self.receive, MAX_BYTES)
-            except TooLarge:
-                raise HTTPException(413, f"A body has at most {MAX_BYTES // 1024} KiB.") from None
-            except ClientDisconnected:
-                raise HTTPException(400, "The body did not arrive.") from None
-        return self._body
-
-    async def json(self) -> Any:
-        """Return what the body holds.
-
-        FastAPI parses bodies before it resolves dependencies. A caller without a valid token must get an error about
-        the token only, so a body that is not JSON becomes a value (`streams.web.api.problems.NotJson`) that fits no
-        model.
-        """
-        return parse(await self.body())
-
-
-class JsonRoute(APIRoute):
-    """A route that reads its body as a `JsonRequest`, and whose answers are for the caller alone."""
-
-    def get_route_handler(self) -> Callable[[Request], Any]:
-        """Return FastAPI's handler over such a request."""
-        handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
-
-        async def handler(request: Request) -> Response:
-            response = await handle(JsonRequest(request.scope, request.receive))
-            response.headers["Cache-Control"] = "no-store"
-            return response
-
-        return handler
 
 
 router = APIRouter(prefix="/api/integrations", route_class=JsonRoute, tags=["integrations"])

@@ -49,7 +49,6 @@ _WORDS: Final[Mapping[str, str]] = {
     "missing": "is required",
     "extra_forbidden": "is unknown; check its spelling",
     "string_type": "must be a text",
-    "string_too_short": "must not be empty",
     "too_short": "must not be empty",
     "int_type": "must be a whole number",
     "bool_type": "must be true or false",
@@ -58,6 +57,11 @@ _WORDS: Final[Mapping[str, str]] = {
     "model_attributes_type": "must be an object",
     "list_type": "must be a list",
     "tuple_type": "must be a list",
+    "decimal_type": "must be a number",
+    "decimal_parsing": "must be a number",
+    "finite_number": "must be a number",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
     "datetime_type": "must be a time such as 2026-03-01T12:00:00Z",
     "datetime_parsing": "must be a time such as 2026-03-01T12:00:00Z",
     "datetime_from_date_parsing": "must be a time such as 2026-03-01T12:00:00Z",
@@ -67,6 +71,12 @@ _WORDS: Final[Mapping[str, str]] = {
 _WORDS_WITH_CONTEXT: Final[Mapping[str, str]] = {
     "enum": "must be {expected}",
     "literal_error": "must be {expected}",
+    "string_too_short": "must have at least {min_length} characters",
+    "too_long": "must have at most {max_length} entries",
+    "decimal_max_places": "must have at most {decimal_places} decimal places",
+    "decimal_max_digits": "must have at most {max_digits} digits",
+    "decimal_whole_digits": "must have at most {whole_digits} digits before the point",
+    "multiple_of": "must be a multiple of {multiple_of}",
     "string_too_long": "must have at most {max_length} characters",
     "string_pattern_mismatch": "must match {pattern}",
     "greater_than_equal": "must be at least {ge}",
@@ -78,6 +88,8 @@ _WORDS_WITH_CONTEXT: Final[Mapping[str, str]] = {
 def message(error: Mapping[str, Any]) -> str:
     """Return the message of an error as the end of a sentence; it never contains the value in the request."""
     kind = str(error["type"])
+    if kind == "string_too_short" and error.get("ctx", {}).get("min_length") == 1:
+        return "must not be empty"
     if kind in _WORDS:
         return _WORDS[kind]
     if kind in _WORDS_WITH_CONTEXT:
@@ -180,6 +192,12 @@ async def on_integration_error(request: Request, error: Exception) -> Response:
     del request
     assert isinstance(error, IntegrationError)
     return _response(of_integration_error(error))
+
+
+async def on_reused_key(request: Request, error: Exception) -> Response:
+    """Answer a request whose idempotency key belongs to another one."""
+    del request
+    return _response(problem(422, str(error)))
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
