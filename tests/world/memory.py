@@ -32,8 +32,11 @@ from streams.directory.model import IntegrationState, PutIntegration
 from streams.directory.service import Integrations
 from streams.directory.writer import LogWriter
 from streams.roles.integrations import Known, known
+from streams.runners.global_ import Follow
 from streams.runners.service import Runnable
 from streams.settings import RentStreamSettings
+from streams.syncs.book import SyncBook
+from streams.syncs.service import Syncs
 from streams.web.ingress import first_verified
 from streams.wiring import Dependencies, calls, redeliveries
 from tests.world.folds import MemoryFolds, Tables
@@ -242,12 +245,17 @@ class Worker(Process):
 
 
 class Web(Process):
-    """A web role: it takes webhooks and changes integrations."""
+    """A web role: it takes webhooks and commands, and changes integrations."""
 
     def __init__(self, world: "MemoryWorld") -> None:
         super().__init__(world)
         writer = LogWriter(self.backend.producer(), world.broker.partitions)
         self.integrations: Integrations = self.known.service(writer, world.clock)
+        followed = [topic.name for topic in topology.flow("follow_syncs").reads]
+        book = SyncBook()
+        follower = Follow(self.backend, followed, book, self.clock)
+        self.syncs = Syncs(book, follower, writer, self.known.directory, self.clock)
+        self.tasks.append(asyncio.create_task(follower.run()))
         self.run()
 
 
