@@ -49,6 +49,8 @@ PARTITIONS: Final = 12
 WORKERS: Final = 2
 PAGE: Final = 1000
 FILL_SECONDS: Final = 3600.0
+LAST_SECONDS: Final = 300.0
+"""The longest wait for the last changes, in seconds."""
 LOST_SECONDS: Final = 60.0
 """Seconds after which a change that has not arrived is reported."""
 
@@ -238,6 +240,13 @@ class Role:
                 if answer.status_code == 200 and (found := re.search(r"owns (\d+) partitions", answer.text)):
                     return int(found[1])
         return 0
+
+    async def shown(self, *parts: str) -> list[str]:
+        """Return the samples of metrics that are not zero and have one of these texts in their names."""
+        async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
+            lines = (await client.get(f"http://{self.admin}/metrics")).text.splitlines()
+        names = [line for line in lines if not line.startswith("#") and any(part in line for part in parts)]
+        return [line for line in names if not line.endswith(" 0.0")][:40]
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self.process.poll() is None:
@@ -493,10 +502,17 @@ async def _phases(fleet: Fleet, web: Role, workers: list[Role]) -> list[Result]:
     async def settled() -> bool:
         return not outside.waiting
 
-    rest = await until("the last changes", settled, 120)
-    print(
-        f"recovery of half of the rows from nothing {recovery:.1f} s; all changes arrived {rest:.1f} s after the last"
-    )
+    print(f"recovery of half of the rows from nothing {recovery:.1f} s", flush=True)
+    try:
+        rest = await until("the last changes", settled, LAST_SECONDS)
+        print(f"all changes arrived {rest:.1f} s after the last")
+    except TimeoutError:
+        ages = sorted(time.monotonic() - at for _, at in outside.waiting.values())
+        print(
+            f"{len(ages)} changes did not arrive, made {ages[0]:.0f} to {ages[-1]:.0f} s ago; {fleet.refused} refused"
+        )
+        for one in everyone.values():
+            print("  " + "; ".join(await one.shown("parked", "dead_letters", "stopped", "oldest", "lag_seconds")))
     return [
         Result("fleet: fill", units / filled, "units/s"),
         Result("fleet: freshness p50", percentile(steady, 50), "s"),

@@ -228,6 +228,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         tracker = self.trackers.get(tp)
         return tracker.done if tracker is not None else None
 
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Do nothing: Faust judges by events of its own and logs errors about partitions that were just assigned.
+
+        The watchdog (`streams.engine.watchdog`) judges by the records that wait.
+        """
+
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Do nothing: the trackers need no consecutive offsets."""
 

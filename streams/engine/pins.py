@@ -43,7 +43,7 @@ _TOUCHED: tuple[tuple[Any, tuple[str, ...]], ...] = (
         ),
     ),
     (faust.transport.consumer.ThreadDelegateConsumer, ("_getmany", "seek_wait", "highwaters", "_commit")),
-    (driver.Consumer, ("_new_consumer_thread", "_to_message")),
+    (driver.Consumer, ("_new_consumer_thread", "_to_message", "verify_event_path")),
     (
         driver.AIOKafkaConsumerThread,
         ("_create_worker_consumer", "_fetch_records", "_seek_wait", "_commit", "getmany", "seek_to_committed"),

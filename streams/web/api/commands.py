@@ -58,9 +58,7 @@ IdempotencyKey = Annotated[
         "another request it is refused with 422.",
     ),
 ]
-OwnId = Annotated[
-    str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Our id, as the answer to the POST has it.")
-]
+OwnId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Our id, as the answer to the POST has it.")]
 ConnectionName = Annotated[
     str | None,
     Query(max_length=64, description="Name of the connection, where an org has several of them."),

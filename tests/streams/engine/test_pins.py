@@ -34,6 +34,7 @@ PROVED = {
     "faust.transport.consumer.ThreadDelegateConsumer._commit": "a20eec84e4b2",
     "faust.transport.drivers.aiokafka.Consumer._new_consumer_thread": "0870ec53dea7",
     "faust.transport.drivers.aiokafka.Consumer._to_message": "7c24f6511b2f",
+    "faust.transport.drivers.aiokafka.Consumer.verify_event_path": "a17e8f0610e1",
     "faust.transport.drivers.aiokafka.AIOKafkaConsumerThread._create_worker_consumer": "c2701bfc3e6f",
     "faust.transport.drivers.aiokafka.AIOKafkaConsumerThread._fetch_records": "39a2c6c79fc1",
     "faust.transport.drivers.aiokafka.AIOKafkaConsumerThread._seek_wait": "9d221e816d94",
