@@ -8,9 +8,8 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from starlette.exceptions import HTTPException
 
-from streams.syncs.service import Syncs
 from streams.web.api.openapi import Document
-from streams.web.api.service import IntegrationService
+from streams.web.api.service import IntegrationService, SyncService
 from streams.web.api.tokens import Caller, InvalidToken, KeysUnavailable, TokenVerifier
 
 Health = Callable[[], tuple[bool, str]]
@@ -22,7 +21,7 @@ class Parts:
     """What the routes of one app work with."""
 
     service: IntegrationService
-    syncs: Syncs
+    syncs: SyncService
     verifier: TokenVerifier
     health: Health
     version: str

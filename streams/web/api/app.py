@@ -11,12 +11,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streams.directory.model import IntegrationError
-from streams.syncs.service import KeyReused, Syncs
+from streams.syncs.service import KeyReused
 from streams.web.api import commands, integrations, models, problems
 from streams.web.api.access import AppParts, Health, Parts
 from streams.web.api.openapi import Document, document, webhook_routes
 from streams.web.api.openapi import problems as documented_problems
-from streams.web.api.service import IntegrationService
+from streams.web.api.service import IntegrationService, SyncService
 from streams.web.api.tokens import TokenVerifier
 
 log = logging.getLogger("streams.web.api")
@@ -96,7 +96,7 @@ def _always_healthy() -> tuple[bool, str]:
 
 def build_api(
     service: IntegrationService,
-    syncs: Syncs,
+    syncs: SyncService,
     verifier: TokenVerifier,
     *,
     version: str,

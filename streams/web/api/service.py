@@ -1,4 +1,4 @@
-"""What the API needs of the store of integrations."""
+"""What the API needs of the store of integrations, and of the commands."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,8 +6,10 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
+from schemas.commands import OwnerBody, PropertyBody, SyncEntity, SyncOperation, SyncState
 from schemas.integrations import CheckReport
 from streams.directory.model import IntegrationState, PutIntegration
+from streams.syncs.service import Receipt
 
 
 class IntegrationService(Protocol):
@@ -47,3 +49,31 @@ class IntegrationService(Protocol):
     async def remove_webhook_secret(self, org: str, name: str, since: datetime, by: str) -> IntegrationState:
         """Remove the webhook secret that was added at that time. Raise `NotFound` if there is none."""
         ...
+
+
+class SyncService(Protocol):
+    """Takes the commands of an org, and answers what became of them (`streams.syncs.service.Syncs`).
+
+    Every method may raise `streams.directory.model.IntegrationError`.
+    """
+
+    async def submit(
+        self,
+        org: str,
+        by: str,
+        body: PropertyBody | OwnerBody,
+        *,
+        own_id: str | None = None,
+        key: str | None = None,
+        connection: str | None = None,
+    ) -> Receipt:
+        """Accept a command, durably. Raise `streams.syncs.service.KeyReused` as well."""
+        ...
+
+    async def retry(
+        self, org: str, by: str, entity: SyncEntity, own_id: str | None = None
+    ) -> Sequence[SyncOperation]: ...
+
+    async def state(self, org: str, entity: SyncEntity, own_id: str) -> SyncState: ...
+
+    def failed(self, org: str) -> Sequence[SyncState]: ...

@@ -11,6 +11,15 @@ import httpx
 from pydantic import JsonValue, SecretStr
 
 from connectors.ports import FieldError
+from schemas.commands import (
+    CommandAction,
+    OwnerBody,
+    PropertyBody,
+    SyncEntity,
+    SyncOperation,
+    SyncState,
+    SyncStatus,
+)
 from schemas.integrations import (
     AccessLevel,
     CheckReport,
@@ -29,6 +38,7 @@ from streams.directory.model import (
     SecretState,
     Unavailable,
 )
+from streams.syncs.service import KeyReused, Receipt
 from streams.web.api.app import build_api
 from streams.web.api.tokens import SharedSecret, TokenVerifier, issue
 from streams.web.ingress import build_ingress
@@ -234,6 +244,78 @@ class MemoryIntegrations:
         return tuple(FieldError(pointer, "there is no such name") for pointer in unknown)
 
 
+@dataclass
+class MemorySyncs:
+    """Keeps commands and states in memory, by the rules of `streams.syncs.service.Syncs`."""
+
+    clock: MovableClock
+    bodies: list[PropertyBody | OwnerBody] = field(default_factory=list)
+    callers: list[tuple[str, str, str | None]] = field(default_factory=list)
+    """Org, subject, and connection of each command."""
+    keys: dict[tuple[str, str], tuple[Receipt, object]] = field(default_factory=dict)
+    states: dict[tuple[str, SyncEntity, str], SyncState] = field(default_factory=dict)
+    away: bool = False
+
+    async def submit(
+        self,
+        org: str,
+        by: str,
+        body: PropertyBody | OwnerBody,
+        *,
+        own_id: str | None = None,
+        key: str | None = None,
+        connection: str | None = None,
+    ) -> Receipt:
+        entity = SyncEntity.PROPERTY if isinstance(body, PropertyBody) else SyncEntity.OWNER
+        self._there()
+        if own_id is not None:
+            await self.state(org, entity, own_id)
+        if key is not None and (org, key) in self.keys:
+            receipt, content = self.keys[org, key]
+            if content != (own_id, body):
+                raise KeyReused("The Idempotency-Key was used for another request before: send a new one.")
+            return receipt
+        number = len(self.bodies) + 1
+        self.bodies.append(body)
+        self.callers.append((org, by, connection))
+        receipt = Receipt(entity, own_id or f"id-{number}", f"op-{number}")
+        if key is not None:
+            self.keys[org, key] = receipt, (own_id, body)
+        self.put(org, entity, receipt.id, SyncStatus.PENDING, operation=receipt.operation)
+        return receipt
+
+    def put(self, org: str, entity: SyncEntity, own_id: str, status: SyncStatus, **more: Any) -> None:
+        operation = SyncOperation(
+            id=more.pop("operation", "op"), action=CommandAction.CREATE, status=status, at=self.clock.now()
+        )
+        given: dict[str, Any] = {"org": org, "connection": "buildium", "entity": entity, "id": own_id, "status": status}
+        given |= {"operations": (operation,), "updated_at": self.clock.now()}
+        self.states[org, entity, own_id] = SyncState(**{**given, **more})
+
+    async def retry(self, org: str, by: str, entity: SyncEntity, own_id: str | None = None) -> list[SyncOperation]:
+        if own_id is not None:
+            await self.state(org, entity, own_id)
+        found = [one for one in self.failed(org) if one.entity is entity and own_id in (None, one.id)]
+        return [one.operations[0] for one in found]
+
+    async def state(self, org: str, entity: SyncEntity, own_id: str) -> SyncState:
+        self._there()
+        found = self.states.get((org, entity, own_id))
+        if found is None:
+            raise NotFound(f"The org {org} has no {entity} {own_id!r}.")
+        return found
+
+    def failed(self, org: str) -> list[SyncState]:
+        self._there()
+        failed = (SyncStatus.FAILED, SyncStatus.CONFLICT)
+        found = [one for key, one in self.states.items() if key[0] == org and one.status in failed]
+        return sorted(found, key=lambda one: (one.updated_at, one.id), reverse=True)
+
+    def _there(self) -> None:
+        if self.away:
+            raise Unavailable("Kafka does not confirm the command; send it again")
+
+
 def _given(wanted: Any, before: Any) -> Any:
     return before if wanted is None else wanted
 
@@ -258,6 +340,7 @@ class Site:
 
     client: httpx.AsyncClient
     service: MemoryIntegrations
+    syncs: MemorySyncs
     clock: MovableClock
     port: int
     health: list[tuple[bool, str]]
@@ -276,8 +359,10 @@ async def site(verifier: TokenVerifier | None = None, public_url: str | None = N
     clock = MovableClock()
     service = MemoryIntegrations(clock)
     health = [(True, "well")]
+    syncs = MemorySyncs(clock)
     api = build_api(
         service,
+        syncs,
         verifier or TokenVerifier(SharedSecret(SIGNING), clock),
         version="1.2.3",
         health=lambda: health[-1],
@@ -288,7 +373,7 @@ async def site(verifier: TokenVerifier | None = None, public_url: str | None = N
         served(build_ingress(readers, MemoryPublisher(), clock, others=api)) as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False) as client,
     ):
-        yield Site(client, service, clock, port, health)
+        yield Site(client, service, syncs, clock, port, health)
 
 
 def is_problem(answer: httpx.Response, status: int) -> bool:

@@ -19,7 +19,7 @@ from streams.web.api.models import Integration, IntegrationInput, Received, Webh
 from streams.web.api.openapi import webhook_routes
 from streams.web.api.tokens import SharedSecret, TokenVerifier
 from streams.web.ingress import build_ingress
-from tests.streams.web.api.parts import BODY, SIGNING, MemoryIntegrations, MovableClock, bearer, site
+from tests.streams.web.api.parts import BODY, SIGNING, MemoryIntegrations, MemorySyncs, MovableClock, bearer, site
 from tests.streams.web.parts import MemoryPublisher, Readers
 
 
@@ -50,7 +50,7 @@ async def test_the_document_is_openapi_3_1() -> None:
 
     assert loaded.openapi == "3.1.0"
     assert content["info"]["version"] == "1.2.3"
-    assert len(set(ids)) == len(ids) == 13
+    assert len(set(ids)) == len(ids) == 19
     for reference in references(content):
         node = content
         for step in reference.removeprefix("#/").split("/"):
@@ -76,6 +76,15 @@ async def test_the_document_is_read_without_a_token() -> None:
     assert first.content == second.content
 
 
+def example_of(content: Any, operation: Any) -> Any:
+    """Return the first example of the body of an operation; null if it takes none."""
+    if "requestBody" not in operation:
+        return None
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    name = schema.get("$ref", "").rpartition("/")[2]
+    return next(iter(content["components"]["schemas"].get(name, {}).get("examples", [])), None)
+
+
 async def test_every_path_of_the_document_exists() -> None:
     """Webhooks and all: each is answered with a status that it documents."""
     async with site() as here:
@@ -83,8 +92,10 @@ async def test_every_path_of_the_document_exists() -> None:
         await here.put()
         asked = {}
         for method, path, operation in operations(content):
-            real = path.format(system="buildium", connection="main", name="buildium")
-            body = {"EventName": "Rental.Updated"} if "webhooks" in path else BODY if method == "PUT" else None
+            real = path.format(system="buildium", connection="main", name="buildium", id="id-1")
+            body = {"EventName": "Rental.Updated"} if "webhooks" in path else example_of(content, operation)
+            if path.startswith("/api/integrations") and method == "PUT":
+                body = BODY
             answer = await here.ask(method, real, body, headers={"signature": "yes"})
             asked[method, path] = answer.status_code
             assert str(answer.status_code) in operation["responses"], (method, path)
@@ -100,6 +111,11 @@ async def test_every_path_of_the_document_exists() -> None:
         "/api/integrations/{name}/disable",
         "/api/integrations/{name}/check",
         "/api/integrations/{name}/rotate-webhook-secret",
+        "/api/properties",
+        "/api/properties/{id}",
+        "/api/owners",
+        "/api/owners/{id}",
+        "/api/buildium/sync",
         "/api/webhooks/{system}",
         "/api/webhooks/{system}/{connection}",
     }
@@ -123,22 +139,18 @@ async def test_every_error_is_a_problem_with_an_example() -> None:
 async def test_every_route_of_the_api_names_its_scope() -> None:
     """As a bearer token; the rest is open."""
     content = await read()
-    scopes = {
-        (method, path): operation.get("security")
-        for method, path, operation in operations(content)
-        if path.startswith("/api/integrations")
-    }
-    others = [
-        operation
-        for _, path, operation in operations(content)
-        if not path.startswith("/api/integrations") and "security" in operation
-    ]
-
     assert content["components"]["securitySchemes"]["bearer"]["bearerFormat"] == "JWT"
-    assert others == []
-    for (method, path), security in scopes.items():
-        wanted = "read" if method == "GET" or path.endswith("/check") else "write"
-        assert security == [{"bearer": [f"integrations:{wanted}"]}]
+    for method, path, operation in operations(content):
+        if path.startswith("/api/integrations"):
+            scope = "integrations:" + ("read" if method == "GET" or path.endswith("/check") else "write")
+        elif path.startswith("/api/buildium"):
+            scope = "sync:" + ("read" if method == "GET" else "write")
+        elif path.startswith(("/api/properties", "/api/owners")):
+            scope = "commands:write"
+        else:
+            assert "security" not in operation, (method, path)
+            continue
+        assert operation["security"] == [{"bearer": [scope]}], (method, path)
 
 
 async def test_the_schemas_are_those_of_the_models_that_validate() -> None:
@@ -195,7 +207,7 @@ async def test_the_documented_webhook_answers_like_the_ingress() -> None:
 def app() -> Any:
     clock = MovableClock()
     service = MemoryIntegrations(clock)
-    api = build_api(service, TokenVerifier(SharedSecret(SIGNING), clock), version="1")
+    api = build_api(service, MemorySyncs(clock), TokenVerifier(SharedSecret(SIGNING), clock), version="1")
     return build_ingress(Readers(), MemoryPublisher(), clock, others=api)
 
 
