@@ -1,15 +1,11 @@
 """No state has a single record as its only way out: each may vanish, or die, and the receiver ends up equal again."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
-
 import pytest
 
 from schemas import topics
 from schemas.topics import TopicSpec
-from streams.core.flows import ProducerRecord
 from tests.world import Since, listed_rent, pick, receiver_matches
+from tests.world.loss import Loss
 from tests.world.memory import MemoryWorld
 
 TOPICS = (
@@ -24,22 +20,6 @@ TOPICS = (
 )
 WITHIN = 3600.0
 """Seconds without any further change: some sweeps, and what finds deliveries that are lost."""
-
-
-class Loss:
-    """Loses one record of a topic that belongs to the org ``default``, or damages it."""
-
-    def __init__(self, world: MemoryWorld, topic: TopicSpec, *, damages: bool) -> None:
-        self.happened = False
-        append: Callable[..., Any] = world.broker.append
-
-        def losing(record: ProducerRecord, partition: int | None = None) -> Any:
-            if self.happened or record.topic != topic.name or not record.key.startswith(b"default"):
-                return append(record, partition)
-            self.happened = True
-            return append(replace(record, value=b"\x00damaged"), partition) if damages else None
-
-        world.broker.append = losing  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("damages", [False, True], ids=["vanishes", "dies"])

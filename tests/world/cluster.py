@@ -511,7 +511,13 @@ class ClusterWorld:
                 await self.rest()
 
     async def call_api(
-        self, method: str, path: str, org: str, body: object = None, token: str | None = None
+        self,
+        method: str,
+        path: str,
+        org: str,
+        body: object = None,
+        token: str | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Call the API of the first web role, with a token of an org that may do everything, or with another one."""
         if token is None:
@@ -521,11 +527,16 @@ class ClusterWorld:
             method,
             f"http://{self.webs[0].http}{path}",
             content=body if isinstance(body, bytes) else None if body is None else json.dumps(body),
-            headers={"authorization": f"Bearer {token}", "content-type": "application/json"},
+            headers={"authorization": f"Bearer {token}", "content-type": "application/json", **(more or {})},
             timeout=30,
         )
 
     # ---------------------------------------------------------------------------------------------- the World protocol
+
+    async def ask(
+        self, method: str, path: str, body: object = None, *, org: str = "default", key: str | None = None
+    ) -> httpx.Response:
+        return await self.call_api(method, path, org, body, more={"idempotency-key": key} if key else {})
 
     async def send_webhooks(self, events: Events, copies: int = 1, *, shuffled: bool = False) -> None:
         """Send signed webhooks to all web roles concurrently, each event to one of them."""

@@ -1,6 +1,7 @@
 """The whole system in memory: the stand-ins behind ASGI, the real runners over a backend in memory, a movable clock."""
 
 import asyncio
+import json
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from streams.runners.service import Runnable
 from streams.settings import RentStreamSettings
 from streams.syncs.book import SyncBook
 from streams.syncs.service import Syncs
+from streams.web.api.app import build_api
+from streams.web.api.tokens import SharedSecret, TokenVerifier, issue
 from streams.web.ingress import first_verified
 from streams.wiring import Dependencies, calls, redeliveries
 from tests.world.folds import MemoryFolds, Tables
@@ -412,6 +415,22 @@ class MemoryWorld:
 
     async def state(self, org: str, name: str) -> IntegrationState:
         return await self.managed(self.integrations.get(org, name))
+
+    async def ask(
+        self, method: str, path: str, body: object = None, *, org: str = "default", key: str | None = None
+    ) -> httpx.Response:
+        assert self.web is not None, "start the world first"
+        signing = SecretStr("a secret of the stories, long enough for HS256")
+        clock = self.web.clock
+        api = build_api(self.web.integrations, self.web.syncs, TokenVerifier(SharedSecret(signing), clock), version="1")
+        token = issue(signing, STORY, org, None, timedelta(hours=1), clock.now())
+        headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+        if key is not None:
+            headers["idempotency-key"] = key
+        content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://web.test")
+        async with client:
+            return await self.managed(client.request(method, path, content=content, headers=headers))
 
     async def managed(self, request: Awaitable[T]) -> T:
         """Return the result of a request about integrations; time passes until it is there."""

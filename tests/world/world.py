@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import httpx
+
 from connectors.buildium.standin import BuildiumStandIn, Events, Portfolio
 from connectors.buildium.standin.entities import COMMERCIAL
 from connectors.ports import Clock
@@ -60,6 +62,15 @@ class World(Account, Protocol):
 
     def read(self, topic: str) -> Sequence[Record]:
         """Return all records of a topic."""
+        ...
+
+    async def ask(
+        self, method: str, path: str, body: object = None, *, org: str = "default", key: str | None = None
+    ) -> httpx.Response:
+        """Call the API with a token of an org; ``body`` is bytes as they are, or anything that becomes JSON.
+
+        ``key`` is an idempotency key.
+        """
         ...
 
     async def start(self, workers: int = 1) -> None:

@@ -61,7 +61,15 @@ class Fault:
     seconds: float = 0.0
     retry_after: str | None = None
     body: bytes | None = None
+    method: str | None = None
+    """Null: any."""
+    lost: bool = False
+    """Whether the call is made all the same, and only its answer is lost."""
     message: str = "The service is currently unavailable."
+
+    def fits(self, method: str, path: str) -> bool:
+        """Return whether a call is affected."""
+        return self.method in (None, method) and re.fullmatch(self.path, path) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +171,7 @@ class BuildiumStandIn:
         return response
 
     async def _answer_or_fail(self, request: Request) -> Response:
-        fault = next((one for one in self.faults if re.fullmatch(one.path, request.url.path)), None)
+        fault = next((one for one in self.faults if one.fits(request.method, request.url.path)), None)
         if fault:
             fault.times -= 1
             if fault.times <= 0:
@@ -174,6 +182,8 @@ class BuildiumStandIn:
         if fault is None or (fault.status is None and fault.body is None):
             # A caller that is gone has no body any more, and its reads count as calls all the same.
             return self._answer(request, b"" if request.method == "GET" else await request.body())
+        if fault.lost:
+            self._answer(request, b"" if request.method == "GET" else await request.body())
         response = (
             _error(fault.status or 200, fault.message)
             if fault.body is None
