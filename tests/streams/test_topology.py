@@ -12,13 +12,25 @@ import pytest
 from schemas import topics
 from schemas.base import EntityKind
 from schemas.codec import decode
+from schemas.commands import SyncEntity, SyncState, SyncStatus
 from schemas.integrations import CheckReport, SyncProgress, SyncResult
 from schemas.topics import TOPICS, TopicSpec
 from streams import topology, wiring
 from streams.core.rent_roll import STAGES
 from streams.directory import directory
 from streams.directory.directory import CHECK, PROGRESS, RESULT, key_of, status_key
-from streams.topology import APP, DELIVERIES, FLOWS, RENT_ROLL, Flow, Kind, all_topics, groups, redeliveries
+from streams.topology import (
+    APP,
+    DELIVERIES,
+    FLOWS,
+    RENT_ROLL,
+    SYNC_STATES,
+    Flow,
+    Kind,
+    all_topics,
+    groups,
+    redeliveries,
+)
 from tests.streams.core.rent_roll.rolls import end, fold, lease, page, swept, unit
 from tests.streams.directory.stage import Stage, pms_body
 
@@ -36,6 +48,11 @@ def readers(topic: TopicSpec) -> list[Flow]:
     return [flow for flow in ALL if topic in flow.reads]
 
 
+def consumers(topic: TopicSpec) -> list[Flow]:
+    """Return those that process a topic; a global flow only remembers what is on it."""
+    return [flow for flow in readers(topic) if flow.kind is not Kind.GLOBAL]
+
+
 def changelogs() -> set[str]:
     return {topics.changelog(APP, table).name for table in topology.tables()}
 
@@ -47,7 +64,7 @@ def test_a_table_has_one_writer_and_it_is_a_fold() -> None:
     writers = [flow for flow in ALL if flow.table]
     assert sorted(flow.table for flow in writers if flow.table) == sorted({*topology.tables()})
     assert {flow.kind for flow in writers} == {Kind.FOLD}
-    assert set(topology.tables()) == {RENT_ROLL, DELIVERIES}
+    assert set(topology.tables()) == {RENT_ROLL, DELIVERIES, SYNC_STATES}
 
 
 @each_flow
@@ -81,7 +98,8 @@ def test_a_topic_has_a_producer_and_a_consumer(topic: TopicSpec) -> None:
 @each_topic
 def test_a_topic_has_one_consumer(topic: TopicSpec) -> None:
     """So that one which is retried, too, comes back to the flow that parked it and to no other."""
-    assert len(readers(topic)) == (0 if topic in NEVER_READ or topic.name in changelogs() else 1)
+    unread = topic in NEVER_READ or topic.name in changelogs()
+    assert len(consumers(topic) or readers(topic)) == (0 if unread else 1)
 
 
 def test_what_waited_comes_back_to_where_it_is_decided_again() -> None:
@@ -89,7 +107,8 @@ def test_what_waited_comes_back_to_where_it_is_decided_again() -> None:
     for redelivers in redeliveries(DELAYS):
         for flow in (one for one in ALL if one.retries):
             assert (flow.returns_to or flow.reads[0]) in redelivers.writes
-        assert {one.name for topic in redelivers.writes for one in readers(topic)} == {
+        assert {one.name for topic in redelivers.writes for one in consumers(topic)} == {
+            "track_syncs",
             "fetch_changes",
             "sweep_accounts",
             "emit_batches",
@@ -126,7 +145,7 @@ def test_a_topic_is_named_by_the_rule(topic: TopicSpec) -> None:
 @each_topic
 def test_what_is_compacted_is_a_state_and_kept_for_ever(topic: TopicSpec) -> None:
     """A changelog, or what a global flow keeps in memory; two records of one key on any other topic are two facts."""
-    state = topic.name in changelogs() or any(flow.kind is Kind.GLOBAL for flow in readers(topic))
+    state = topic.name in changelogs() or (bool(readers(topic)) and not consumers(topic))
     assert (topic.cleanup == "compact") is state
     assert (topic.retention_ms is None) is state
 
@@ -138,12 +157,16 @@ def test_the_key_of_a_compacted_topic_names_what_its_record_is_about() -> None:
     progress = SyncProgress(**facts, at=now, stage=EntityKind.UNIT, number=1, stages=4)
     result = SyncResult(**facts, ended_at=now, entities=1, first_sweep="s")
     report = CheckReport(org="o", name="n", version=1, at=now, passed=True, checks=())
-    audited = (topics.INTEGRATIONS, topics.INTEGRATION_STATUS, topics.INTEGRATION_HISTORY)
+    audited = (topics.INTEGRATIONS, topics.INTEGRATION_STATUS, topics.INTEGRATION_HISTORY, topics.SYNC_STATES)
+    synced = SyncState(
+        org="o", connection="c", entity=SyncEntity.OWNER, id="7", status=SyncStatus.SYNCED, updated_at=now
+    )
 
     assert {topics.INTEGRATION_STATUS.key_of(one) for one in (progress, result, report)} == {
         status_key("o", "n", kind) for kind in (PROGRESS, RESULT, CHECK)
     }
     assert topics.INTEGRATIONS.key_of(report) == key_of("o", "n")
+    assert topics.SYNC_STATES.key_of(synced) == b"o/owner/7"
     assert {one.key_of(report) for one in TOPICS if one not in audited} == {b"o"}
 
 
@@ -169,7 +192,9 @@ def test_a_flow_is_whole(flow: Flow) -> None:
         Kind.SCAN: (False, False, False, False),
         Kind.GLOBAL: (True, False, False, False),
     }
-    assert (bool(flow.reads), bool(flow.table), bool(flow.port), bool(flow.group)) == needs[flow.kind]
+    has = (bool(flow.reads), bool(flow.table), bool(flow.port), bool(flow.group))
+    # Who sends a command is known by its token: no connector verifies it.
+    assert has == ((False,) * 4 if flow.name == "receive_commands" else needs[flow.kind])
     assert not flow.retries or flow.kind is Kind.CALL
 
 
@@ -193,14 +218,18 @@ def test_a_flow_has_the_columns_of_its_kind(flow: Flow) -> None:
 
 @pytest.mark.parametrize("flow", OF_KIND[Kind.GLOBAL], ids=lambda flow: flow.name)
 def test_a_global_flow_reads_states_and_changes_nothing(flow: Flow) -> None:
-    """Every process reads all of it, so there is no group, and nothing that only one of them may do."""
-    assert all(topic.cleanup == "compact" for topic in flow.reads)
+    """Every process reads all of it, so there is no group, and nothing that only one of them may do.
+
+    Commands are no states: those of the last days are remembered, for their idempotency keys.
+    """
+    assert all(topic.cleanup == "compact" for topic in flow.reads if topic is not topics.COMMANDS)
     assert (flow.group, flow.writes, flow.views, flow.table, flow.port) == (None, (), (), None, None)
-    assert not {topic.name for topic in flow.reads} & {name for names in groups(DELAYS).values() for name in names}
+    watched = {name for names in groups(DELAYS).values() for name in names}
+    assert {topic.name for topic in flow.reads} & watched <= {topics.COMMANDS.name}
 
 
 def test_the_directory_is_made_from_what_the_global_flow_reads() -> None:
-    (flow,) = OF_KIND[Kind.GLOBAL]
+    flow = topology.flow("follow_integrations")
     assert tuple(topic.name for topic in flow.reads) == directory.TOPICS
 
 
@@ -223,8 +252,8 @@ def test_a_flow_has_its_name_for_itself() -> None:
 def test_one_group_owns_all_the_reading_of_an_account() -> None:
     """Its budget of calls has one owner; the folds are one group too, and a waiting topic stops nobody else."""
     found = groups(DELAYS)
-    assert found[topology.READERS] == ("pms.webhooks", "pms.pulses", "pms.sweeps", "pms.rechecks")
-    assert found[APP] == ("rent-roll.changes", "deliveries.due", "deliveries.outcomes")
+    assert found[topology.READERS] == ("pms.pushes", "pms.webhooks", "pms.pulses", "pms.sweeps", "pms.rechecks")
+    assert found[APP] == ("pms.commands", "sync.events", "rent-roll.changes", "deliveries.due", "deliveries.outcomes")
     ports = {flow.port: {one.group for one in OF_KIND[Kind.CALL] if one.port == flow.port} for flow in ALL if flow.port}
     assert all(len(owners) <= 1 for owners in ports.values())
     assert {name: found[f"redeliver.{name}"] for name in DELAYS} == {name: (f"retry.{name}",) for name in DELAYS}
@@ -244,6 +273,7 @@ def test_the_ladder_may_be_any() -> None:
 
 IN_FLOWS = tuple(flow for flow in FLOWS if flow.kind in (Kind.FOLD, Kind.CALL, Kind.SCAN))
 WRITES_IN: dict[str, tuple[str, ...]] = {
+    "track_syncs": ("streams/core/sync/machine.py",),
     "maintain_rent_roll": (
         "streams/core/rent_roll/pages.py",
         "streams/core/rent_roll/completeness.py",
@@ -321,7 +351,7 @@ async def test_what_the_service_of_integrations_writes_is_what_its_flow_declares
 
 @pytest.mark.parametrize("flow", IN_FLOWS, ids=lambda flow: flow.name)
 def test_the_tables_that_a_flow_reads_are_those_that_it_declares(flow: Flow) -> None:
-    tables = {"RENT_ROLL": RENT_ROLL, "DELIVERIES": DELIVERIES}
+    tables = {"RENT_ROLL": RENT_ROLL, "DELIVERIES": DELIVERIES, "SYNC_STATES": SYNC_STATES}
     seen = {
         tables[node.slice.id]
         for node in ast.walk(tree(f"streams/flows/{flow.name}.py"))
