@@ -209,7 +209,27 @@ class OwnerInput(AddressInput):
                     "country": "US",
                     "propertyIds": ["1001"],
                 }
-            ]
+            ],
+            "anyOf": [
+                {
+                    "title": "A person",
+                    "required": ["firstName", "lastName"],
+                    "properties": {
+                        "firstName": {"type": "string"},
+                        "lastName": {"type": "string"},
+                        "companyName": {"type": "null"},
+                    },
+                },
+                {
+                    "title": "A company",
+                    "required": ["companyName"],
+                    "properties": {
+                        "companyName": {"type": "string"},
+                        "firstName": {"type": "null"},
+                        "lastName": {"type": "null"},
+                    },
+                },
+            ],
         }
     )
 

@@ -1,15 +1,12 @@
 """The routes of commands and syncs: HTTP in front of `streams.syncs.service.Syncs`."""
 
-import base64
-import binascii
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Final
 
 from fastapi import APIRouter, Header, Path, Query, Response, Security
 
-from connectors.ports import FieldError
-from schemas.commands import OwnerBody, PropertyBody, SyncState
-from streams.directory.model import Invalid
+from schemas.commands import OwnerBody, PropertyBody, SyncEntity, SyncState
+from streams.directory.model import NotFound
 from streams.web.api.access import AppParts, Parts, authenticate
 from streams.web.api.bodies import JsonRequest, JsonRoute
 from streams.web.api.command_models import (
@@ -29,6 +26,12 @@ from streams.web.api.tokens import Caller
 
 MOST: Final = 200
 """Entities on one page."""
+
+CURSOR: Final = r"^\d{1,17}\.[A-Za-z0-9_-]{1,64}$"
+"""The place of the last entity of a page: when it changed, in microseconds since the epoch, and its id. So the next page
+is right even if entities have changed since."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class CommandRequest(JsonRequest):
@@ -173,13 +176,11 @@ async def get_sync(
     entity_type: Annotated[EntityType | None, Query(alias="entityType")] = None,
     entity_id: Annotated[str | None, Query(alias="entityId", max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
-    cursor: Annotated[str | None, Query(max_length=200, description="`nextCursor` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(pattern=CURSOR, description="`nextCursor` of the page before.")] = None,
 ) -> Sync | FailedSyncs:
     """Return the sync of one entity; without `entityId` those that failed, newest first."""
     if entity_id is not None:
-        if entity_type is None:
-            raise Invalid((FieldError("/entityType", "is required where entityId is given"),))
-        return Sync.of(await parts.syncs.state(caller.org, entity_type.entity, entity_id))
+        return Sync.of(await _state(parts, caller.org, entity_type, entity_id))
     after = None if cursor is None else _read_cursor(cursor)
     failed = [
         one
@@ -225,18 +226,24 @@ async def _accept(
     return AcceptedCommand.of(receipt)
 
 
+async def _state(parts: Parts, org: str, entity_type: EntityType | None, own_id: str) -> SyncState:
+    """Return the state of an entity; without a type that of whichever has the id. Raise `NotFound`."""
+    if entity_type is not None:
+        return await parts.syncs.state(org, entity_type.entity, own_id)
+    try:
+        return await parts.syncs.state(org, SyncEntity.PROPERTY, own_id)
+    except NotFound:
+        return await parts.syncs.state(org, SyncEntity.OWNER, own_id)
+
+
 def _place(state: SyncState) -> tuple[datetime, str]:
     return state.updated_at, state.id
 
 
 def _cursor(state: SyncState) -> str:
-    micros = int((state.updated_at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
-    return base64.urlsafe_b64encode(f"{micros} {state.id}".encode()).decode().rstrip("=")
+    return f"{(state.updated_at - _EPOCH) // timedelta(microseconds=1)}.{state.id}"
 
 
 def _read_cursor(text: str) -> tuple[datetime, str]:
-    try:
-        micros, own_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split(" ", 1)
-        return datetime.fromtimestamp(int(micros) / 1_000_000, UTC), own_id
-    except (ValueError, OverflowError, OSError, binascii.Error):
-        raise Invalid((FieldError("/cursor", "is not the nextCursor of an answer"),)) from None
+    micros, _, own_id = text.partition(".")
+    return _EPOCH + timedelta(microseconds=int(micros)), own_id

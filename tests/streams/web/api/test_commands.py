@@ -233,6 +233,13 @@ async def test_a_failure_is_shown_with_its_fields() -> None:
         assert (shown["name"], shown["detail"], len(shown["operations"])) == ("Annex", None, 1)
 
 
+async def test_without_its_type_an_entity_is_found_by_its_id() -> None:
+    async with site() as here:
+        here.syncs.put("default", SyncEntity.OWNER, "w", SyncStatus.SYNCED)
+        assert (await here.ask("GET", "/api/buildium/sync?entityId=w")).json()["entityType"] == "owner"
+        assert is_problem(await here.ask("GET", "/api/buildium/sync?entityId=x"), 404)
+
+
 async def test_what_failed_is_listed_page_by_page() -> None:
     async with site() as here:
         for number in range(5):
@@ -250,7 +257,7 @@ async def test_what_failed_is_listed_page_by_page() -> None:
         assert [one["entityId"] for one in owners["items"]] == ["w"]
 
 
-@pytest.mark.parametrize("query", ["entityId=p", "cursor=nonsense", "cursor=%00", "limit=0", "entityType=lease"])
+@pytest.mark.parametrize("query", ["cursor=nonsense", "cursor=1", "cursor=%00", "limit=0", "entityType=lease"])
 async def test_a_wrong_query_is_refused(query: str) -> None:
     async with site() as here:
         assert is_problem(await here.ask("GET", f"/api/buildium/sync?{query}"), 422)
