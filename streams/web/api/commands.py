@@ -28,8 +28,10 @@ MOST: Final = 200
 """Entities on one page."""
 
 CURSOR: Final = r"^\d{1,17}\.[A-Za-z0-9_-]{1,64}$"
-"""The place of the last entity of a page: when it changed, in microseconds since the epoch, and its id. So the next page
-is right even if entities have changed since."""
+"""The place of the last entity of a page: when it changed, in microseconds since the epoch, and its id.
+
+So the next page is right even if entities have changed since.
+"""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
