@@ -519,6 +519,31 @@ def sync(
         sys.exit(1)
 
 
+@cli.command()
+@click.option("--org", default="default", show_default=True, help="The org whose integrations and syncs are shown.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def status(env: Mapping[str, str], org: str, as_json: bool) -> None:
+    """Show what is fresh, what waits and what failed; exit with 1 if anything needs a person."""
+    from streams.roles import manage  # noqa: PLC0415
+    from streams.roles import status as role  # noqa: PLC0415
+
+    settings = read_settings(lambda: RentStreamSettings.read(env))
+    kafka = find_kafka(env, settings)
+    try:
+        found = role.run(env, settings, kafka, org)
+    except SettingsError as error:
+        raise WrongUse("these settings cannot be used:\n  " + "\n  ".join(error.lines)) from None
+    except manage.ManageFailed as error:
+        raise Failed(str(error)) from None
+    if as_json:
+        click.echo(json.dumps(role.as_json(found, manage.base_url(env, settings)), indent=2))
+    else:
+        click.echo("\n".join(role.lines(found)))
+    if not found.is_well:
+        sys.exit(1)
+
+
 @cli.command("stand-ins")
 @click.option("--buildium", "buildium_at", default="127.0.0.1:4010", show_default=True, help="host:port")
 @click.option("--rentsync", "rentsync_at", default="127.0.0.1:4020", show_default=True, help="host:port")

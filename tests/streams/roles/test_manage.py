@@ -1,15 +1,10 @@
 """``rentstream integrations``: what its words mean, what it prints, and one story on a real Kafka."""
 
 import json
-import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from pydantic import JsonValue, SecretStr
 
 from connectors.buildium.standin import DEMO_ID, DEMO_SECRET, BuildiumStandIn, seed_portfolio
@@ -24,12 +19,12 @@ from schemas.integrations import (
     IntegrationMode,
     IntegrationRole,
 )
-from streams.cli import cli
 from streams.directory.model import IntegrationState, SecretState
 from streams.roles import manage
 from streams.roles.manage import ManageRefused
 from streams.settings import RentStreamSettings
 from tests.streams.directory.stage import Process, Stage
+from tests.streams.roles.terminal import Terminal
 
 AT = datetime(2026, 3, 1, 12, 30, 15, tzinfo=UTC)
 URL = "https://rent.example"
@@ -298,47 +293,7 @@ def test_the_author_of_a_change_is_the_user_of_the_command_line() -> None:
 # -------------------------------------------------------------------------------------------------- the command line
 
 
-@dataclass
-class Terminal:
-    """Where commands are entered, and all that was printed."""
-
-    folder: Path
-    env: dict[str, str]
-    outputs: list[str] = field(default_factory=list)
-    exit_code: int = 0
-
-    def run(self, *words: str, typed: Sequence[str] = ()) -> str:
-        """Run ``rentstream …`` with lines on standard input; return what it printed."""
-        runner = CliRunner(env={**self.env, "RENTSTREAM_DATA": str(self.folder / "data")})
-        with runner.isolated_filesystem(self.folder):  # a .env file of the folder of the tests is not ours
-            result: Result = runner.invoke(
-                cli, words, input="".join(f"{one}\n" for one in typed), catch_exceptions=False
-            )
-        self.outputs += [result.output, result.stderr]
-        self.exit_code = result.exit_code
-        return result.output
-
-    def integrations(self, *words: str, typed: Sequence[str] = (), expect: int = 0) -> str:
-        output = self.run("integrations", *words, typed=typed)
-        assert self.exit_code == expect, output
-        return output
-
-    def data(self, *words: str) -> Any:
-        return json.loads(self.integrations(*words, "--json"))
-
-
 OTHER_SECRET = "another-client-secret"
-
-QUIETED = ("httpx", "httpcore", "faust", "mode", "aiokafka")
-"""Loggers whose level the command line sets."""
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    levels = {name: logging.getLogger(name).level for name in QUIETED}
-    yield Terminal(tmp_path, {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
 
 
 def test_without_a_broker_a_command_names_the_reason_and_what_to_do(
