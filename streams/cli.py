@@ -544,6 +544,38 @@ def status(env: Mapping[str, str], org: str, as_json: bool) -> None:
         sys.exit(1)
 
 
+@cli.command()
+@click.argument("entity")
+@click.option("--org", default="default", show_default=True, help="The org of the entity.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def why(env: Mapping[str, str], entity: str, org: str, as_json: bool) -> None:
+    """Tell what happened to ENTITY: unit:ID or property:ID of the PMS, or our id of a property, an owner, an operation.
+
+    The story is as long as the topics are kept.
+    """
+    from streams.core.story import subject_of  # noqa: PLC0415
+    from streams.roles import manage  # noqa: PLC0415
+    from streams.roles import why as role  # noqa: PLC0415
+
+    try:
+        subject = subject_of(entity)
+    except ValueError as error:
+        raise WrongUse(str(error)) from None
+    settings = read_settings(lambda: RentStreamSettings.read(env))
+    kafka = find_kafka(env, settings)
+    try:
+        moments = read_settings(lambda: role.run(settings, kafka, org, subject))
+    except manage.ManageFailed as error:
+        raise Failed(str(error)) from None
+    if as_json:
+        click.echo(json.dumps(role.as_json(subject, moments), indent=2))
+    elif moments:
+        click.echo("\n".join(role.lines(moments)))
+    if not moments:
+        raise Failed(f"no record of org {org} is about {entity}; older ones may have left their topics")
+
+
 @cli.command("stand-ins")
 @click.option("--buildium", "buildium_at", default="127.0.0.1:4010", show_default=True, help="host:port")
 @click.option("--rentsync", "rentsync_at", default="127.0.0.1:4020", show_default=True, help="host:port")

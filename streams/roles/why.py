@@ -1,0 +1,134 @@
+"""``rentstream why``: the story of a unit, a property or an operation, read from the topics."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from connectors.clock import SystemClock
+from connectors.ports import Clock
+from schemas import retry as header
+from schemas import topics
+from schemas.codec import DecodeError, UnknownWriter, decode
+from schemas.partitions import partition_for
+from streams.backends.ports import Backend, BackendError, Partition, Reader
+from streams.core.flows import Record
+from streams.core.story import Moment, Story, Subject
+from streams.roles import manage
+from streams.roles.integrations import kafka_backend
+from streams.runners.global_ import within
+from streams.settings import KafkaSettings, RentStreamSettings
+
+READ_WITHIN: Final = 120.0
+"""Seconds that reading the topics may take."""
+
+FETCH_WITHIN: Final = 1.0
+"""Seconds after which there are no further records."""
+
+FETCHED: Final = 2000
+"""Records of one fetch at most."""
+
+
+def names(delays: Sequence[str]) -> tuple[str, ...]:
+    """Return the topics that tell the story, the changes first (`Story`)."""
+    told = (topics.CHANGES, topics.WEBHOOKS, topics.LINGERING, topics.DUE, topics.BATCHES, topics.OUTCOMES)
+    operations = (topics.COMMANDS, topics.PUSHES, topics.SYNC_EVENTS)
+    rungs = tuple(topics.rung(delay) for delay in delays)
+    return tuple(topic.name for topic in (*told, *operations, *rungs, topics.DEAD_LETTERS))
+
+
+async def read(
+    backend: Backend, clock: Clock, org: str, partitions: int, subject: Subject, found: Sequence[str]
+) -> Sequence[Moment]:
+    """Return the story of a subject of an org, in the order of time. Raise `BackendError`."""
+    story = Story(subject)
+    records = await _records(backend, clock, found, partition_for(org, partitions))
+    for topic in found:
+        for record in records[topic]:
+            _add(story, org, topic, record)
+    return story.told()
+
+
+async def _records(backend: Backend, clock: Clock, names: Sequence[str], partition: int) -> Mapping[str, list[Record]]:
+    """Return the records of a partition of these topics that are there by now."""
+    probe = backend.reader(names)
+    await probe.start()
+    try:
+        ends = dict(await probe.ends())
+        await _fetched(probe, clock)  # aiokafka takes ten seconds to stop a consumer that has fetched nothing
+    finally:
+        await probe.stop()
+    wanted = {Partition(topic, partition): ends.get(Partition(topic, partition), 0) for topic in names}
+    # The other partitions, which are of other orgs, are not read.
+    reader = backend.reader(names, {one: end for one, end in ends.items() if one not in wanted})
+    found: dict[str, list[Record]] = {topic: [] for topic in names}
+    await reader.start()
+    try:
+        done = False
+        while not done:
+            fetched = await _fetched(reader, clock)
+            for topic in names:
+                found[topic] += fetched.get(Partition(topic, partition), ())
+            done = all(reader.positions.get(one, 0) >= end for one, end in wanted.items())
+    finally:
+        await reader.stop()
+    return found
+
+
+async def _fetched(reader: Reader, clock: Clock) -> Mapping[Partition, Sequence[Record]]:
+    try:
+        return await within(clock, reader.fetch(FETCHED), FETCH_WITHIN)
+    except TimeoutError:
+        return {}
+
+
+def _add(story: Story, org: str, topic: str, record: Record) -> None:
+    try:
+        value = decode(record.value)
+    except (DecodeError, UnknownWriter):
+        return
+    if getattr(value, "org", None) != org:
+        return
+    headers = {name: text.decode("utf-8", "replace") for name, text in record.headers}
+    context = ""
+    if topic.startswith(topics.rung("").name):
+        context = f"parked for {topic.removeprefix(topics.rung('').name)}, {headers.get(header.DETAIL, 'no reason')}"
+    elif topic == topics.DEAD_LETTERS.name:
+        origin, reason = headers.get(header.ORIGIN, "?"), headers.get(header.REASON, "?")
+        context = f"dead letter of {origin}, {reason}: {headers.get(header.DETAIL, '')}"
+    story.add(topic, datetime.fromtimestamp(record.timestamp / 1000, UTC), value, context)
+
+
+def run(settings: RentStreamSettings, kafka: KafkaSettings, org: str, subject: Subject) -> Sequence[Moment]:
+    """Return the story of a subject. Raise `streams.roles.manage.ManageFailed`."""
+    clock = SystemClock()
+
+    async def told() -> Sequence[Moment]:
+        backend = kafka_backend(settings, kafka, "why")
+        work = read(backend, clock, org, settings.partitions, subject, names(settings.delays))
+        return await within(clock, work, READ_WITHIN)
+
+    try:
+        return asyncio.run(told())
+    except (TimeoutError, BackendError) as error:
+        reason = str(error) or f"not read within {READ_WITHIN:g} s"
+        raise manage.ManageFailed(f"the topics cannot be read ({reason}): check KAFKA_BOOTSTRAP_SERVERS") from None
+
+
+def as_json(subject: Subject, moments: Sequence[Moment]) -> Mapping[str, Any]:
+    """Return a story for programs."""
+    return {
+        "kind": subject.kind,
+        "id": subject.id,
+        "moments": [{"at": one.at.isoformat(), "topic": one.topic, "text": one.text} for one in moments],
+    }
+
+
+def lines(moments: Sequence[Moment]) -> list[str]:
+    """Return a story for people: each line with its time, and the seconds since the line before."""
+    found, before = [], None
+    for one in moments:
+        since = "" if before is None else f"+{(one.at - before).total_seconds():.1f} s"
+        found.append(f"{one.at:%Y-%m-%d %H:%M:%S}Z {since:>12}  {one.topic:22}  {one.text}")
+        before = one.at
+    return found
