@@ -544,6 +544,22 @@ def status(env: Mapping[str, str], org: str, as_json: bool) -> None:
         sys.exit(1)
 
 
+@cli.command("check")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def check_all(env: Mapping[str, str], as_json: bool) -> None:
+    """Read every setting and try every connection; exit with 0 only if all is well."""
+    from streams.roles import check as role  # noqa: PLC0415
+
+    findings = role.run(env)
+    if as_json:
+        click.echo(json.dumps(role.as_json(findings), indent=2))
+    else:
+        click.echo("\n".join(role.lines(findings)))
+    if not findings.is_well:
+        sys.exit(1)
+
+
 @cli.command()
 @click.argument("entity")
 @click.option("--org", default="default", show_default=True, help="The org of the entity.")
