@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+from schemas import topics
 from streams.local.demo import demo_env
 from tests.world.cluster import ClusterWorld, Process, free_port
 
@@ -34,5 +35,5 @@ async def test_missing_topics_are_named(cluster_world: ClusterWorld, tmp_path: P
     code, output = await asyncio.to_thread(run_worker, env, tmp_path)
     assert code == 1, output
     assert "Traceback" not in output
-    assert "missing.pms.webhooks" in output
+    assert f"missing.{topics.TOPICS[0].name}" in output
     assert "rentstream topics --apply" in output
