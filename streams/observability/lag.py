@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from connectors.ports import Clock
 from schemas import retry as header
@@ -28,6 +29,8 @@ CLOSE_WITHIN: Final = 5.0
 """Seconds that closing the Kafka clients may take."""
 HEAD_TIMEOUT: Final = 2.0
 """Seconds of a measurement for reading records; a partition that is not read in time keeps its last known age."""
+FIRST_AGAIN: Final = 0.5
+"""Seconds before a first measurement is tried again."""
 MAX_FAILURES: Final = 2
 """Consecutive failures after which the gauges are removed."""
 
@@ -220,6 +223,14 @@ class LagExporter:
         for rung, (records, overdue) in parked(found).items():
             self._metrics.parked_now(rung, records, overdue)
         return found
+
+    async def first(self) -> list[PartitionLag]:
+        """Measure as soon as the brokers know the groups: a new cluster needs some seconds for that."""
+        while True:
+            try:
+                return await self.measure()
+            except KafkaError:
+                await self._clock.sleep(FIRST_AGAIN)
 
     async def aclose(self) -> None:
         """Close the clients; `measure` opens new ones. The next call completes what a cancellation interrupts."""

@@ -5,10 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka.errors import KafkaError
-
 from connectors.clock import SystemClock
-from connectors.ports import Clock
 from schemas.commands import SyncState
 from streams import topology
 from streams.backends.clients import client_options
@@ -23,9 +20,6 @@ from streams.settings import KafkaSettings, RentStreamSettings
 from streams.syncs.book import SyncBook
 from streams.syncs.service import FAILED
 from streams.web.api.command_models import Sync
-
-AGAIN = 0.5
-"""Seconds before the lags are asked for again."""
 
 MOST = 10
 """Failed syncs that are shown as text."""
@@ -101,7 +95,7 @@ async def read(env: Mapping[str, str], settings: RentStreamSettings, kafka: Kafk
             states = await integrations.list(org)
         try:
             await within(clock, follower.caught_up(), manage.READ_WITHIN)
-            lags = await within(clock, _measured(exporter, clock), manage.READ_WITHIN)
+            lags = await within(clock, exporter.first(), manage.READ_WITHIN)
         except (TimeoutError, BackendError) as error:
             reason = str(error) or follower.problem or f"not read within {manage.READ_WITHIN:g} s"
             raise manage.ManageFailed(f"the cluster cannot be read ({reason}): check KAFKA_BOOTSTRAP_SERVERS") from None
@@ -111,15 +105,6 @@ async def read(env: Mapping[str, str], settings: RentStreamSettings, kafka: Kafk
         await exporter.aclose()
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
-
-
-async def _measured(exporter: LagExporter, clock: Clock) -> Sequence[PartitionLag]:
-    """Return the lags, once the brokers know the groups: a new cluster needs some seconds for that."""
-    while True:
-        try:
-            return await exporter.measure()
-        except KafkaError:
-            await clock.sleep(AGAIN)
 
 
 def run(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings, org: str) -> Status:
