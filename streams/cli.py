@@ -581,14 +581,14 @@ def why(env: Mapping[str, str], entity: str, org: str, as_json: bool) -> None:
     settings = read_settings(lambda: RentStreamSettings.read(env))
     kafka = find_kafka(env, settings)
     try:
-        moments = read_settings(lambda: role.run(settings, kafka, org, subject))
+        story = read_settings(lambda: role.run(settings, kafka, org, subject))
     except manage.ManageFailed as error:
         raise Failed(str(error)) from None
     if as_json:
-        click.echo(json.dumps(role.as_json(subject, moments), indent=2))
-    elif moments:
-        click.echo("\n".join(role.lines(moments)))
-    if not moments:
+        click.echo(json.dumps(role.as_json(story), indent=2))
+    elif story.moments:
+        click.echo("\n".join(role.lines(story)))
+    if not story.moments:
         raise Failed(f"no record of org {org} is about {entity}; older ones may have left their topics")
 
 

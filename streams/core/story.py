@@ -77,11 +77,22 @@ class Story:
     """What each receiver was sent last of the unit."""
     _versions: set[tuple[str, int, int]] = field(default_factory=set)
     """Receiver, property and version of the batches that had the subject."""
+    _stand: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Version and state of what was sent last, by who it was sent to."""
 
     def add(self, topic: str, at: datetime, value: Model, context: str = "") -> None:
         """Take a record into account; ``context`` is what is known of it besides, such as why it is parked."""
         for text in self._texts(value):
             self.moments.append(Moment(at, topic, f"{context}: {text}" if context else text))
+
+    def stands(self) -> list[str]:
+        """Return where it stands now, a sentence for each receiver, or for the PMS."""
+        return [f"{whom}: {text}" for whom, (_, text) in sorted(self._stand.items())]
+
+    def _note(self, whom: str, version: int, text: str) -> None:
+        """Note how something stands that was sent; what was sent later counts."""
+        if version >= self._stand.get(whom, (0, ""))[0]:
+            self._stand[whom] = version, text
 
     def told(self) -> list[Moment]:
         """Return what happened, in the order of time."""
@@ -166,9 +177,10 @@ class Story:
         if self._is(SubjectKind.UNIT) and unit is None:
             return []
         self._versions.add((batch.sink, batch.property.id, batch.version))
+        self._note(f"{batch.sink}, property {batch.property.id}", batch.version, f"{batch.sync_id} has no answer yet")
         head = f"{batch.mode} {batch.sync_id} cut for {batch.sink}, attempt {batch.attempt}"
         if unit is None:
-            return [f"{head}: {len(batch.units)} units"]
+            return [f"{head}: {'1 unit' if len(batch.units) == 1 else f'{len(batch.units)} units'}"]
         before, now = self._sent.get(batch.sink), _offered(unit)
         self._sent[batch.sink] = now
         return [f"{head}: {_shown(now) if before is None else _difference(before, now) or 'the same as before'}"]
@@ -176,10 +188,14 @@ class Story:
     def _outcome(self, outcome: DeliveryOutcome) -> list[str]:
         if (outcome.sink, outcome.property_id, outcome.version) not in self._versions:
             return []
+        whom = f"{outcome.sink}, property {outcome.property_id}"
         if outcome.result is DeliveryResult.ACKNOWLEDGED:
+            self._note(whom, outcome.version, f"knows what was sent last, since {outcome.at:%Y-%m-%d %H:%M:%S}Z")
             return [f"acknowledged by {outcome.sink} ({outcome.status})"]
         due = f"; the next attempt is due at {outcome.due_at:%H:%M:%S}" if outcome.due_at else ""
-        return [f"{outcome.sink}: {outcome.result}, attempt {outcome.attempt}: {outcome.detail}{due}"]
+        text = f"{outcome.result}, attempt {outcome.attempt}: {outcome.detail}{due}"
+        self._note(whom, outcome.version, text)
+        return [f"{outcome.sink}: {text}"]
 
     # ------------------------------------------------------------------------------------------------------- operations
 
@@ -197,10 +213,13 @@ class Story:
             case Command():
                 return [f"{what}: {value.action} accepted as operation {value.operation}"]
             case Push():
+                self._note(what, value.version, "no answer of the PMS yet")
                 how = "to be created" if value.pms_id is None else f"to be changed as {value.pms_id}"
                 return [f"{what}: {how} in the PMS, attempt {value.attempt}"]
             case _:
-                return [_ended(what, value)]
+                text = _ended(value)
+                self._note(what, value.version, text)
+                return [f"{what}: {text}"]
 
     # ------------------------------------------------------------------------------------------------------------ parts
 
@@ -213,14 +232,14 @@ class Story:
         return property_id in self._homes if self._is(SubjectKind.UNIT) else property_id == self.subject.number
 
 
-def _ended(what: str, outcome: PushOutcome) -> str:
+def _ended(outcome: PushOutcome) -> str:
     if outcome.result is PushResult.DONE:
-        return f"{what}: the PMS has it as {outcome.pms_id}"
+        return f"the PMS has it as {outcome.pms_id}"
     due = f"; the next attempt is due at {outcome.due_at:%H:%M:%S}" if outcome.due_at else ""
-    return f"{what}: {outcome.result}, attempt {outcome.attempt}: {outcome.code}: {outcome.detail}{due}"
+    return f"{outcome.result}, attempt {outcome.attempt}: {outcome.code}: {outcome.detail}{due}"
 
 
-_LEFT_OUT: Final = frozenset({"id", "property_id"})
+_LEFT_OUT: Final = frozenset({"id", "property_id", "unit_id"})
 
 
 def _shown(values: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from schemas.codec import DecodeError, UnknownWriter, decode
 from schemas.partitions import partition_for
 from streams.backends.ports import Backend, BackendError, Partition, Reader
 from streams.core.flows import Record
-from streams.core.story import Moment, Story, Subject
+from streams.core.story import Story, Subject
 from streams.roles import manage
 from streams.roles.integrations import kafka_backend
 from streams.runners.global_ import within
@@ -39,14 +39,14 @@ def names(delays: Sequence[str]) -> tuple[str, ...]:
 
 async def read(
     backend: Backend, clock: Clock, org: str, partitions: int, subject: Subject, found: Sequence[str]
-) -> Sequence[Moment]:
-    """Return the story of a subject of an org, in the order of time. Raise `BackendError`."""
+) -> Story:
+    """Return the story of a subject of an org. Raise `BackendError`."""
     story = Story(subject)
     records = await _records(backend, clock, found, partition_for(org, partitions))
     for topic in found:
         for record in records[topic]:
             _add(story, org, topic, record)
-    return story.told()
+    return story
 
 
 async def _records(backend: Backend, clock: Clock, names: Sequence[str], partition: int) -> Mapping[str, list[Record]]:
@@ -99,11 +99,11 @@ def _add(story: Story, org: str, topic: str, record: Record) -> None:
     story.add(topic, datetime.fromtimestamp(record.timestamp / 1000, UTC), value, context)
 
 
-def run(settings: RentStreamSettings, kafka: KafkaSettings, org: str, subject: Subject) -> Sequence[Moment]:
+def run(settings: RentStreamSettings, kafka: KafkaSettings, org: str, subject: Subject) -> Story:
     """Return the story of a subject. Raise `streams.roles.manage.ManageFailed`."""
     clock = SystemClock()
 
-    async def told() -> Sequence[Moment]:
+    async def told() -> Story:
         backend = kafka_backend(settings, kafka, "why")
         work = read(backend, clock, org, settings.partitions, subject, names(settings.delays))
         return await within(clock, work, READ_WITHIN)
@@ -115,20 +115,21 @@ def run(settings: RentStreamSettings, kafka: KafkaSettings, org: str, subject: S
         raise manage.ManageFailed(f"the topics cannot be read ({reason}): check KAFKA_BOOTSTRAP_SERVERS") from None
 
 
-def as_json(subject: Subject, moments: Sequence[Moment]) -> Mapping[str, Any]:
+def as_json(story: Story) -> Mapping[str, Any]:
     """Return a story for programs."""
     return {
-        "kind": subject.kind,
-        "id": subject.id,
-        "moments": [{"at": one.at.isoformat(), "topic": one.topic, "text": one.text} for one in moments],
+        "kind": story.subject.kind,
+        "id": story.subject.id,
+        "moments": [{"at": one.at.isoformat(), "topic": one.topic, "text": one.text} for one in story.told()],
+        "now": story.stands(),
     }
 
 
-def lines(moments: Sequence[Moment]) -> list[str]:
+def lines(story: Story) -> list[str]:
     """Return a story for people: each line with its time, and the seconds since the line before."""
     found, before = [], None
-    for one in moments:
-        since = "" if before is None else f"+{(one.at - before).total_seconds():.1f} s"
+    for one in story.told():
+        since = "" if before is None else f"+{(one.at - before).total_seconds():.3f} s"
         found.append(f"{one.at:%Y-%m-%d %H:%M:%S}Z {since:>12}  {one.topic:22}  {one.text}")
         before = one.at
-    return found
+    return found + [f"now: {text}" for text in story.stands()]

@@ -254,6 +254,17 @@ def test_the_story_of_an_operation(subject: str) -> None:
     ]
 
 
+def test_the_story_ends_with_where_it_stands_now() -> None:
+    told = Told("unit:7").add(page(EntityKind.UNIT, unit()), batch(7), batch(7, version=2), outcome())
+    assert told.story.stands() == ["rentsync, property 10: sync-2 has no answer yet"]
+    told.add(outcome(DeliveryResult.DEAD, version=2, detail="422"))
+    assert told.story.stands() == ["rentsync, property 10: dead, attempt 1: 422"]
+    told.add(batch(7, version=3), outcome(version=3))
+    (stands,) = told.story.stands()
+    assert stands == "rentsync, property 10: knows what was sent last, since 2026-03-01 12:00:00Z"
+    assert Told("p1").add(*operation()).story.stands() == ["property p1: no answer of the PMS yet"]
+
+
 def test_the_context_of_a_record_comes_first_and_time_orders_all() -> None:
     told = Told("p1").add(*operation()[1:2], context="dead letter of pms.pushes, exhausted: 503")
     told.story.add("t", NOW, operation()[0])

@@ -15,7 +15,7 @@ from schemas.partitions import partition_for
 from schemas.topics import TopicSpec
 from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock
 from streams.core.flows import Headers, ProducerRecord
-from streams.core.story import Moment, subject_of
+from streams.core.story import Moment, Story, subject_of
 from streams.roles import why
 from tests.streams.roles.terminal import Terminal
 
@@ -51,7 +51,7 @@ class Log:
         reading = asyncio.ensure_future(read)
         while not reading.done():
             await self.clock.advance(1.0)
-        return list(reading.result())
+        return reading.result().told()
 
 
 async def test_the_records_of_the_org_are_told_in_the_order_of_time() -> None:
@@ -96,14 +96,18 @@ def test_the_changes_are_read_first() -> None:
     assert {"retry.1m", "retry.2m", topics.DEAD_LETTERS.name} <= set(NAMES)
 
 
-def test_each_line_has_its_time_and_the_seconds_since_the_one_before() -> None:
-    moments = [Moment(NOW, "pms.commands", "first"), Moment(NOW + timedelta(seconds=1.5), "pms.pushes", "second")]
-    assert why.lines(moments) == [
-        "2026-03-01 12:00:00Z               pms.commands            first",
-        "2026-03-01 12:00:01Z       +1.5 s  pms.pushes              second",
+async def test_each_line_has_its_time_and_the_seconds_since_the_one_before() -> None:
+    story = Story(subject_of("p1"))
+    story.add("pms.commands", NOW, command())
+    story.add("pms.pushes", NOW + timedelta(seconds=1.5), push())
+    assert why.lines(story) == [
+        "2026-03-01 12:00:00Z               pms.commands            property p1: create accepted as operation op",
+        "2026-03-01 12:00:01Z     +1.500 s  pms.pushes              property p1: to be created in the PMS, attempt 1",
+        "now: property p1: no answer of the PMS yet",
     ]
-    found = why.as_json(subject_of("unit:7"), moments)
-    assert (found["kind"], found["id"], found["moments"][0]["text"]) == ("unit", "7", "first")
+    found = why.as_json(story)
+    assert (found["kind"], found["id"], found["now"]) == ("ours", "p1", ["property p1: no answer of the PMS yet"])
+    assert [one["topic"] for one in found["moments"]] == ["pms.commands", "pms.pushes"]
 
 
 def test_a_wrong_entity_is_wrong_use(terminal: Terminal) -> None:
