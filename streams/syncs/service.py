@@ -178,13 +178,17 @@ class Syncs:
         return self._book.states(org, *FAILED)
 
     async def _known(self, org: str, entity: SyncEntity, own_id: str) -> SyncState:
+        if self._book.state(org, entity, own_id) is None:
+            await self._read_to_end()
         found = self._book.state(org, entity, own_id)
-        if found is None and not await self._follower.read_to_end():
-            raise Unavailable("what was accepted by another process cannot be read at the moment")
-        found = found or self._book.state(org, entity, own_id)
         if found is None:
             raise NotFound(f"The org {org} has no {entity} {own_id!r}.")
         return found
+
+    async def _read_to_end(self) -> None:
+        """Read what another process may have accepted a moment ago. Raise `Unavailable`."""
+        if not await self._follower.read_to_end():
+            raise Unavailable("what was accepted by another process cannot be read at the moment")
 
     # ------------------------------------------------------------------------------------------------------- the parts
 
@@ -211,16 +215,19 @@ class Syncs:
             entity, ids, member = SyncEntity.OWNER, body.owners, "/ownerIds"
         else:
             entity, ids, member = SyncEntity.PROPERTY, body.properties, "/propertyIds"
-        errors = []
-        for at, one in enumerate(ids):
-            if one.isascii() and one.isdigit():
-                continue
-            try:
-                await self._known(org, entity, one)
-            except NotFound:
-                errors.append(FieldError(f"{member}/{at}", f"the org has no {entity} of this id"))
+
+        def unknown() -> list[int]:
+            return [
+                at
+                for at, one in enumerate(ids)
+                if not (one.isascii() and one.isdigit()) and self._book.state(org, entity, one) is None
+            ]
+
+        if unknown():
+            await self._read_to_end()
+        errors = tuple(FieldError(f"{member}/{at}", f"the org has no {entity} of this id") for at in unknown())
         if errors:
-            raise Invalid(tuple(errors))
+            raise Invalid(errors)
 
     def _is_repeated(self, command: Command) -> bool:
         """Return whether the operation was accepted before. Raise `KeyReused` if it was another one."""

@@ -35,6 +35,11 @@ from streams.core.sync.keys import blocked_key, blocked_on, entity_key, entity_o
 HISTORY = 20
 """Operations of an entity that are remembered."""
 
+MOST_WAITING = 20
+"""Commands of an entity that wait for their turn."""
+
+MOST_WAITING_BYTES = 1 << 20
+
 _UNDER_WAY = (SyncPhase.IN_FLIGHT, SyncPhase.WAITING)
 
 CONFLICT = "conflict"
@@ -108,13 +113,26 @@ class _Sync:
                 self._start(command)
             case SyncPhase.BLOCKED:  # what it waits for may be wrong, and the newer command corrects it
                 self._unblock()
-                self._end_operation(SyncStatus.FAILED, f"superseded by operation {command.operation}")
+                self._end_operation(SyncStatus.FAILED, _superseded(command))
                 self._start(command)
             case _:
-                assert self.row is not None
-                self._put(self.row, queue=(*self.row.queue, encode(command)))
+                self._enqueue(command)
         self._show()
         return Disposition.APPLIED
+
+    def _enqueue(self, command: Command) -> None:
+        """Let a command wait for its turn.
+
+        A row is a record of the changelog, whose size is limited. So if too much waits, the newest command, which has
+        the whole entity, replaces what waits.
+        """
+        assert self.row is not None
+        waiting = self.row.queue
+        if len(waiting) >= MOST_WAITING or sum(map(len, waiting)) > MOST_WAITING_BYTES:
+            for one in waiting:
+                self._end_operation(SyncStatus.FAILED, _superseded(command), decode_as(Command, one).operation)
+            waiting = ()
+        self._put(self.row, queue=(*waiting, encode(command)))
 
     def _retry(self, command: Command) -> Disposition:
         row = self.row
@@ -335,19 +353,19 @@ class _Sync:
                 self.rows.put(key, UnsyncedRow(version=self.row.version))
         return self.row
 
-    def _change_operation(self, **update: object) -> None:
-        """Change what is shown of the current operation."""
+    def _change_operation(self, operation: str | None = None, **update: object) -> None:
+        """Change what is shown of an operation, by default the current one."""
         row = self.row
         assert row is not None
-        current = decode_as(Command, row.current).operation
+        changing = operation or decode_as(Command, row.current).operation
         changed = tuple(
-            encode(one.model_copy(update=update)) if one.id == current else raw
+            encode(one.model_copy(update=update)) if one.id == changing else raw
             for raw, one in zip(row.operations, _operations(row), strict=True)
         )
         self._put(row, operations=changed)
 
-    def _end_operation(self, status: SyncStatus, detail: str | None) -> None:
-        self._change_operation(status=status, detail=detail, ended_at=self.cause.now)
+    def _end_operation(self, status: SyncStatus, detail: str | None, operation: str | None = None) -> None:
+        self._change_operation(operation, status=status, detail=detail, ended_at=self.cause.now)
 
     def _show(self) -> None:
         """Emit the state for showing; of several in one batch the last one is written."""
@@ -390,6 +408,10 @@ def _operations(row: SyncRow) -> list[SyncOperation]:
 def _begun(row: SyncRow) -> datetime | None:
     """Return when the oldest operation came that is remembered: what the PMS created of the entity is not older."""
     return min((one.at for one in _operations(row)), default=None)
+
+
+def _superseded(command: Command) -> str:
+    return f"superseded by operation {command.operation}"
 
 
 def _name(command: Command) -> str:

@@ -29,6 +29,7 @@ from streams.core import sync
 from streams.core.flows import Disposition, FoldResult
 from streams.core.rows import Rows
 from streams.core.sync.keys import entity_key, open_of
+from streams.core.sync.machine import MOST_WAITING
 from tests.streams.core.views import MemoryView
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -176,6 +177,24 @@ def test_operations_of_an_entity_keep_their_order(world: World) -> None:
     assert [one.operation for one in world.pushes] == ["op1", "op2", "op3"]
     assert world.states["p1"].pms_id == 7
     assert world.history() == [(f"op{number}", SyncStatus.SYNCED) for number in (3, 2, 1)]
+
+
+def test_what_waits_is_bounded(world: World) -> None:
+    """While the PMS is away an app may go on sending: the newest command has the whole entity."""
+    for number in range(1 + MOST_WAITING + 1):
+        world.fold(command(a_property(str(number)), operation=f"op{number}", action=UPDATE if number else CREATE))
+    assert len(world.row().queue) == 1
+    assert [status for _, status in world.history()][:3] == [SyncStatus.PENDING, SyncStatus.FAILED, SyncStatus.FAILED]
+    world.answer(PushResult.DONE, pms_id=7)
+    world.answer(PushResult.DONE)
+    assert (world.pushes[-1].property, world.states["p1"].status) == (a_property("21"), SyncStatus.SYNCED)
+
+
+def test_what_waits_is_bounded_in_bytes(world: World) -> None:
+    large = a_property("x" * 600_000)
+    for number in range(5):
+        world.fold(command(large, operation=f"op{number}", action=UPDATE if number else CREATE))
+    assert sum(map(len, world.row().queue)) < 2_000_000
 
 
 def test_a_failed_operation_does_not_stop_the_next_one(world: World) -> None:
