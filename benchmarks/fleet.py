@@ -98,8 +98,8 @@ class Outside:
 
     portfolio: Portfolio
     changed: dict[str, dict[int, Changed]] = field(default_factory=dict)
-    told: dict[str, set[int]] = field(default_factory=dict)
-    """Units that each receiver has heard of."""
+    known: dict[str, set[int]] = field(default_factory=dict)
+    """Units that each receiver was sent."""
     waiting: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
     """The rent and the start of every change that has not arrived."""
     seconds: list[tuple[float, float]] = field(default_factory=list)
@@ -140,9 +140,9 @@ class Outside:
     def _take(self, org: str, sent: Sent) -> None:
         self.batches += 1
         now = time.monotonic()
-        told = self.told.setdefault(org, set())
+        known = self.known.setdefault(org, set())
         for unit in sent.units:
-            told.add(unit.unit_id)
+            known.add(unit.unit_id)
             wanted = self.waiting.get((org, unit.unit_id))
             if wanted is not None and wanted[0] == unit.base_rent:
                 del self.waiting[org, unit.unit_id]
@@ -359,9 +359,9 @@ class Fleet:
             await asyncio.gather(*(one(org) for org in self.orgs))
 
     async def filled(self) -> bool:
-        """Return whether every receiver has heard of every unit."""
-        told = self.outside.told
-        return len(told) == len(self.orgs) and all(len(units) == self.options.units for units in told.values())
+        """Return whether every receiver was sent every unit."""
+        known = self.outside.known
+        return len(known) == len(self.orgs) and all(len(units) == self.options.units for units in known.values())
 
     async def make_changes(self, stop: asyncio.Event) -> None:
         """Change rents and send their webhooks, so many a second, until stopped."""
@@ -433,8 +433,8 @@ async def _phases(fleet: Fleet, web: Role, workers: list[Role]) -> list[Result]:
     filling = asyncio.create_task(until("the fill", fleet.filled, FILL_SECONDS))
     while not filling.done():
         await asyncio.wait({filling}, timeout=30)
-        told = sum(len(one) for one in outside.told.values())
-        print(f"  {told:,} of {units:,} units are known to their receivers", flush=True)
+        known = sum(len(one) for one in outside.known.values())
+        print(f"  {known:,} of {units:,} units are known to their receivers", flush=True)
     await filling
     filled = time.monotonic() - started
     print(f"filled after {filled:.0f} s, {units / filled:,.0f} units a second", flush=True)

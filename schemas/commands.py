@@ -164,7 +164,7 @@ class PushResult(StrEnum):
 
 
 class FieldProblem(Model, frozen=True, kw_only=True):
-    """What the PMS says about one field, by the JSON pointer of ours."""
+    """An error of the PMS in one field, by the JSON pointer of ours."""
 
     pointer: str
     detail: str
@@ -263,7 +263,7 @@ class SyncRow(Row, frozen=True, kw_only=True):
     code: str | None = None
     detail: str | None = None
     fields: tuple[bytes, ...] = ()
-    """What the PMS says about single fields (`FieldProblem`), encoded."""
+    """Errors of the PMS in single fields (`FieldProblem`), encoded."""
     operations: tuple[bytes, ...] = ()
     """The last operations (`SyncOperation`), encoded, newest first."""
 

@@ -566,11 +566,11 @@ def check_all(env: Mapping[str, str], as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def why(env: Mapping[str, str], entity: str, org: str, as_json: bool) -> None:
-    """Tell what happened to ENTITY: unit:ID or property:ID of the PMS, or our id of a property, an owner, an operation.
+    """Show what happened to ENTITY: unit:ID or property:ID of the PMS, or our id of a property, an owner, an operation.
 
-    The story is as long as the topics are kept.
+    It goes back as far as the topics are kept.
     """
-    from streams.core.story import subject_of  # noqa: PLC0415
+    from streams.core.timeline import subject_of  # noqa: PLC0415
     from streams.roles import manage  # noqa: PLC0415
     from streams.roles import why as role  # noqa: PLC0415
 
@@ -581,14 +581,14 @@ def why(env: Mapping[str, str], entity: str, org: str, as_json: bool) -> None:
     settings = read_settings(lambda: RentStreamSettings.read(env))
     kafka = find_kafka(env, settings)
     try:
-        story = read_settings(lambda: role.run(settings, kafka, org, subject))
+        timeline = read_settings(lambda: role.run(settings, kafka, org, subject))
     except manage.ManageFailed as error:
         raise Failed(str(error)) from None
     if as_json:
-        click.echo(json.dumps(role.as_json(story), indent=2))
-    elif story.moments:
-        click.echo("\n".join(role.lines(story)))
-    if not story.moments:
+        click.echo(json.dumps(role.as_json(timeline), indent=2))
+    elif timeline.occurrences:
+        click.echo("\n".join(role.lines(timeline)))
+    if not timeline.occurrences:
         raise Failed(f"no record of org {org} is about {entity}; older ones may have left their topics")
 
 

@@ -1,4 +1,4 @@
-"""``rentstream check``: reads every setting and tries every connection; says of each what is wrong and what to do."""
+"""``rentstream check``: reads every setting, tries every connection, and reports what is wrong and what to do."""
 
 import asyncio
 from collections.abc import Callable, Mapping

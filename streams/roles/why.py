@@ -1,4 +1,4 @@
-"""``rentstream why``: the story of a unit, a property or an operation, read from the topics."""
+"""``rentstream why``: what happened to a unit, a property or an operation, read from the topics."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from schemas.codec import DecodeError, UnknownWriter, decode
 from schemas.partitions import partition_for
 from streams.backends.ports import Backend, BackendError, Partition, Reader
 from streams.core.flows import Record
-from streams.core.story import Story, Subject
+from streams.core.timeline import Subject, Timeline
 from streams.roles import manage
 from streams.roles.integrations import kafka_backend
 from streams.runners.global_ import within
@@ -30,23 +30,23 @@ FETCHED: Final = 2000
 
 
 def names(delays: Sequence[str]) -> tuple[str, ...]:
-    """Return the topics that tell the story, the changes first (`Story`)."""
-    told = (topics.CHANGES, topics.WEBHOOKS, topics.LINGERING, topics.DUE, topics.BATCHES, topics.OUTCOMES)
+    """Return the topics of a timeline, the changes first (`Timeline`)."""
+    deliveries = (topics.CHANGES, topics.WEBHOOKS, topics.LINGERING, topics.DUE, topics.BATCHES, topics.OUTCOMES)
     operations = (topics.COMMANDS, topics.PUSHES, topics.SYNC_EVENTS)
     rungs = tuple(topics.rung(delay) for delay in delays)
-    return tuple(topic.name for topic in (*told, *operations, *rungs, topics.DEAD_LETTERS))
+    return tuple(topic.name for topic in (*deliveries, *operations, *rungs, topics.DEAD_LETTERS))
 
 
 async def read(
     backend: Backend, clock: Clock, org: str, partitions: int, subject: Subject, found: Sequence[str]
-) -> Story:
-    """Return the story of a subject of an org. Raise `BackendError`."""
-    story = Story(subject)
+) -> Timeline:
+    """Return the timeline of a subject of an org. Raise `BackendError`."""
+    timeline = Timeline(subject)
     records = await _records(backend, clock, found, partition_for(org, partitions))
     for topic in found:
         for record in records[topic]:
-            _add(story, org, topic, record)
-    return story
+            _add(timeline, org, topic, record)
+    return timeline
 
 
 async def _records(backend: Backend, clock: Clock, names: Sequence[str], partition: int) -> Mapping[str, list[Record]]:
@@ -82,7 +82,7 @@ async def _fetched(reader: Reader, clock: Clock) -> Mapping[Partition, Sequence[
         return {}
 
 
-def _add(story: Story, org: str, topic: str, record: Record) -> None:
+def _add(timeline: Timeline, org: str, topic: str, record: Record) -> None:
     try:
         value = decode(record.value)
     except (DecodeError, UnknownWriter):
@@ -96,40 +96,40 @@ def _add(story: Story, org: str, topic: str, record: Record) -> None:
     elif topic == topics.DEAD_LETTERS.name:
         origin, reason = headers.get(header.ORIGIN, "?"), headers.get(header.REASON, "?")
         context = f"dead letter of {origin}, {reason}: {headers.get(header.DETAIL, '')}"
-    story.add(topic, datetime.fromtimestamp(record.timestamp / 1000, UTC), value, context)
+    timeline.add(topic, datetime.fromtimestamp(record.timestamp / 1000, UTC), value, context)
 
 
-def run(settings: RentStreamSettings, kafka: KafkaSettings, org: str, subject: Subject) -> Story:
-    """Return the story of a subject. Raise `streams.roles.manage.ManageFailed`."""
+def run(settings: RentStreamSettings, kafka: KafkaSettings, org: str, subject: Subject) -> Timeline:
+    """Return the timeline of a subject. Raise `streams.roles.manage.ManageFailed`."""
     clock = SystemClock()
 
-    async def told() -> Story:
+    async def found() -> Timeline:
         backend = kafka_backend(settings, kafka, "why")
         work = read(backend, clock, org, settings.partitions, subject, names(settings.delays))
         return await within(clock, work, READ_WITHIN)
 
     try:
-        return asyncio.run(told())
+        return asyncio.run(found())
     except (TimeoutError, BackendError) as error:
         reason = str(error) or f"not read within {READ_WITHIN:g} s"
         raise manage.ManageFailed(f"the topics cannot be read ({reason}): check KAFKA_BOOTSTRAP_SERVERS") from None
 
 
-def as_json(story: Story) -> Mapping[str, Any]:
-    """Return a story for programs."""
+def as_json(timeline: Timeline) -> Mapping[str, Any]:
+    """Return a timeline for programs."""
     return {
-        "kind": story.subject.kind,
-        "id": story.subject.id,
-        "moments": [{"at": one.at.isoformat(), "topic": one.topic, "text": one.text} for one in story.told()],
-        "now": story.stands(),
+        "kind": timeline.subject.kind,
+        "id": timeline.subject.id,
+        "events": [{"at": one.at.isoformat(), "topic": one.topic, "text": one.text} for one in timeline.ordered()],
+        "now": timeline.current(),
     }
 
 
-def lines(story: Story) -> list[str]:
-    """Return a story for people: each line with its time, and the seconds since the line before."""
+def lines(timeline: Timeline) -> list[str]:
+    """Return a timeline for people: each line with its time, and the seconds since the line before."""
     found, before = [], None
-    for one in story.told():
+    for one in timeline.ordered():
         since = "" if before is None else f"+{(one.at - before).total_seconds():.3f} s"
         found.append(f"{one.at:%Y-%m-%d %H:%M:%S}Z {since:>12}  {one.topic:22}  {one.text}")
         before = one.at
-    return found + [f"now: {text}" for text in story.stands()]
+    return found + [f"now: {text}" for text in timeline.current()]

@@ -102,7 +102,7 @@ class SyncBook:
         return self._operations.get((org, operation))
 
     def state(self, org: str, entity: SyncEntity, own_id: str) -> SyncState | None:
-        """Return whether the PMS has an entity, with a command that was accepted since; null if nobody knows it."""
+        """Return whether the PMS has an entity, with a command that was accepted since; null if it is not known."""
         found = self._states.get(org, {}).get((entity, own_id))
         last = self._last.get((org, entity, own_id))
         if last is None or (found is not None and any(one.id == last.operation for one in found.operations)):

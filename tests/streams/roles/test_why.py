@@ -15,7 +15,7 @@ from schemas.partitions import partition_for
 from schemas.topics import TopicSpec
 from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock
 from streams.core.flows import Headers, ProducerRecord
-from streams.core.story import Moment, Story, subject_of
+from streams.core.timeline import Occurrence, Timeline, subject_of
 from streams.roles import why
 from tests.streams.roles.terminal import Terminal
 
@@ -46,34 +46,34 @@ class Log:
         await MemoryBackend(self.broker).producer().send([record], partition_for(org, PARTITIONS))
         await self.clock.advance(1.0)
 
-    async def told(self, subject: str = "p1") -> list[Moment]:
+    async def occurrences(self, subject: str = "p1") -> list[Occurrence]:
         read = why.read(MemoryBackend(self.broker), self.clock, ORG, PARTITIONS, subject_of(subject), NAMES)
         reading = asyncio.ensure_future(read)
         while not reading.done():
             await self.clock.advance(1.0)
-        return reading.result().told()
+        return reading.result().ordered()
 
 
-async def test_the_records_of_the_org_are_told_in_the_order_of_time() -> None:
+async def test_the_records_of_the_org_are_in_the_order_of_time() -> None:
     log = Log()
     await log.put(topics.COMMANDS, command())
     await log.put(topics.PUSHES, push())
     await log.put(topics.COMMANDS, command("maple"), org="maple")
     neighbor = next(f"n{n}" for n in range(99) if partition_for(f"n{n}", PARTITIONS) == partition_for(ORG, PARTITIONS))
     await log.put(topics.COMMANDS, command(neighbor), org=neighbor)
-    assert [(one.topic, one.at) for one in await log.told()] == [
+    assert [(one.topic, one.at) for one in await log.occurrences()] == [
         (topics.COMMANDS.name, NOW),
         (topics.PUSHES.name, NOW + timedelta(seconds=1)),
     ]
 
 
-async def test_what_is_parked_or_dead_says_why() -> None:
+async def test_what_is_parked_or_dead_has_its_reason() -> None:
     log = Log()
     await log.put(topics.rung("1m"), push(), ((header.DETAIL, b"503"),))
     dead = ((header.ORIGIN, b"pms.pushes"), (header.REASON, b"exhausted"), (header.DETAIL, b"503 again"))
     await log.put(topics.DEAD_LETTERS, push(), dead)
     text = "property p1: to be created in the PMS, attempt 1"
-    assert [one.text for one in await log.told()] == [
+    assert [one.text for one in await log.occurrences()] == [
         f"parked for 1m, 503: {text}",
         f"dead letter of pms.pushes, exhausted: 503 again: {text}",
     ]
@@ -83,11 +83,11 @@ async def test_what_cannot_be_read_is_passed_over() -> None:
     log = Log()
     await log.put(topics.COMMANDS, b"nonsense")
     await log.put(topics.COMMANDS, command())
-    assert len(await log.told()) == 1
+    assert len(await log.occurrences()) == 1
 
 
-async def test_an_empty_log_tells_nothing() -> None:
-    assert await Log().told() == []
+async def test_an_empty_log_has_no_timeline() -> None:
+    assert await Log().occurrences() == []
 
 
 def test_the_changes_are_read_first() -> None:
@@ -97,17 +97,17 @@ def test_the_changes_are_read_first() -> None:
 
 
 async def test_each_line_has_its_time_and_the_seconds_since_the_one_before() -> None:
-    story = Story(subject_of("p1"))
-    story.add("pms.commands", NOW, command())
-    story.add("pms.pushes", NOW + timedelta(seconds=1.5), push())
-    assert why.lines(story) == [
+    timeline = Timeline(subject_of("p1"))
+    timeline.add("pms.commands", NOW, command())
+    timeline.add("pms.pushes", NOW + timedelta(seconds=1.5), push())
+    assert why.lines(timeline) == [
         "2026-03-01 12:00:00Z               pms.commands            property p1: create accepted as operation op",
         "2026-03-01 12:00:01Z     +1.500 s  pms.pushes              property p1: to be created in the PMS, attempt 1",
         "now: property p1: no answer of the PMS yet",
     ]
-    found = why.as_json(story)
+    found = why.as_json(timeline)
     assert (found["kind"], found["id"], found["now"]) == ("ours", "p1", ["property p1: no answer of the PMS yet"])
-    assert [one["topic"] for one in found["moments"]] == ["pms.commands", "pms.pushes"]
+    assert [one["topic"] for one in found["events"]] == ["pms.commands", "pms.pushes"]
 
 
 def test_a_wrong_entity_is_wrong_use(terminal: Terminal) -> None:

@@ -1,4 +1,4 @@
-"""Tests of the stories that records tell."""
+"""Tests of the timelines."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -31,28 +31,28 @@ from schemas.rent_roll import (
     UnitSnapshot,
 )
 from streams.core.rent_roll import item_of
-from streams.core.story import Story, Subject, SubjectKind, subject_of
+from streams.core.timeline import Subject, SubjectKind, Timeline, subject_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OF: dict[str, Any] = {"org": "o", "connection": "c"}
 
 
-class Told:
-    """A story whose records are one second apart."""
+class Recorded:
+    """A timeline whose records are one second apart."""
 
     def __init__(self, subject: str) -> None:
-        self.story = Story(subject_of(subject))
+        self.timeline = Timeline(subject_of(subject))
         self.count = 0
 
-    def add(self, *values: Model, context: str = "") -> "Told":
+    def add(self, *values: Model, context: str = "") -> "Recorded":
         for value in values:
             self.count += 1
-            self.story.add("t", NOW + timedelta(seconds=self.count), value, context)
+            self.timeline.add("t", NOW + timedelta(seconds=self.count), value, context)
         return self
 
     @property
     def texts(self) -> list[str]:
-        return [one.text for one in self.story.told()]
+        return [one.text for one in self.timeline.ordered()]
 
 
 def page(kind: EntityKind, *snapshots: Any) -> Page:
@@ -125,7 +125,7 @@ def test_anything_else_is_refused_with_what_is_allowed(text: str) -> None:
         subject_of(text)
 
 
-def test_the_story_of_a_unit_from_the_webhook_to_the_acknowledgement() -> None:
+def test_the_timeline_of_a_unit_from_the_webhook_to_the_acknowledgement() -> None:
     webhook = FetchRequest(
         **OF,
         origin=FetchOrigin.WEBHOOK,
@@ -135,7 +135,7 @@ def test_the_story_of_a_unit_from_the_webhook_to_the_acknowledgement() -> None:
         occurred_at=NOW - timedelta(seconds=2),
         received_at=NOW,
     )
-    told = Told("unit:7").add(
+    recorded = Recorded("unit:7").add(
         page(EntityKind.UNIT, unit(), unit(8)),
         webhook,
         page(EntityKind.UNIT, unit(rent=1600)),
@@ -146,8 +146,8 @@ def test_the_story_of_a_unit_from_the_webhook_to_the_acknowledgement() -> None:
         outcome(version=2),
     )
     first = "state available, status vacant_unrented_ready, available True, from Immediate, rent 1500"
-    assert told.texts == [
-        "unit read for the first time in this story: code 101, market_rent 1500.00",
+    assert recorded.texts == [
+        "unit read for the first time in this period: code 101, market_rent 1500.00",
         "webhook RentalUnit.Updated arrived, 2.0 s after the change",
         "unit changed: market_rent 1500.00 → 1600.00",
         "due: changed",
@@ -159,7 +159,7 @@ def test_the_story_of_a_unit_from_the_webhook_to_the_acknowledgement() -> None:
 
 
 def test_what_is_about_other_units_is_left_out() -> None:
-    told = Told("unit:7").add(
+    recorded = Recorded("unit:7").add(
         page(EntityKind.UNIT, unit(8)),
         page(EntityKind.UNIT, unit()),
         page(EntityKind.UNIT, unit()),
@@ -171,46 +171,46 @@ def test_what_is_about_other_units_is_left_out() -> None:
         page(EntityKind.LEASE, LeaseSnapshot(id=1, property_id=10, unit_id=8, status=LeaseStatus.ACTIVE)),
         SweepEnd(**OF, sweep="s", seq=1, started_at=NOW, ended_at=NOW, pages=(), entities=1),
     )
-    assert len(told.texts) == 1
+    assert len(recorded.texts) == 1
 
 
 def test_leases_and_the_listing_of_a_unit_belong_to_it() -> None:
     lease = LeaseSnapshot(id=5, property_id=10, unit_id=7, status=LeaseStatus.ACTIVE)
     moved = LeaseSnapshot(id=5, property_id=10, unit_id=8, status=LeaseStatus.ACTIVE)
     gone = Page(**OF, kind=EntityKind.LISTING, seq=1, fetched_at=NOW, items=(PageItem(id=7),))
-    told = Told("unit:7").add(
+    recorded = Recorded("unit:7").add(
         page(EntityKind.LEASE, lease),
         page(EntityKind.LEASE, moved),
         page(EntityKind.LISTING, ListingSnapshot(unit_id=7, rent=Decimal(1500))),
         gone,
         gone,
     )
-    assert [text.split(":")[0] for text in told.texts] == [
-        "lease 5 read for the first time in this story",
+    assert [text.split(":")[0] for text in recorded.texts] == [
+        "lease 5 read for the first time in this period",
         "lease 5 changed",
-        "listing read for the first time in this story",
+        "listing read for the first time in this period",
         "listing does not exist in the PMS",
     ]
 
 
 def test_a_delivery_that_waits_says_why_and_until_when() -> None:
     waits = outcome(DeliveryResult.WAITING, detail="503", due_at=NOW + timedelta(minutes=1))
-    told = Told("unit:7").add(
+    recorded = Recorded("unit:7").add(
         page(EntityKind.UNIT, unit()),
         batch(7),
         waits,
         due(sink="rentsync", attempt=1),
         due(sink="rentsync", attempt=1, held=True),
     )
-    assert told.texts[2:] == [
+    assert recorded.texts[2:] == [
         "rentsync: waiting, attempt 1: 503; the next attempt is due at 12:01:00",
         "due for rentsync: changed, attempt 1 failed",
         "due for rentsync: changed, attempt 1 was held",
     ]
 
 
-def test_the_story_of_a_property() -> None:
-    told = Told("property:10").add(
+def test_the_timeline_of_a_property() -> None:
+    recorded = Recorded("property:10").add(
         page(EntityKind.PROPERTY, PropertySnapshot(id=10, name="House"), PropertySnapshot(id=11, name="Other")),
         page(EntityKind.PROPERTY, PropertySnapshot(id=10, name="Home")),
         page(EntityKind.UNIT, unit(10)),
@@ -218,7 +218,7 @@ def test_the_story_of_a_property() -> None:
         batch(7, 8),
         outcome(),
     )
-    assert told.texts[1:] == [
+    assert recorded.texts[1:] == [
         "property changed: name House → Home",
         "due: changed",
         "delta sync-1 cut for rentsync, attempt 1: 2 units",
@@ -242,9 +242,11 @@ def operation(own_id: str = "p1", operation: str = "op1") -> list[Model]:
 
 
 @pytest.mark.parametrize("subject", ["p1", "op1"])
-def test_the_story_of_an_operation(subject: str) -> None:
-    told = Told(subject).add(*operation(), *operation("p2", "op2"), page(EntityKind.UNIT, unit()), due(7), batch(7))
-    assert told.texts == [
+def test_the_timeline_of_an_operation(subject: str) -> None:
+    recorded = Recorded(subject).add(
+        *operation(), *operation("p2", "op2"), page(EntityKind.UNIT, unit()), due(7), batch(7)
+    )
+    assert recorded.texts == [
         "property p1: create accepted as operation op1",
         "property p1: to be created in the PMS, attempt 1",
         "property p1: waiting, attempt 1: unavailable: 503; the next attempt is due at 12:01:00",
@@ -254,21 +256,21 @@ def test_the_story_of_an_operation(subject: str) -> None:
     ]
 
 
-def test_the_story_ends_with_where_it_stands_now() -> None:
-    told = Told("unit:7").add(page(EntityKind.UNIT, unit()), batch(7), batch(7, version=2), outcome())
-    assert told.story.stands() == ["rentsync, property 10: sync-2 has no answer yet"]
-    told.add(outcome(DeliveryResult.DEAD, version=2, detail="422"))
-    assert told.story.stands() == ["rentsync, property 10: dead, attempt 1: 422"]
-    told.add(batch(7, version=3), outcome(version=3))
-    (stands,) = told.story.stands()
-    assert stands == "rentsync, property 10: knows what was sent last, since 2026-03-01 12:00:00Z"
-    assert Told("p1").add(*operation()).story.stands() == ["property p1: no answer of the PMS yet"]
+def test_a_timeline_has_the_current_state() -> None:
+    recorded = Recorded("unit:7").add(page(EntityKind.UNIT, unit()), batch(7), batch(7, version=2), outcome())
+    assert recorded.timeline.current() == ["rentsync, property 10: sync-2 has no answer yet"]
+    recorded.add(outcome(DeliveryResult.DEAD, version=2, detail="422"))
+    assert recorded.timeline.current() == ["rentsync, property 10: dead, attempt 1: 422"]
+    recorded.add(batch(7, version=3), outcome(version=3))
+    (current,) = recorded.timeline.current()
+    assert current == "rentsync, property 10: knows what was sent last, since 2026-03-01 12:00:00Z"
+    assert Recorded("p1").add(*operation()).timeline.current() == ["property p1: no answer of the PMS yet"]
 
 
 def test_the_context_of_a_record_comes_first_and_time_orders_all() -> None:
-    told = Told("p1").add(*operation()[1:2], context="dead letter of pms.pushes, exhausted: 503")
-    told.story.add("t", NOW, operation()[0])
-    assert told.texts == [
+    recorded = Recorded("p1").add(*operation()[1:2], context="dead letter of pms.pushes, exhausted: 503")
+    recorded.timeline.add("t", NOW, operation()[0])
+    assert recorded.texts == [
         "property p1: create accepted as operation op1",
         "dead letter of pms.pushes, exhausted: 503: property p1: to be created in the PMS, attempt 1",
     ]

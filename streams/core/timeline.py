@@ -1,4 +1,4 @@
-"""What happened to a unit, a property, or an entity of an upstream app, told from the records of its org.
+"""What happened to a unit, a property, or an entity of an upstream app, from the records of its org.
 
 Nothing is kept for it: the records are still on their topics, for as long as those are kept.
 """
@@ -21,7 +21,7 @@ from schemas.rent_roll import LeaseSnapshot, ListingSnapshot, Page, UnitSnapshot
 
 
 class SubjectKind(StrEnum):
-    """What a story may be about."""
+    """What a timeline may be about."""
 
     UNIT = "unit"
     PROPERTY = "property"
@@ -31,7 +31,7 @@ class SubjectKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a story is about."""
+    """What a timeline is about."""
 
     kind: SubjectKind
     id: str
@@ -53,7 +53,7 @@ def subject_of(text: str) -> Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Occurrence:
     """One thing that happened."""
 
     at: datetime
@@ -62,11 +62,11 @@ class Moment:
 
 
 @dataclass(slots=True)
-class Story:
-    """Collects what happened; records of the changes have to come first, since they show which property a unit has."""
+class Timeline:
+    """Collects what happened; changes have to be added first, since they show which property a unit has."""
 
     subject: Subject
-    moments: list[Moment] = field(default_factory=list)
+    occurrences: list[Occurrence] = field(default_factory=list)
     _homes: set[int] = field(default_factory=set)
     """The properties that the unit has had."""
     _ours: set[str] = field(default_factory=set)
@@ -77,29 +77,29 @@ class Story:
     """What each receiver was sent last of the unit."""
     _versions: set[tuple[str, int, int]] = field(default_factory=set)
     """Receiver, property and version of the batches that had the subject."""
-    _stand: dict[str, tuple[int, str]] = field(default_factory=dict)
+    _current: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Version and state of what was sent last, by who it was sent to."""
 
     def add(self, topic: str, at: datetime, value: Model, context: str = "") -> None:
         """Take a record into account; ``context`` is what is known of it besides, such as why it is parked."""
         for text in self._texts(value):
-            self.moments.append(Moment(at, topic, f"{context}: {text}" if context else text))
+            self.occurrences.append(Occurrence(at, topic, f"{context}: {text}" if context else text))
 
-    def stands(self) -> list[str]:
-        """Return where it stands now, a sentence for each receiver, or for the PMS."""
-        return [f"{whom}: {text}" for whom, (_, text) in sorted(self._stand.items())]
+    def current(self) -> list[str]:
+        """Return the current state, a sentence for each receiver, or for the PMS."""
+        return [f"{whom}: {text}" for whom, (_, text) in sorted(self._current.items())]
 
     def _note(self, whom: str, version: int, text: str) -> None:
-        """Note how something stands that was sent; what was sent later counts."""
-        if version >= self._stand.get(whom, (0, ""))[0]:
-            self._stand[whom] = version, text
+        """Note the state of something that was sent; what was sent later counts."""
+        if version >= self._current.get(whom, (0, ""))[0]:
+            self._current[whom] = version, text
 
-    def told(self) -> list[Moment]:
+    def ordered(self) -> list[Occurrence]:
         """Return what happened, in the order of time."""
-        return sorted(self.moments, key=lambda one: one.at)
+        return sorted(self.occurrences, key=lambda one: one.at)
 
     def _texts(self, value: Model) -> list[str]:
-        tells: Mapping[type[Model], Callable[[Any], list[str]]] = {
+        handlers: Mapping[type[Model], Callable[[Any], list[str]]] = {
             FetchRequest: self._request,
             Page: self._page,
             DeliveryDue: self._due,
@@ -109,8 +109,8 @@ class Story:
             Push: self._operation,
             PushOutcome: self._operation,
         }
-        tell = tells.get(type(value))
-        return tell(value) if tell else []
+        handle = handlers.get(type(value))
+        return handle(value) if handle else []
 
     # --------------------------------------------------------------------------------------------------------- reading
 
@@ -144,7 +144,7 @@ class Story:
                 if before != now:
                     texts.append(f"{what} does not exist in the PMS")
             elif not before:
-                texts.append(f"{what} read for the first time in this story: {_shown(now)}")
+                texts.append(f"{what} read for the first time in this period: {_shown(now)}")
             elif before != now:
                 texts.append(f"{what} changed: {_difference(before, now)}")
         return texts
