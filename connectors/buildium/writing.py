@@ -202,7 +202,10 @@ def pointer(key: str) -> str:
     if unit_at:
         member = _UNIT_POINTERS.get(unit_at[2]) or POINTERS.get(unit_at[2], "/").lstrip("/")
         return f"/units/{unit_at[1]}/{member}" if member else f"/units/{unit_at[1]}"
-    return POINTERS.get(re.sub(r"\[\d+\]", "", key).split(".")[-1], "")
+    parts = re.sub(r"\[\d+\]", "", key).split(".")
+    if parts[0] == "PhoneNumbers" and len(parts) > 1:
+        return f"/phoneNumbers/{parts[1].lower()}"
+    return next((POINTERS[part] for part in reversed(parts) if part in POINTERS), "")
 
 
 def _same(ours: str | None, theirs: object) -> bool:
