@@ -228,7 +228,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         tracker = self.trackers.get(tp)
         return tracker.done if tracker is not None else None
 
-    def verify_event_path(self, now: float, tp: TP) -> None:
+    async def verify_all_partitions_active(self) -> None:
         """Do nothing: Faust judges by events of its own and logs errors about partitions that were just assigned.
 
         The watchdog (`streams.engine.watchdog`) judges by the records that wait.

@@ -39,11 +39,11 @@ _TOUCHED: tuple[tuple[Any, tuple[str, ...]], ...] = (
             *("on_buffer_drop", "perform_seek", "on_partitions_revoked", "on_partitions_assigned", "stop_flow"),
             *("resume_flow", "track_message", "ack", "wait_empty", "commit", "force_commit", "_commit_tps"),
             *("_filter_committable_offsets", "_filter_tps_with_pending_acks", "_new_offset", "_should_commit"),
-            *("_commit_offsets", "_add_gap"),
+            *("_commit_offsets", "_add_gap", "verify_all_partitions_active"),
         ),
     ),
     (faust.transport.consumer.ThreadDelegateConsumer, ("_getmany", "seek_wait", "highwaters", "_commit")),
-    (driver.Consumer, ("_new_consumer_thread", "_to_message", "verify_event_path")),
+    (driver.Consumer, ("_new_consumer_thread", "_to_message")),
     (
         driver.AIOKafkaConsumerThread,
         ("_create_worker_consumer", "_fetch_records", "_seek_wait", "_commit", "getmany", "seek_to_committed"),
