@@ -21,6 +21,10 @@ from streams.syncs.book import SyncBook
 from streams.syncs.service import FAILED
 from streams.web.api.command_models import Sync
 
+NO_INTEGRATIONS = (
+    "{org} has no integrations; those that the environment describes are shown if the command has the workers' settings"
+)
+
 MOST = 10
 """Failed syncs that are shown as text."""
 
@@ -132,7 +136,7 @@ def as_json(status: Status, url: str) -> dict[str, Any]:
 
 def lines(status: Status) -> list[str]:
     """Return the status for people."""
-    found = manage.table(status.integrations) if status.integrations else [f"{status.org} has no integrations"]
+    found = manage.table(status.integrations) if status.integrations else [NO_INTEGRATIONS.format(org=status.org)]
     for one in status.integrations:
         if one.enabled and one.hold:
             found.append(f"on hold: {one.name}: {one.hold}")

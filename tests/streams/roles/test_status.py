@@ -94,7 +94,7 @@ def test_the_lines_for_people() -> None:
 
 def test_the_lines_where_all_is_well() -> None:
     assert status.lines(WELL) == [
-        "default has no integrations",
+        status.NO_INTEGRATIONS.format(org="default"),
         "",
         "nothing waits: every record is processed",
         "no sync failed",
