@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 from pydantic import SecretStr
@@ -118,18 +118,22 @@ def up(env: Mapping[str, str], demo: bool, workers: int, lasts: float | None) ->
 
 
 @cli.command()
-@click.option("--only", type=click.Choice(["ingress"]), default=None, help="Run only one part of the web role.")
+@click.option(
+    "--only", type=click.Choice(["ingress", "console"]), default=None, help="Run only one part of the web role."
+)
 @click.pass_obj
-def http(env: Mapping[str, str], only: str | None) -> None:
-    """Run the web role: webhooks, the API, and metrics with consumer lag."""
+def http(env: Mapping[str, str], only: Literal["ingress", "console"] | None) -> None:
+    """Run the web role: webhooks, the API, the console, and metrics with consumer lag.
+
+    `--only ingress` leaves out the console, `--only console` the webhooks.
+    """
     from streams.local.processes import end_with_parent  # noqa: PLC0415
     from streams.roles.web import WebFailed, run_web  # noqa: PLC0415
 
-    del only  # the web role has no console yet
     settings, kafka = read_settings(lambda: RentStreamSettings.read(env)), require_kafka(env)
     end_with_parent(env)
     try:
-        run_web(env, settings, kafka)
+        run_web(env, settings, kafka, only)
     except SettingsError as error:
         raise WrongUse("these settings cannot be used:\n  " + "\n  ".join(error.lines)) from None
     except WebFailed as error:

@@ -22,6 +22,9 @@ LARGEST_PORT = 65_535
 KEY_BYTES = 32
 """The size of an AES-256 key, and the smallest size of an HS256 secret."""
 
+PASSWORD_LENGTH = 12
+"""The fewest characters of the console's password."""
+
 
 def _address(text: str) -> str:
     host, colon, port = text.rpartition(":")
@@ -75,6 +78,13 @@ def check_jwt_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def check_console_password(password: SecretStr) -> SecretStr:
+    """Return a password that cannot be guessed over the network. Raise `ValueError` if it is too short."""
+    if len(password.get_secret_value().strip()) < PASSWORD_LENGTH:
+        raise ValueError("it is too short")
+    return password
+
+
 def _keys(text: SecretStr) -> SecretStr:
     parse_keys(text)
     return text
@@ -126,6 +136,12 @@ class RentStreamSettings(Settings):
         description="id:base64key[,older…], each key 32 bytes such as `openssl rand -base64 32` prints",
     )
     """Use `streams.local.kept_secrets.encryption_keys`, which creates and stores a key if none is set."""
+    console_password: Annotated[SecretStr, AfterValidator(check_console_password)] | None = Field(
+        None,
+        validation_alias="RENTSTREAM_CONSOLE_PASSWORD",
+        description="at least 12 characters, such as `openssl rand -base64 18` prints",
+    )
+    """Use `streams.local.kept_secrets.console_password`, which creates and stores one if none is set."""
     session_timeout: Duration = Field(
         10.0, validation_alias="RENTSTREAM_SESSION_TIMEOUT", ge=2, le=300, description="such as 10s"
     )

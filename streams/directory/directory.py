@@ -359,6 +359,7 @@ class Directory:
             last_ran=sync.last_ran,
             last_status=sync.last_status,
             last_sweep=sync.last_sweep,
+            held_removals=sync.held_removals,
             hold=entry.problem.detail if entry.problem else None,
             properties_default=entry.switches.default,
             properties_on=tuple(sorted(entry.switches.on)),

@@ -47,6 +47,8 @@ class IntegrationState:
     last_status: str | None
     last_sweep: str | None
     """The id of the full read that these two are about."""
+    held_removals: int
+    """Entities that no longer exist according to the system; their removal waits until a person confirms it."""
     hold: str | None
     """Why nothing can be done with it, and what to do about that."""
     properties_default: bool

@@ -121,9 +121,11 @@ class Integrations:
         self._ready()
         return tuple(self._state(org, one.name) for one in self._directory.integrations(org))
 
-    async def orgs(self) -> Sequence[str]:
-        """Return the orgs that have stored integrations. Raise `Unavailable` as long as not all is read."""
+    async def orgs(self, *, stored: bool = False) -> Sequence[str]:
+        """Return the orgs that have integrations (with ``stored``: records of them), by name. Raise `Unavailable`."""
         self._ready()
+        if not stored:
+            return self._directory.orgs()
         return sorted({one.org for one in self._directory.integrations() if one.record})
 
     async def get(self, org: str, name: str) -> IntegrationState:

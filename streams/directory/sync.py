@@ -44,6 +44,8 @@ class Sync:
     last_ran: datetime | None = None
     last_status: str | None = None
     last_sweep: str | None = None
+    held_removals: int = 0
+    """Entities whose removal waits until a person confirms it."""
 
 
 def sync_of(
@@ -71,7 +73,7 @@ def sync_of(
         state, detail = SyncState.ACTIVE, None
     else:
         state, detail = _of_source(progress, result)
-    return Sync(state, detail, ran, status, sweep)
+    return Sync(state, detail, ran, status, sweep, result.held_removals if result and enabled else 0)
 
 
 def _of_source(progress: SyncProgress | None, result: SyncResult | None) -> tuple[SyncState, str | None]:

@@ -16,10 +16,18 @@ from typing import Final, TypeVar
 from pydantic import SecretStr
 
 from connectors.settings import SettingsError
-from streams.settings import KEY_BYTES, EncryptionKey, RentStreamSettings, check_jwt_secret, parse_keys
+from streams.settings import (
+    KEY_BYTES,
+    EncryptionKey,
+    RentStreamSettings,
+    check_console_password,
+    check_jwt_secret,
+    parse_keys,
+)
 
 JWT_SECRET: Final = "jwt-secret"  # noqa: S105 -- the name of a file
 ENCRYPTION_KEYS: Final = "encryption-keys"
+CONSOLE_PASSWORD: Final = "console-password"  # noqa: S105
 
 RandomBytes = Callable[[int], bytes]
 
@@ -52,6 +60,17 @@ def encryption_keys(
         return f"{random_bytes(4).hex()}:{base64.b64encode(random_bytes(KEY_BYTES)).decode()}"
 
     return _kept(settings.data / ENCRYPTION_KEYS, "RENTSTREAM_ENCRYPTION_KEYS", make, parse_keys)
+
+
+def console_password(settings: RentStreamSettings, random_bytes: RandomBytes = secrets.token_bytes) -> SecretStr:
+    """Return the password of the console: the given one, else the kept one, made if needed. Raise `SettingsError`."""
+    if settings.console_password is not None:
+        return settings.console_password
+
+    def make() -> str:
+        return base64.urlsafe_b64encode(random_bytes(15)).decode()
+
+    return _kept(settings.data / CONSOLE_PASSWORD, "RENTSTREAM_CONSOLE_PASSWORD", make, check_console_password)
 
 
 def _kept(path: Path, setting: str, make: Callable[[], str], read: Callable[[SecretStr], Read]) -> Read:

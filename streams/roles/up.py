@@ -240,7 +240,7 @@ async def _need_stored(
     """Raise `SettingsError` with what the environment lacks, unless integrations are stored that need nothing of it."""
     try:
         async with service(env, settings, kafka) as integrations:
-            orgs = await integrations.orgs()
+            orgs = await integrations.orgs(stored=True)
     except ManageFailed as error:
         raise UpFailed(str(error)) from None
     if not orgs:

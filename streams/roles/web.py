@@ -1,8 +1,9 @@
-"""The web role: webhooks and the API on one port, and metrics with the consumer lag of all groups."""
+"""The web role: webhooks, the API and the console on one port, and metrics with the consumer lag of all groups."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from typing import Literal
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp
@@ -13,18 +14,22 @@ from connectors.registry import webhook_url
 from streams import __version__, topology
 from streams.backends.clients import client_options
 from streams.backends.producer import OrgWriter, ReconnectingProducer, WebhookPublisher
-from streams.local.kept_secrets import jwt_secret
+from streams.local.kept_secrets import console_password, encryption_keys, jwt_secret
 from streams.observability.lag import LagExporter
 from streams.observability.metrics import Metrics
 from streams.observability.probes import Heartbeat, Probes, ProbesError
-from streams.roles.integrations import kafka_backend, known
+from streams.roles.integrations import Known, kafka_backend, known
 from streams.runners.global_ import Follow
 from streams.settings import KafkaSettings, RentStreamSettings
 from streams.syncs.book import SyncBook
 from streams.syncs.service import Syncs
+from streams.web.answers import RequestIds
+from streams.web.api.access import Health
 from streams.web.api.app import build_api
 from streams.web.api.tokens import Keys, SharedSecret, TokenVerifier, jwks
-from streams.web.ingress import build_ingress
+from streams.web.console.app import Console
+from streams.web.console.sessions import Sessions
+from streams.web.ingress import Count, build_ingress
 from streams.web.server import WebError, run_http
 
 
@@ -32,8 +37,16 @@ class WebFailed(RuntimeError):  # noqa: N818
     """The web role cannot start; the text states the reason and what to do."""
 
 
-def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings) -> None:
-    """Run until stopped by a signal. Raise `WebFailed` and `connectors.settings.SettingsError`."""
+Part = Literal["ingress", "console"]
+
+
+def run_web(
+    env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings, only: Part | None = None
+) -> None:
+    """Run until stopped by a signal. Raise `WebFailed` and `connectors.settings.SettingsError`.
+
+    ``only``: the ingress runs without the console, or the console without webhooks; both have the API.
+    """
     clock = SystemClock()
     integrations = known(env, settings, kafka_backend(settings, kafka, "web-directory"), clock)
     book = SyncBook()
@@ -46,6 +59,8 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
     }
     metrics, heartbeat = Metrics(), Heartbeat()
     signing = SharedSecret(jwt_secret(settings)) if settings.jwt_jwks is None else None
+    sessions = Sessions(console_password(settings), encryption_keys(settings)[0].key, clock)
+    public_url = _public_url(env)
     producer: ReconnectingProducer | None = None
 
     tasks: list[asyncio.Task[None]] = []
@@ -83,20 +98,17 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
         try:
             async with _keys(settings, signing, clock) as keys:
                 writer = OrgWriter(producer, settings.partitions)
-                api = build_api(
-                    integrations.service(writer, clock),
+                yield _app(
+                    only,
+                    integrations,
+                    writer,
                     Syncs(book, syncing, writer, integrations.directory, clock),
                     TokenVerifier(keys, clock),
-                    version=__version__,
-                    health=ready,
-                    public_url=_public_url(env),
-                )
-                yield build_ingress(
-                    integrations.directory,
+                    sessions,
                     WebhookPublisher(producer, settings.partitions),
-                    clock,
+                    health=ready,
+                    public_url=public_url,
                     count=metrics.webhook,
-                    others=api,
                 )
         finally:
             running = tasks.copy()
@@ -113,6 +125,31 @@ def run_web(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSe
             run_http(parts, host, int(port))
     except (ProbesError, WebError) as error:
         raise WebFailed(str(error)) from None
+
+
+def _app(
+    only: Part | None,
+    integrations: Known,
+    writer: OrgWriter,
+    syncs: Syncs,
+    verifier: TokenVerifier,
+    sessions: Sessions,
+    publisher: WebhookPublisher,
+    *,
+    health: Health,
+    public_url: str | None,
+    count: Count,
+) -> ASGIApp:
+    """Return the app: webhooks in front of the console in front of the API."""
+    clock = SystemClock()
+    service = integrations.service(writer, clock)
+    app = build_api(service, syncs, verifier, version=__version__, health=health, public_url=public_url)
+    if only != "ingress":
+        secure = public_url is not None and public_url.startswith("https:")
+        app = Console(app, service, syncs, sessions, clock, secure=secure)
+    if only == "console":
+        return RequestIds(app)
+    return build_ingress(integrations.directory, publisher, clock, count=count, others=app)
 
 
 @contextlib.asynccontextmanager

@@ -38,7 +38,7 @@ MIN_SECRET_BYTES: Final = 32
 """RFC 7518, 3.2: a key for HS256 has at least the size of the hash."""
 
 DEFAULT_ORG: Final = "default"
-_ORG: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+ORG: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """RFC 6749, 3.3."""
 _ALGORITHM_BY_KEY: Final[Mapping[tuple[str, str | None], str]] = {("RSA", None): "RS256", ("EC", "P-256"): "ES256"}
@@ -156,7 +156,7 @@ def caller(claims: Mapping[str, Any], now: datetime) -> Caller:
     subject, org = claims.get("sub"), claims.get("org", DEFAULT_ORG)
     if not isinstance(subject, str) or not 0 < len(subject) <= 256 or not subject.isprintable():
         raise InvalidToken("its claim sub must be a text of 1 to 256 printable characters")
-    if not isinstance(org, str) or not _ORG.fullmatch(org):
+    if not isinstance(org, str) or not ORG.fullmatch(org):
         raise InvalidToken("its claim org must be 1 to 64 letters, digits, dots, dashes or underscores")
     return Caller(subject, org, _scopes(claims))
 

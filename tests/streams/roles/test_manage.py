@@ -49,6 +49,7 @@ def state(**more: Any) -> IntegrationState:
         "last_ran": AT,
         "last_sweep": "20260301T120000Z",
         "last_status": "Success",
+        "held_removals": 0,
         "hold": None,
         "properties_default": True,
         "properties_on": (),

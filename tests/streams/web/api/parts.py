@@ -110,6 +110,7 @@ def new(org: str, name: str, system: str) -> IntegrationState:
         last_ran=None,
         last_status=None,
         last_sweep=None,
+        held_removals=0,
         hold=None,
         properties_default=True,
         properties_on=(),

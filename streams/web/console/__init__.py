@@ -1,0 +1,1 @@
+"""The console: pages for people in front of the integrations and the syncs."""
