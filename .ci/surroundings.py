@@ -34,6 +34,7 @@ NOT_DRAWN = {
 COMPOSE = {
     "COMPOSE_PROFILES": "demo",
     "RENTSTREAM_JWT_SECRET": "rentstream-demo-jwt-secret-of-the-stand-ins",
+    "RENTSTREAM_CONSOLE_PASSWORD": "rentstream-demo",
     "RENTSTREAM_ENCRYPTION_KEYS": "demo:cmVudHN0cmVhbS1kZW1vLWVuY3J5cHRpb24ta2V5LTE=",
 }
 """Settings of deploy/demo.env that `rentstream up --demo` does not need: its processes share a data folder."""

@@ -37,29 +37,40 @@ def sweep_id(now: datetime, every: float, share: float = 0.0) -> str:
 
 def following(sweep: str) -> str:
     """Return the id of a sweep that comes right after another one."""
-    at = datetime.strptime(sweep.removesuffix(_ASKED), STAMP).replace(tzinfo=UTC)
+    at = datetime.strptime(sweep.partition(_ASKED)[0], STAMP).replace(tzinfo=UTC)
     return stamp(at + timedelta(seconds=1))
 
 
 def asked_sweep_id(now: datetime) -> str:
-    """Return the id of a sweep that a person asks for; it comes after that of a slot that begins in the same second."""
-    return stamp(now) + _ASKED
+    """Return the id of a sweep that a person asks for; it comes after that of a slot that begins in the same second.
+
+    It ends with the microseconds since 1970, because a second request within a second is another sweep: it may confirm
+    removals.
+    """
+    since_epoch = now - datetime.fromtimestamp(0, UTC)
+    return f"{stamp(now)}{_ASKED}-{since_epoch // timedelta(microseconds=1)}"
 
 
 def is_asked(sweep: str) -> bool:
     """Return whether the id of a sweep is one of those that people ask for."""
-    return sweep.endswith(_ASKED)
+    return _ASKED in sweep
+
+
+def covers(sweep: str, asked: str) -> bool:
+    """Return whether a sweep that ended is one that a person asked for, or that somebody asked for later."""
+    return is_asked(sweep) and sweep.partition(_ASKED)[2] >= asked.partition(_ASKED)[2]
 
 
 def begun(step: SweepStep, at: datetime) -> SweepStep:
-    """Return a step; the first one of a sweep that a person asked for gets its id from ``at``, when it really begins.
+    """Return a step; the id of a sweep that a person asked for begins with ``at``, when it really begins.
 
     It may have waited for another sweep, and results are ordered by ids. ``at`` has to be the same if the step is
     repeated.
     """
     if not step.asked or step.seq or at <= step.started_at:
         return step
-    return step.model_copy(update={"sweep": asked_sweep_id(at), "started_at": at})
+    _, asked, request = step.sweep.partition(_ASKED)
+    return step.model_copy(update={"sweep": f"{stamp(at)}{asked}{request}", "started_at": at})
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Final
 
 from connectors.ports import Clock
 from schemas.integrations import IntegrationRole
-from streams.core.sweep import is_asked
+from streams.core.sweep import covers
 from streams.directory.model import IntegrationState
 from streams.directory.service import Integrations
 from streams.directory.sync import FAILED, SyncState
@@ -87,7 +87,7 @@ async def _watch(integrations: Integrations, org: str, name: str, sweep: str, cl
     shown, began, hinted = "", clock.monotonic(), False
     while True:
         state = await integrations.get(org, name)
-        if state.last_sweep is not None and is_asked(state.last_sweep) and state.last_sweep >= sweep:
+        if state.last_sweep is not None and covers(state.last_sweep, sweep):
             succeeded = state.last_status != FAILED
             echo(f"{name}: {'done' if succeeded else 'failed'}{f' ({state.sync_detail})' if state.sync_detail else ''}")
             return succeeded

@@ -17,6 +17,7 @@ from connectors.settings import SettingsError
 from streams import __version__
 from streams.backends.clients import client_options
 from streams.directory.model import IntegrationError
+from streams.local.kept_secrets import CONSOLE_PASSWORD
 from streams.local.processes import ProcessSpec, Supervisor
 from streams.local.progress import ProgressReporter, report_progress
 from streams.roles.manage import ManageFailed, service
@@ -183,6 +184,7 @@ async def _run(
         echo(f"starting the web role and {workers} worker{'s' if workers > 1 else ''}")
         await asyncio.gather(*(wait_until_ready(address, name) for address, name in ((web, "web"), *_named(others))))
         port = settings.http.rsplit(":", 1)[1]
+        echo(f"console: http://127.0.0.1:{port}/ ({_password_hint(settings)})")
         echo(f"URL for webhooks: http://127.0.0.1:{port}/api/webhooks/buildium")
         echo(f"metrics: {' and '.join(f'http://{one}/metrics' for one in (web, *others))}")
         if demo is not None:
@@ -192,6 +194,13 @@ async def _run(
     finally:
         reporting.cancel()
         await asyncio.gather(reporting, return_exceptions=True)
+
+
+def _password_hint(settings: RentStreamSettings) -> str:
+    """Return where the password of the console is, without the password."""
+    if settings.console_password is not None:
+        return "the password is RENTSTREAM_CONSOLE_PASSWORD"
+    return f"the password is in {settings.data / CONSOLE_PASSWORD}"
 
 
 def _named(addresses: Sequence[str]) -> list[tuple[str, str]]:

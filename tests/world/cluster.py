@@ -55,6 +55,8 @@ POLL_SECONDS = 0.05
 
 ENCRYPTION_KEY = base64.b64encode(b"canary-encryption-key-of-32bytes").decode()
 
+CONSOLE_PASSWORD = "canary-console-password-6b20"
+
 SECRETS = {
     "BUILDIUM_CLIENT_ID": "canary-buildium-client-id-5f1c",
     "BUILDIUM_CLIENT_SECRET": "canary-buildium-client-secret-92ab",
@@ -62,6 +64,7 @@ SECRETS = {
     "RENTSYNC_API_KEY": "canary-rentsync-key-c3e4",
     "RENTSTREAM_JWT_SECRET": "canary-jwt-secret-1b9e-0123456789abcdef",
     "RENTSTREAM_ENCRYPTION_KEYS": f"key-1:{ENCRYPTION_KEY}",
+    "RENTSTREAM_CONSOLE_PASSWORD": CONSOLE_PASSWORD,
 }
 """Canary secrets of the environment: none may appear in a topic, log, metric or file."""
 
@@ -499,9 +502,9 @@ class ClusterWorld:
     # ------------------------------------------------------------------------------------------------------------- orgs
 
     @contextlib.asynccontextmanager
-    async def org(self, name: str) -> AsyncIterator[Org]:
+    async def org(self, name: str, portfolio: Portfolio | None = None) -> AsyncIterator[Org]:
         """Serve an account and a receiver for another org; delete its integrations afterwards."""
-        org = Org(self, name, seed_portfolio(self.clock, timezone=ZONE))
+        org = Org(self, name, portfolio or seed_portfolio(self.clock, timezone=ZONE))
         async with running(org.buildium.app) as buildium, running(org.rentsync.app) as rentsync:
             org.buildium_url, org.rentsync_url = buildium, rentsync
             try:

@@ -27,6 +27,8 @@ from streams.core.sweep import (
     after,
     asked_sweep_id,
     begun,
+    covers,
+    following,
     is_asked,
     offsets,
     pages,
@@ -389,7 +391,8 @@ def test_a_sweep_that_waited_is_named_by_when_it_begins() -> None:
     later = NOW + timedelta(minutes=1)
     first = begun(asked, later)
 
-    assert (first.sweep, first.started_at) == (asked_sweep_id(later), later)
+    assert first.started_at == later
+    assert first.sweep.startswith(sweep_id(later, 1.0))
     assert is_asked(first.sweep)
     assert first.sweep > sweep_id(later, 1.0) > asked.sweep
     assert begun(first.model_copy(update={"seq": 7}), later + timedelta(minutes=1)).sweep == first.sweep
@@ -397,3 +400,21 @@ def test_a_sweep_that_waited_is_named_by_when_it_begins() -> None:
     scheduled = step(sweep="s1", seq=0)
     assert begun(scheduled, later) == scheduled
     assert not is_asked(sweep_id(NOW, 900.0))
+
+
+def test_two_requests_of_one_second_are_two_sweeps() -> None:
+    """The second one may confirm removals. They stay two when they begin at the same moment."""
+    first, second = asked_sweep_id(NOW), asked_sweep_id(NOW + timedelta(microseconds=1))
+    later = NOW + timedelta(minutes=1)
+    begins = [
+        begun(step(sweep=sweep).model_copy(update={"asked": True, "started_at": NOW, "seq": 0}), later).sweep
+        for sweep in (first, second)
+    ]
+
+    assert first < second
+    assert begins[0] < begins[1]
+    assert covers(begins[1], first)
+    assert covers(begins[1], second)
+    assert not covers(begins[0], second)
+    assert not covers(sweep_id(later, 1.0), first)
+    assert following(first) == following(sweep_id(NOW, 1.0))

@@ -82,6 +82,7 @@ STAGE = "stage 2 of 4, units 120 of 300"
                 T0 + 2 * MINUTE,
                 "Success",
                 "1",
+                held_removals=12,
             ),
         ),
         (

@@ -10,7 +10,14 @@ from threading import Barrier
 import pytest
 
 from connectors.settings import SettingsError
-from streams.local.kept_secrets import ENCRYPTION_KEYS, JWT_SECRET, encryption_keys, jwt_secret
+from streams.local.kept_secrets import (
+    CONSOLE_PASSWORD,
+    ENCRYPTION_KEYS,
+    JWT_SECRET,
+    console_password,
+    encryption_keys,
+    jwt_secret,
+)
 from streams.settings import RentStreamSettings
 
 GIVEN = "a-secret-that-an-operator-has-chosen"
@@ -34,23 +41,29 @@ def test_what_is_given_is_used_and_nothing_is_kept(tmp_path: Path) -> None:
             "RENTSTREAM_DATA": str(tmp_path),
             "RENTSTREAM_JWT_SECRET": GIVEN,
             "RENTSTREAM_ENCRYPTION_KEYS": KEY,
+            "RENTSTREAM_CONSOLE_PASSWORD": "a-password-of-people",
         }
     )
 
+    assert console_password(settings).get_secret_value() == "a-password-of-people"
     assert jwt_secret(settings).get_secret_value() == GIVEN
     assert [one.id for one in encryption_keys(settings)] == ["mine"]
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_not_given_is_made_once(settings: RentStreamSettings) -> None:
-    secret, keys = jwt_secret(settings), encryption_keys(settings)
+    secret, keys, password = jwt_secret(settings), encryption_keys(settings), console_password(settings)
 
+    assert len(password.get_secret_value()) >= 16
+    assert console_password(settings) == password
     assert len(secret.get_secret_value()) >= 32
     assert len(keys) == 1
     assert len(keys[0].key.get_secret_value()) == 32
     assert jwt_secret(settings) == secret
     assert encryption_keys(settings) == keys
-    assert sorted(path.name for path in settings.data.iterdir()) == sorted([ENCRYPTION_KEYS, JWT_SECRET])
+    assert sorted(path.name for path in settings.data.iterdir()) == sorted(
+        [CONSOLE_PASSWORD, ENCRYPTION_KEYS, JWT_SECRET]
+    )
 
 
 def test_two_machines_make_keys_with_different_ids(tmp_path: Path) -> None:
@@ -99,6 +112,7 @@ def test_a_damaged_file_is_named_and_left_as_it_is(settings: RentStreamSettings,
     for name, setting, read in (
         (JWT_SECRET, "RENTSTREAM_JWT_SECRET", jwt_secret),
         (ENCRYPTION_KEYS, "RENTSTREAM_ENCRYPTION_KEYS", encryption_keys),
+        (CONSOLE_PASSWORD, "RENTSTREAM_CONSOLE_PASSWORD", console_password),
     ):
         path = settings.data / name
         path.write_bytes(content)

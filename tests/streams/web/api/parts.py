@@ -129,6 +129,18 @@ class MemoryIntegrations:
     broken: bool = False
     changes: list[tuple[str, str, str]] = field(default_factory=list)
     """Org, name and who changed it."""
+    sweeps: list[tuple[str, str, bool]] = field(default_factory=list)
+    """Org, name and whether removals were confirmed."""
+
+    async def orgs(self) -> Sequence[str]:
+        self._ready()
+        return sorted({org for org, _ in self.kept})
+
+    async def sweep(self, org: str, name: str, *, confirm_removals: bool = False) -> str:
+        if not self._find(org, name).state.enabled:
+            raise Conflict(f"{name} is disabled: enable it first")
+        self.sweeps.append((org, name, confirm_removals))
+        return f"asked-{len(self.sweeps)}"
 
     async def list(self, org: str) -> Sequence[IntegrationState]:
         self._ready()
