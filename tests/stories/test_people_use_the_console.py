@@ -1,12 +1,13 @@
 """People use the console in a real browser, in front of a real cluster."""
 
+import httpx
 from playwright.async_api import Page, ViewportSize, expect
 
 from connectors.buildium.standin import seed_portfolio
 from streams.local.demo import ZONE
 from tests.browser import browser
 from tests.world import receiver_matches
-from tests.world.cluster import CONSOLE_PASSWORD, ClusterWorld, Org
+from tests.world.cluster import CONSOLE_PASSWORD, ClusterWorld, Org, Process
 from tests.world.commands import accepted, office, until_it_is
 
 ORG = "maple"
@@ -89,3 +90,24 @@ async def test_a_person_tries_a_failed_sync_again(cluster_world: ClusterWorld) -
         await page.get_by_role("button", name="Sign out").click()
         await page.goto(url)
         await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+async def test_a_process_may_run_one_part_of_the_web_role(cluster_world: ClusterWorld) -> None:
+    """Then webhooks have a public address, and the pages do not."""
+    world, html = cluster_world, {"accept": "text/html"}
+    parts = {only: Process(only, ["http", "--only", only], world.env, world.folder) for only in ("ingress", "console")}
+    try:
+        async with httpx.AsyncClient() as client:
+            answers = {}
+            for only, process in parts.items():
+                await world.ready(process)
+                page = await client.get(f"http://{process.http}/", headers=html)
+                webhook = await client.post(f"http://{process.http}/api/webhooks/buildium", content=b"{}")
+                api = await client.get(f"http://{process.http}/api/integrations")
+                answers[only] = page.status_code, webhook.status_code, api.status_code
+                assert page.headers["x-request-id"]
+    finally:
+        for process in parts.values():
+            process.kill()
+    assert answers == {"ingress": (200, 401, 401), "console": (303, 404, 401)}
+    assert all(b"Traceback" not in process.log.read_bytes() for process in parts.values())
