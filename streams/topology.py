@@ -53,6 +53,8 @@ class Flow:
     """Of a call: calls in flight of one worker, over all orgs."""
     max_in_flight_per_integration: int = 0
     """Of a call: of these, for one integration, so that an outage of one leaves room for the others."""
+    background: bool = False
+    """Of a call: it begins nothing while the folds of its worker do not run, which leaves them the processor."""
     every: float = 0.0
     """Of a scan: seconds between two passes."""
 
@@ -170,6 +172,7 @@ FLOWS: tuple[Flow, ...] = (
         coalesce=True,
         max_in_flight=64,
         max_in_flight_per_integration=1,
+        background=True,
     ),
     Flow(
         "sweep_accounts",
@@ -182,6 +185,7 @@ FLOWS: tuple[Flow, ...] = (
         retries=True,
         max_in_flight=128,
         max_in_flight_per_integration=1,
+        background=True,
     ),
     Flow(
         "recheck_missed",
@@ -194,6 +198,7 @@ FLOWS: tuple[Flow, ...] = (
         coalesce=True,
         max_in_flight=64,
         max_in_flight_per_integration=1,
+        background=True,
     ),
     Flow(
         "maintain_rent_roll",

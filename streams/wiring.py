@@ -208,6 +208,7 @@ def _call_flow(flow: Flow, calling: Calling) -> CallFlow:
         retries=flow.retries and flow.returns_to is None,
         max_in_flight=flow.max_in_flight,
         max_in_flight_per_integration=flow.max_in_flight_per_integration,
+        background=flow.background,
         unfinished=calling.unfinished if isinstance(calling, PushCommands | DeliverBatches | SweepAccounts) else None,
     )
 

@@ -58,6 +58,7 @@ class App(faust.App):  # type: ignore[misc]
         self.batch_sizes: dict[str, int] = {}
         """Records in one batch, by topic, for folds that declare a size of their own."""
         self.when_recovered: Callable[[], Awaitable[None]] | None = None
+        self.when_moving: tuple[Callable[[bool], None], ...] = ()
         self.ends: dict[TP, int] = {}
         self.stopped: dict[TP, str] = {}
         """Partitions of source topics that are stopped, each with its fold; the worker does not end for that."""
@@ -146,6 +147,8 @@ class App(faust.App):  # type: ignore[misc]
         if self._moving_since is None:
             self._moving_since = time.monotonic()
         super().on_rebalance_start()
+        for call in self.when_moving:
+            call(True)
 
     def on_rebalance_end(self) -> None:
         super().on_rebalance_end()
@@ -155,6 +158,8 @@ class App(faust.App):  # type: ignore[misc]
         seconds = time.monotonic() - since if since is not None else 0.0
         self.observer.tables_recovered(restored, seconds)
         self.observer.partitions_assigned(frozenset(tp.partition for tp in self.owned()), seconds)
+        for call in self.when_moving:
+            call(False)
 
     async def on_started_init_extra_services(self) -> None:
         await super().on_started_init_extra_services()

@@ -93,6 +93,7 @@ class Engine:
         self._folds: dict[str, Fold] = {}
         self._scans: dict[str, Scan] = {}
         self._factories: list[Callable[[], Any]] = []
+        self._when_moving: list[Callable[[bool], None]] = []
         self._background: list[Background] = []
         self._stores: dict[str, PartitionStore] = {}
         self._app: App | None = None
@@ -167,6 +168,14 @@ class Engine:
         """
         self._refuse_when_running()
         self._factories.append(factory)
+
+    def when_moving(self, call: Callable[[bool], None]) -> None:
+        """Declare what is called, in the event loop, with true when partitions begin to move and with false afterwards.
+
+        In between no fold runs.
+        """
+        self._refuse_when_running()
+        self._when_moving.append(call)
 
     def background(self, background: Background) -> None:
         """Declare what runs beside the engine, and has to be ready before records are consumed."""
@@ -259,6 +268,7 @@ class Engine:
 
     def _build(self, output: Output, membership: Membership) -> App:
         app = self._app = App(self.settings, self._observer, self._fatal, output, membership)
+        app.when_moving = tuple(self._when_moving)
         memory = RocksMemory(self.settings) if self.settings.store == "rocksdb" else None
         for name, handle in self._tables.items():
             self._stores[name] = new_store(self.settings, name, memory)

@@ -197,7 +197,10 @@ def build(
             on_assigned=True,
         )
     backend = kafka_backend(settings, kafka, name)
-    runners: tuple[Runnable, ...] = (*calls(needs, backend), *redeliveries(needs, backend))
+    calling = calls(needs, backend)
+    for one in calling:
+        engine.when_moving(one.hold_background)
+    runners: tuple[Runnable, ...] = (*calling, *redeliveries(needs, backend))
     for runner in runners:
         engine.service(partial(RunnerService, runner))
     return engine

@@ -87,6 +87,8 @@ class CallFlow:
     max_in_flight_per_integration: int | None = None
     unfinished: Unfinished | None = None
     """Null: a dead letter stays one, and a held record comes back as it is."""
+    background: bool = False
+    """Whether it begins nothing while `Call.hold_background` asks for that."""
     retries: bool = True
     """Whether its records come back as they are from a rung; if not, they are asked for again without one."""
 
@@ -152,6 +154,7 @@ class Call:
         self._guard = guard or DeadLetterGuard()
         quotas = {flow.name: Quota(flow.max_in_flight, flow.max_in_flight_per_integration) for flow in flows}
         self._lanes: Lanes[_Waiting] = Lanes([quotas[flow.name] for flow, _ in self._ranked], max_batch)
+        self._background = [quotas[flow.name] for flow in flows if flow.background]
         self._running: dict[asyncio.Task[None], _Running] = {}
         self._failed = False
         self._intake = Intake(backend, group, list(self._by_topic), self, clock, bounds or Bounds(), on_assigned)
@@ -197,6 +200,12 @@ class Call:
                 key, group, joins = (number, progress.partition.topic, record.offset), None, None
             together = None if joins is None else (flow.name, joins)
             self._lanes.put(key, _Waiting(record, progress, flow, rank, group, together))
+        self._begin()
+
+    def hold_background(self, held: bool) -> None:
+        """Begin no call of a background flow as long as this is true; those in flight go on."""
+        for quota in self._background:
+            quota.held = held
         self._begin()
 
     def _begin(self) -> None:

@@ -40,6 +40,8 @@ class Quota:
     total: int
     each: int | None = None
     """The limit for each group; null: only ``total`` applies."""
+    held: bool = False
+    """Whether no batch may begin for now."""
     taken: int = field(default=0, init=False)
     _of: Counter[Hashable] = field(default_factory=Counter, init=False)
 
@@ -111,7 +113,8 @@ class Lanes(Generic[I]):
         lane is busy until `done`.
         """
         for rank, ready in enumerate(self._ready):
-            if ready and self._quotas[rank].taken < max(1, self._slots[rank]):
+            quota = self._quotas[rank]
+            if ready and not quota.held and quota.taken < max(1, self._slots[rank]):
                 group, lanes = next(iter(ready.items()))
                 key, _ = lanes.popitem(last=False)
                 ready.move_to_end(group)

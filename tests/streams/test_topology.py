@@ -210,7 +210,7 @@ def test_a_flow_has_the_columns_of_its_kind(flow: Flow) -> None:
     assert (flow.max_in_flight > 0) is calls
     assert (flow.max_in_flight_per_integration > 0) is calls
     assert flow.max_in_flight_per_integration <= flow.max_in_flight
-    assert calls or not flow.coalesce
+    assert calls or not (flow.coalesce or flow.background)
     assert (flow.every > 0) is (flow.kind is Kind.SCAN)
     assert flow.batch_size is None or (flow.kind is Kind.FOLD and flow.batch_size > 0)
     assert flow.returns_to is None or (flow.retries and flow.returns_to not in flow.reads)

@@ -74,6 +74,7 @@ class WorkerRun:
         engine.fold("total", [f"{self.name}-counted"], totals, self.total, reads=[counts])
         engine.scan("look", 0.5, self.look, reads=[counts], on_assigned=True)
         engine.service(lambda: Watcher(self.notes))
+        engine.when_moving(lambda moving: self.notes.append("moving" if moving else "settled"))
         return engine
 
     def count(self, batch: RecordBatch, views: Mapping[str, View]) -> Step:
@@ -255,7 +256,7 @@ async def test_records_of_a_scan_are_written(runs: Runs) -> None:
 
 
 def test_services_run_between_recovery_and_shutdown(runs: Runs) -> None:
-    assert runs.first.notes == ["recovered", "service started", "service stopped"]
+    assert runs.first.notes == ["moving", "recovered", "settled", "service started", "service stopped"]
 
 
 def test_a_running_worker_is_ready(runs: Runs) -> None:

@@ -224,6 +224,31 @@ async def test_lower_priority_topics_leave_slots_to_higher_ones() -> None:
         assert port.open == ["0:s", "1:s", "z:c", "w:c"]
 
 
+async def test_background_flows_begin_nothing_while_they_are_held() -> None:
+    """As long as tables recover; what is in flight then ends, and nothing is lost."""
+    port = FakePort()
+    async with stage() as world:
+        flows = [
+            CallFlow("f", ("commands",), key, port.perform),
+            CallFlow("b", ("sweeps",), key, port.perform, background=True),
+        ]
+        one = await world.start(calling(flows, world))
+        assert isinstance(one.runner, Call)
+        world.produce("sweeps", "a:s1")
+        await settle()
+        one.runner.hold_background(True)
+        world.produce("sweeps", "b:s2")
+        world.produce("commands", "c:c1")
+        await settle()
+        assert port.open == ["a:s1", "c:c1"]
+        await port.end("a:s1")
+        await settle()
+        assert port.open == ["c:c1"]
+        one.runner.hold_background(False)
+        await settle()
+        assert port.open == ["c:c1", "b:s2"]
+
+
 async def test_a_backlog_of_a_lower_priority_does_not_block_a_higher_one() -> None:
     port = FakePort()
     async with stage() as world:

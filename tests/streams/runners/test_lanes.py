@@ -63,6 +63,19 @@ def test_each_rank_of_a_quota_leaves_a_slot_to_higher_ranks() -> None:
     assert lanes.next() is None
 
 
+def test_a_held_quota_begins_nothing_and_blocks_no_other() -> None:
+    held, other = Quota(1), Quota(1)
+    lanes: Lanes[Entry] = Lanes([held, other], 10)
+    held.held = True
+    lanes.put("a", Entry(0, 0))
+    lanes.put("b", Entry(1, 1))
+
+    assert lanes.next() == ("b", [Entry(1, 1)])
+    assert lanes.next() is None
+    held.held = False
+    assert lanes.next() == ("a", [Entry(0, 0)])
+
+
 def test_flows_have_separate_slots() -> None:
     lanes: Lanes[Entry] = Lanes([Quota(1), Quota(1)], 10)
     for number, (key, rank) in enumerate((("a", 0), ("b", 0), ("c", 1), ("d", 1))):
