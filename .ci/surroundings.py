@@ -15,9 +15,6 @@ from streams.topology import FLOWS
 
 ROOT = Path(__file__).resolve().parent.parent
 
-READ_LATER = {"DATABASE_URL"}
-"""Settings that files may contain although no code reads them yet."""
-
 NOT_DRAWN = {
     "dead-letters",
     "follow_integrations",
@@ -110,7 +107,7 @@ def differences() -> Iterator[str]:
     yield from (f"docker-compose.yml lacks {name}" for name in sorted(known - configured))
     yield from (
         f"docker-compose.yml contains {name}, which nothing reads"
-        for name in sorted(configured - known - READ_LATER - (broker - {"KAFKA_BOOTSTRAP_SERVERS"}))
+        for name in sorted(configured - known - (broker - {"KAFKA_BOOTSTRAP_SERVERS"}))
     )
     if demo != demo_env("http://stand-ins:4010", "http://stand-ins:4020") | COMPOSE:
         yield "deploy/demo.env differs from the settings of `rentstream up --demo` (demo_env in streams/local/demo.py)"

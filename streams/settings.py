@@ -112,6 +112,12 @@ class RentStreamSettings(Settings):
         validation_alias="RENTSTREAM_RETRY_LADDER",
         description="increasing delays such as 1m,2m,5m,10m",
     )
+    database_url: SecretStr | None = Field(
+        None,
+        validation_alias="DATABASE_URL",
+        description="such as sqlite:///path/to/file.db or postgresql://user:password@host:5432/database",
+    )
+    """Use `streams.view.database.url_of`, which has the default."""
     sweep_every: Duration = Field(900.0, validation_alias="RENTSTREAM_SWEEP_EVERY", gt=0, description="such as 15m")
     pulse_every: Annotated[Duration, BeforeValidator(lambda value: 0.0 if value == "0" else value)] = Field(
         60.0, validation_alias="RENTSTREAM_PULSE_EVERY", ge=0, description="such as 60s; 0 for none"

@@ -133,6 +133,7 @@ CATALOGUE: Final = (
         "Enabled connections whose first sweep is not complete: nothing of them is delivered",
         ("system",),
     ),
+    Spec("rentstream_view_age_seconds", "gauge", "Age of the newest moment that the query view is complete for"),
     Spec("rentstream_lost_records_total", "counter", "Records that Kafka may have lost unread", ("topic",)),
     Spec(
         "rentstream_stopped_partitions",

@@ -23,6 +23,10 @@ from streams.runners.global_ import Follow
 from streams.settings import KafkaSettings, RentStreamSettings
 from streams.syncs.book import SyncBook
 from streams.syncs.service import Syncs
+from streams.view.database import Database, url_of
+from streams.view.projection import projections
+from streams.view.projector import Projector
+from streams.view.queries import Queries
 from streams.web.answers import RequestIds
 from streams.web.api.access import Health
 from streams.web.api.app import build_api
@@ -59,6 +63,15 @@ def run_web(
     }
     metrics, heartbeat = Metrics(), Heartbeat()
     signing = SharedSecret(jwt_secret(settings)) if settings.jwt_jwks is None else None
+    database = Database(url_of(settings))
+    projector = Projector(
+        database,
+        kafka_backend(settings, kafka, "web-view"),
+        projections(topology.APP),
+        integrations.directory,
+        clock,
+    )
+    metrics.watch("rentstream_view_age_seconds", lambda: _age(projector, clock))
     sessions = Sessions(console_password(settings), encryption_keys(settings)[0].key, clock)
     public_url = _public_url(env)
     producer: ReconnectingProducer | None = None
@@ -93,6 +106,7 @@ def run_web(
                 ("the export of the lag", lag.run()),
                 ("the follower of integrations", integrations.follower.run()),
                 ("the follower of syncs", syncing.run()),
+                ("the query view", _project(integrations, projector)),
             )
         )
         try:
@@ -103,6 +117,7 @@ def run_web(
                     integrations,
                     writer,
                     Syncs(book, syncing, writer, integrations.directory, clock),
+                    Queries(database),
                     TokenVerifier(keys, clock),
                     sessions,
                     WebhookPublisher(producer, settings.partitions),
@@ -117,6 +132,7 @@ def run_web(
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
             await producer.stop()
+            database.close()
 
     host, port = settings.http.rsplit(":", 1)
     admin_host, admin_port = settings.web_admin.rsplit(":", 1)
@@ -132,6 +148,7 @@ def _app(
     integrations: Known,
     writer: OrgWriter,
     syncs: Syncs,
+    view: Queries,
     verifier: TokenVerifier,
     sessions: Sessions,
     publisher: WebhookPublisher,
@@ -143,13 +160,25 @@ def _app(
     """Return the app: webhooks in front of the console in front of the API."""
     clock = SystemClock()
     service = integrations.service(writer, clock)
-    app = build_api(service, syncs, verifier, version=__version__, health=health, public_url=public_url)
+    app = build_api(service, syncs, view, verifier, version=__version__, health=health, public_url=public_url)
     if only != "ingress":
         secure = public_url is not None and public_url.startswith("https:")
         app = Console(app, service, syncs, sessions, clock, secure=secure)
     if only == "console":
         return RequestIds(app)
     return build_ingress(integrations.directory, publisher, clock, count=count, others=app)
+
+
+async def _project(integrations: Known, projector: Projector) -> None:
+    """Keep the view up to date as soon as the integrations are known, whose settings decide what a unit is."""
+    await integrations.follower.caught_up()
+    await projector.run()
+
+
+def _age(projector: Projector, clock: SystemClock) -> list[tuple[tuple[str, ...], float]]:
+    if projector.as_of is None:
+        return []
+    return [((), max(0.0, (clock.now() - projector.as_of).total_seconds()))]
 
 
 @contextlib.asynccontextmanager

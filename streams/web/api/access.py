@@ -9,7 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityS
 from starlette.exceptions import HTTPException
 
 from streams.web.api.openapi import Document
-from streams.web.api.service import IntegrationService, SyncService
+from streams.web.api.service import IntegrationService, SyncService, ViewService
 from streams.web.api.tokens import Caller, InvalidToken, KeysUnavailable, TokenVerifier
 
 Health = Callable[[], tuple[bool, str]]
@@ -22,6 +22,7 @@ class Parts:
 
     service: IntegrationService
     syncs: SyncService
+    view: ViewService
     verifier: TokenVerifier
     health: Health
     version: str
@@ -41,6 +42,7 @@ SCOPES: Final = {
     "commands:write": "create and change properties and owners",
     "sync:read": "see what became of properties and owners",
     "sync:write": "have syncs tried again",
+    "roll:read": "read the rent roll",
     "integrations:read": "see integrations and test their connections",
     "integrations:write": "create, change, enable, disable and delete integrations",
 }

@@ -13,10 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streams.directory.model import IntegrationError
 from streams.syncs.service import KeyReused
 from streams.web.api import commands, integrations, models, problems
+from streams.web.api import view as view_routes
 from streams.web.api.access import AppParts, Health, Parts
 from streams.web.api.openapi import Document, document, webhook_routes
 from streams.web.api.openapi import problems as documented_problems
-from streams.web.api.service import IntegrationService, SyncService
+from streams.web.api.service import IntegrationService, SyncService, ViewService
 from streams.web.api.tokens import TokenVerifier
 
 log = logging.getLogger("streams.web.api")
@@ -26,6 +27,9 @@ _LINKS: Final = {
     "health": "/healthz",
     "integrations": "/api/integrations",
     "syncs": "/api/buildium/sync",
+    "rentRoll": "/api/rent-roll",
+    "deliveries": "/api/deliveries",
+    "webhooks": "/api/webhooks",
 }
 
 server_routes = APIRouter(tags=["server"])
@@ -97,6 +101,7 @@ def _always_healthy() -> tuple[bool, str]:
 def build_api(
     service: IntegrationService,
     syncs: SyncService,
+    view: ViewService,
     verifier: TokenVerifier,
     *,
     version: str,
@@ -116,7 +121,7 @@ def build_api(
             Exception: problems.on_unexpected,
         }
     )
-    app.state.parts = Parts(service, syncs, verifier, health, version, public_url, _document(version))
+    app.state.parts = Parts(service, syncs, view, verifier, health, version, public_url, _document(version))
     return Shell(app)
 
 
@@ -145,4 +150,5 @@ def _routed(**options: Any) -> FastAPI:
     app.include_router(server_routes)
     app.include_router(commands.router)
     app.include_router(integrations.router)
+    app.include_router(view_routes.router)
     return app

@@ -10,6 +10,7 @@ from schemas.commands import OwnerBody, PropertyBody, SyncEntity, SyncOperation,
 from schemas.integrations import CheckReport
 from streams.directory.model import IntegrationState, PutIntegration
 from streams.syncs.service import Receipt
+from streams.view.queries import DeliveryFilter, Found, RollFilter, WebhookFilter
 
 
 class IntegrationService(Protocol):
@@ -77,3 +78,20 @@ class SyncService(Protocol):
     async def state(self, org: str, entity: SyncEntity, own_id: str) -> SyncState: ...
 
     def failed(self, org: str) -> Sequence[SyncState]: ...
+
+
+class ViewService(Protocol):
+    """Reads the query view (`streams.view.queries.Queries`); called in threads.
+
+    Every method may raise `streams.view.queries.BadCursor` and `streams.view.database.ViewUnavailable`.
+    """
+
+    def rent_roll(
+        self, org: str, wanted: RollFilter, receivers: Sequence[str], limit: int, cursor: str | None = None
+    ) -> Found: ...
+
+    def deliveries(self, org: str, wanted: DeliveryFilter, limit: int, cursor: str | None = None) -> Found: ...
+
+    def attempts(self, org: str, wanted: DeliveryFilter, limit: int, cursor: str | None = None) -> Found: ...
+
+    def webhooks(self, org: str, wanted: WebhookFilter, limit: int, cursor: str | None = None) -> Found: ...

@@ -39,6 +39,7 @@ def test_names_and_labels_of_metrics_are_a_contract() -> None:
         "rentstream_unswept_connections": ("system",),
         "rentstream_stopped_partitions": ("flow",),
         "rentstream_lost_records_total": ("topic",),
+        "rentstream_view_age_seconds": (),
         "rentstream_webhook_misses_total": ("system",),
         "rentstream_api_budget_used_ratio": ("system",),
     }

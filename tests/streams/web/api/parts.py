@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import sqlalchemy as sa
 from pydantic import JsonValue, SecretStr
 
 from connectors.ports import FieldError
@@ -39,7 +40,10 @@ from streams.directory.model import (
     Unavailable,
 )
 from streams.syncs.service import KeyReused, Receipt
+from streams.view.database import Database
+from streams.view.queries import Queries
 from streams.web.api.app import build_api
+from streams.web.api.service import ViewService
 from streams.web.api.tokens import SharedSecret, TokenVerifier, issue
 from streams.web.ingress import build_ingress
 from tests.streams.web.parts import MemoryPublisher, Reader, Readers, served
@@ -367,15 +371,26 @@ class Site:
         return await self.ask("PUT", f"/api/integrations/{name}", {**BODY, **members})
 
 
+def memory_view() -> Queries:
+    """Return a view without rows."""
+    database = Database(sa.make_url("sqlite+pysqlite:///:memory:"))
+    database.migrate()
+    return Queries(database)
+
+
 @asynccontextmanager
-async def site(verifier: TokenVerifier | None = None, public_url: str | None = None) -> AsyncIterator[Site]:
+async def site(
+    verifier: TokenVerifier | None = None, public_url: str | None = None, view: ViewService | None = None
+) -> AsyncIterator[Site]:
     clock = MovableClock()
     service = MemoryIntegrations(clock)
     health = [(True, "well")]
     syncs = MemorySyncs(clock)
+    view = view or memory_view()
     api = build_api(
         service,
         syncs,
+        view,
         verifier or TokenVerifier(SharedSecret(SIGNING), clock),
         version="1.2.3",
         health=lambda: health[-1],

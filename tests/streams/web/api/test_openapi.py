@@ -19,7 +19,16 @@ from streams.web.api.models import Integration, IntegrationInput, Received, Webh
 from streams.web.api.openapi import webhook_routes
 from streams.web.api.tokens import SharedSecret, TokenVerifier
 from streams.web.ingress import build_ingress
-from tests.streams.web.api.parts import BODY, SIGNING, MemoryIntegrations, MemorySyncs, MovableClock, bearer, site
+from tests.streams.web.api.parts import (
+    BODY,
+    SIGNING,
+    MemoryIntegrations,
+    MemorySyncs,
+    MovableClock,
+    bearer,
+    memory_view,
+    site,
+)
 from tests.streams.web.parts import MemoryPublisher, Readers
 
 
@@ -207,7 +216,9 @@ async def test_the_documented_webhook_answers_like_the_ingress() -> None:
 def app() -> Any:
     clock = MovableClock()
     service = MemoryIntegrations(clock)
-    api = build_api(service, MemorySyncs(clock), TokenVerifier(SharedSecret(SIGNING), clock), version="1")
+    api = build_api(
+        service, MemorySyncs(clock), memory_view(), TokenVerifier(SharedSecret(SIGNING), clock), version="1"
+    )
     return build_ingress(Readers(), MemoryPublisher(), clock, others=api)
 
 

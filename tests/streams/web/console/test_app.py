@@ -16,7 +16,16 @@ from streams.web.api.tokens import SharedSecret, TokenVerifier
 from streams.web.console.app import COOKIE, Console
 from streams.web.console.sessions import BURST, LASTS, Sessions
 from streams.web.ingress import build_ingress
-from tests.streams.web.api.parts import SIGNING, Entry, MemoryIntegrations, MemorySyncs, MovableClock, bearer, new
+from tests.streams.web.api.parts import (
+    SIGNING,
+    Entry,
+    MemoryIntegrations,
+    MemorySyncs,
+    MovableClock,
+    bearer,
+    memory_view,
+    new,
+)
 from tests.streams.web.parts import MemoryPublisher, Readers, served
 
 PASSWORD = "a password of people"
@@ -60,7 +69,7 @@ class Pages:
 async def pages(*, secure: bool = False) -> AsyncIterator[Pages]:
     clock = MovableClock()
     service, syncs = MemoryIntegrations(clock), MemorySyncs(clock)
-    api = build_api(service, syncs, TokenVerifier(SharedSecret(SIGNING), clock), version="1.2.3")
+    api = build_api(service, syncs, memory_view(), TokenVerifier(SharedSecret(SIGNING), clock), version="1.2.3")
     sessions = Sessions(SecretStr(PASSWORD), SecretBytes(b"k" * 32), clock)
     console = Console(api, service, syncs, sessions, clock, secure=secure)
     async with (

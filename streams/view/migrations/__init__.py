@@ -1,0 +1,1 @@
+"""Migrations of the view, applied by `streams.view.database.Database.migrate`."""

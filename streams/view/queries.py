@@ -1,0 +1,290 @@
+"""Reads of the view. Every query is of one org; rows are plain dictionaries in the form of the API.
+
+Lists are read by cursors that name the last row of the page before, so that a page is right whatever changes meanwhile.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from streams.view import tables
+from streams.view.database import Database, ViewUnavailable
+from streams.view.writer import AS_OF
+
+Item = dict[str, Any]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class BadCursor(ValueError):  # noqa: N818
+    """The cursor is none that this query gave out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One page of a list."""
+
+    as_of: datetime | None
+    """Everything that was written before is in it; null before the view was complete the first time."""
+    items: list[Item]
+    next_cursor: str | None
+
+    def digest(self) -> str:
+        """Return a digest of the items, for an ETag."""
+        return hashlib.blake2b(msgspec.json.encode(self.items), digest_size=12).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollFilter:
+    """Which units are wanted; null: any."""
+
+    connection: str | None = None
+    property_id: int | None = None
+    states: Sequence[str] = ("available", "rented", "unavailable")
+    changed_since: datetime | None = None
+    text: str | None = None
+    """Part of the unit's code or building, or of its property's name or address."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryFilter:
+    """Which deliveries are wanted; null: any."""
+
+    receiver: str | None = None
+    property_id: int | None = None
+    failed: bool = False
+    """Only those that were given up, or whose last attempt failed."""
+    changed_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookFilter:
+    """Which webhooks are wanted; null: any."""
+
+    connection: str | None = None
+    event: str | None = None
+    entity: int | None = None
+    changed_since: datetime | None = None
+
+
+class Queries:
+    """Reads of one database. Safe for use in several threads; every method may raise `ViewUnavailable`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        try:
+            with self._database.reading() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            raise ViewUnavailable(self._database.reason(error)) from error
+
+    # ------------------------------------------------------------------------------------------------------ rent roll
+
+    def rent_roll(
+        self, org: str, wanted: RollFilter, receivers: Sequence[str], limit: int, cursor: str | None = None
+    ) -> Found:
+        """Return units by connection and id, with what each of the receivers knows of them. Raise `BadCursor`."""
+        unit, owner = tables.UNITS.c, tables.PROPERTIES.c
+        same = sa.and_(
+            owner.org_id == unit.org_id, owner.connection == unit.connection, owner.property_id == unit.property_id
+        )
+        shown = [one for one in unit if one.name not in _HIDDEN]
+        query = (
+            sa.select(*shown, owner.name.label("property_name"), owner.address)
+            .select_from(tables.UNITS.outerjoin(tables.PROPERTIES, same))
+            .where(unit.org_id == org, unit.state.in_(list(wanted.states)))
+            .order_by(unit.connection, unit.unit_id)
+            .limit(limit + 1)
+        )
+        if wanted.connection is not None:
+            query = query.where(unit.connection == wanted.connection)
+        if wanted.property_id is not None:
+            query = query.where(unit.property_id == wanted.property_id)
+        if wanted.changed_since is not None:
+            query = query.where(unit.fetched_at >= wanted.changed_since)
+        if wanted.text:
+            query = query.where(unit.search.contains(wanted.text.casefold(), autoescape=True))
+        if cursor is not None:
+            name, number = _parts(cursor, 2)
+            query = query.where(sa.tuple_(unit.connection, unit.unit_id) > (name, _number(number)))
+        with self._reading() as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+            more, rows = len(rows) > limit, rows[:limit]
+            known = self._known(connection, org, receivers, rows)
+            as_of = _as_of(connection)
+        last = f"{rows[-1]['connection']}.{rows[-1]['unit_id']}" if more else None
+        return Found(as_of, [_unit_item(row, known) for row in rows], last)
+
+    @staticmethod
+    def _known(
+        connection: sa.Connection, org: str, receivers: Sequence[str], rows: Sequence[Item]
+    ) -> dict[tuple[str, str, int], list[Item]]:
+        """Return what each receiver knows of the units of a page, by connection, property and unit."""
+        found: dict[tuple[str, str, int], list[Item]] = {}
+        if not rows or not receivers:
+            return found
+        one, delivery = tables.KNOWN.c, tables.DELIVERIES.c
+        names = {row["connection"] for row in rows}
+        digests = {
+            (row.receiver, row.connection, row.unit_id): row.digest
+            for row in connection.execute(
+                sa.select(one.receiver, one.connection, one.unit_id, one.digest).where(
+                    one.org_id == org,
+                    one.receiver.in_(list(receivers)),
+                    one.connection.in_(list(names)),
+                    one.unit_id.in_([row["unit_id"] for row in rows]),
+                )
+            )
+        }
+        deliveries = {
+            (row.receiver, row.connection, row.property_id): row
+            for row in connection.execute(
+                sa.select(
+                    delivery.receiver, delivery.connection, delivery.property_id, delivery.phase,
+                    delivery.acknowledged_at, delivery.error,
+                ).where(
+                    delivery.org_id == org,
+                    delivery.receiver.in_(list(receivers)),
+                    delivery.connection.in_(list(names)),
+                    delivery.property_id.in_({row["property_id"] for row in rows}),
+                )
+            )
+        }  # fmt: skip
+        for row in rows:
+            place = (row["connection"], "", row["unit_id"])
+            for receiver in receivers:
+                digest = digests.get((receiver, row["connection"], row["unit_id"]))
+                sent = deliveries.get((receiver, row["connection"], row["property_id"]))
+                found.setdefault(place, []).append(
+                    {
+                        "receiver": receiver,
+                        "upToDate": digest is not None and digest == row["digest"],
+                        "acknowledgedAt": sent.acknowledged_at if sent is not None and digest is not None else None,
+                        "error": sent.error if sent is not None and sent.phase != "idle" else None,
+                    }
+                )
+        return found
+
+    # ----------------------------------------------------------------------------------------------------- deliveries
+
+    def deliveries(self, org: str, wanted: DeliveryFilter, limit: int, cursor: str | None = None) -> Found:
+        """Return what each receiver knows of each property, by receiver, connection and property."""
+        one = tables.DELIVERIES.c
+        query = sa.select(*one).where(one.org_id == org)
+        query = query.order_by(one.receiver, one.connection, one.property_id).limit(limit + 1)
+        if wanted.receiver is not None:
+            query = query.where(one.receiver == wanted.receiver)
+        if wanted.property_id is not None:
+            query = query.where(one.property_id == wanted.property_id)
+        if wanted.failed:
+            query = query.where(one.phase.in_(["waiting", "owed"]))
+        if cursor is not None:
+            receiver, name, number = _parts(cursor, 3)
+            place = (receiver, name, _number(number))
+            query = query.where(sa.tuple_(one.receiver, one.connection, one.property_id) > place)
+        return self._page(query, limit, ("receiver", "connection", "property_id"))
+
+    def attempts(self, org: str, wanted: DeliveryFilter, limit: int, cursor: str | None = None) -> Found:
+        """Return batches that were sent and how they ended, newest first."""
+        one = tables.ATTEMPTS.c
+        query = sa.select(*one).where(one.org_id == org)
+        if wanted.receiver is not None:
+            query = query.where(one.receiver == wanted.receiver)
+        if wanted.property_id is not None:
+            query = query.where(one.property_id == wanted.property_id)
+        if wanted.failed:
+            query = query.where(one.result.in_(["waiting", "dead", "cancelled"]))
+        if wanted.changed_since is not None:
+            query = query.where(one.at >= wanted.changed_since)
+        return self._newest(query, limit, cursor, one.at, (one.connection, one.property_id, one.version, one.attempt))
+
+    # -------------------------------------------------------------------------------------------------------- history
+
+    def webhooks(self, org: str, wanted: WebhookFilter, limit: int, cursor: str | None = None) -> Found:
+        """Return accepted webhooks, newest first."""
+        one = tables.WEBHOOKS.c
+        query = sa.select(*one).where(one.org_id == org)
+        if wanted.connection is not None:
+            query = query.where(one.connection == wanted.connection)
+        if wanted.event is not None:
+            query = query.where(one.event == wanted.event)
+        if wanted.entity is not None:
+            query = query.where(one.entity == wanted.entity)
+        if wanted.changed_since is not None:
+            query = query.where(one.at >= wanted.changed_since)
+        return self._newest(query, limit, cursor, one.at, (one.partition, one.offset))
+
+    # --------------------------------------------------------------------------------------------------------- shared
+
+    def _page(self, query: Any, limit: int, names: Sequence[str]) -> Found:
+        with self._reading() as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+            as_of = _as_of(connection)
+        more, rows = len(rows) > limit, rows[:limit]
+        last = ".".join(str(rows[-1][name]) for name in names) if more else None
+        return Found(as_of, [_item(row) for row in rows], last)
+
+    def _newest(self, query: Any, limit: int, cursor: str | None, at: Any, then: Sequence[Any]) -> Found:
+        """Return a page in falling order of time and of some columns that are unique with it."""
+        if cursor is not None:
+            micros, *rest = _parts(cursor, 1 + len(then))
+            values = [
+                _number(text) if isinstance(column.type, sa.Integer) else text
+                for column, text in zip(then, rest, strict=True)
+            ]
+            query = query.where(sa.tuple_(at, *then) < (_EPOCH + timedelta(microseconds=_number(micros)), *values))
+        query = query.order_by(at.desc(), *(column.desc() for column in then)).limit(limit + 1)
+        with self._reading() as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+            as_of = _as_of(connection)
+        more, rows = len(rows) > limit, rows[:limit]
+        last = None
+        if more:
+            micros = str((rows[-1]["at"] - _EPOCH) // timedelta(microseconds=1))
+            last = ".".join([micros, *(str(rows[-1][column.name]) for column in then)])
+        return Found(as_of, [_item(row) for row in rows], last)
+
+
+_HIDDEN: Final = {"org_id", "raw", "search", "changes_on"}
+
+
+def _as_of(connection: sa.Connection) -> datetime | None:
+    found: datetime | None = connection.scalar(sa.select(tables.STATE.c.at).where(tables.STATE.c.name == AS_OF))
+    return found
+
+
+def _parts(cursor: str, count: int) -> list[str]:
+    parts = cursor.split(".")
+    # Names of integrations contain no dot.
+    if len(parts) != count:
+        raise BadCursor(cursor)
+    return parts
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.removeprefix("-").isdigit() or len(text) > 19:
+        raise BadCursor(text)
+    return int(text)
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def _item(row: Item) -> Item:
+    return {_camel(name): value for name, value in row.items() if name not in _HIDDEN}
+
+
+def _unit_item(row: Item, known: dict[tuple[str, str, int], list[Item]]) -> Item:
+    receivers = known.get((row["connection"], "", row["unit_id"]), [])
+    return _item({name: value for name, value in row.items() if name != "digest"}) | {"receivers": receivers}

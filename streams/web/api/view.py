@@ -1,0 +1,208 @@
+"""The routes that read the query view: rent roll, deliveries and webhooks."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import APIRouter, Header, Query, Response, Security
+from starlette.exceptions import HTTPException
+
+from schemas.integrations import IntegrationRole
+from streams.directory.model import IntegrationState
+from streams.directory.sync import SyncState
+from streams.view.database import ViewUnavailable
+from streams.view.queries import BadCursor, DeliveryFilter, Found, RollFilter, WebhookFilter
+from streams.web.api.access import AppParts, authenticate
+from streams.web.api.bodies import JsonRoute
+from streams.web.api.openapi import headers, problems
+from streams.web.api.tokens import Caller
+from streams.web.api.view_models import Attempts, Deliveries, RentRoll, State, Webhooks
+
+MOST: Final = 500
+"""Rows of one page."""
+
+router = APIRouter(prefix="/api", route_class=JsonRoute, tags=["view"])
+
+RollReader = Annotated[Caller, Security(authenticate, scopes=["roll:read"])]
+SyncReader = Annotated[Caller, Security(authenticate, scopes=["sync:read"])]
+
+Limit = Annotated[int, Query(ge=1, le=MOST)]
+Cursor = Annotated[
+    str | None, Query(max_length=400, pattern=r"^[A-Za-z0-9.-]+$", description="`nextCursor` of the page before.")
+]
+Name = Annotated[str | None, Query(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]
+PropertyId = Annotated[int | None, Query(alias="property", ge=0, le=2**63 - 1, description="The PMS's id.")]
+Since = Annotated[
+    datetime | None, Query(alias="changedSince", description="With its time zone, such as `2026-03-01T12:00:00Z`.")
+]
+Text = Annotated[str | None, Query(alias="q", max_length=100, description="Part of a code, a name or an address.")]
+
+_ALWAYS: Final = (401, 403, 422, 500, 503)
+_PAGE: Final[dict[int | str, dict[str, Any]]] = problems(
+    *_ALWAYS, s503="The database of the view cannot be used at the moment."
+)
+
+_ORDER: Final = (
+    SyncState.NEVER_SYNCED,
+    SyncState.FIRST_SYNC,
+    SyncState.HELD,
+    SyncState.FAILED,
+    SyncState.DISABLED,
+    SyncState.SYNCING,
+    SyncState.SYNCED,
+)
+"""From the least complete state to the most complete one."""
+
+
+@router.get(
+    "/rent-roll",
+    operation_id="getRentRoll",
+    summary="Read the current rent roll",
+    response_model=RentRoll,
+    responses={
+        200: {"headers": headers("ETag")},
+        304: {"description": "Nothing has changed since the ETag of If-None-Match."},
+        **_PAGE,
+    },
+)
+async def get_rent_roll(
+    caller: RollReader,
+    parts: AppParts,
+    connection: Name = None,
+    property_id: PropertyId = None,
+    state: Annotated[list[State] | None, Query(description="By default all but `removed`.")] = None,
+    changed_since: Since = None,
+    text: Text = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
+) -> Response:
+    """Return units with their state, and what each receiver knows of them; the org is that of the token."""
+    known = await parts.service.list(caller.org)
+    receivers = [one.name for one in known if one.role is IntegrationRole.SINK]
+    chosen = {} if state is None else {"states": [one.value for one in state]}
+    wanted = RollFilter(
+        connection=connection,
+        property_id=property_id,
+        changed_since=_aware(changed_since),
+        text=text,
+        **chosen,
+    )
+    found = await _read(lambda: parts.view.rent_roll(caller.org, wanted, receivers, limit, cursor))
+    sources = [one for one in known if one.role is IntegrationRole.SOURCE and connection in (None, one.name)]
+    head = {
+        "syncState": _least(sources),
+        "connections": [
+            {"connection": one.name, "syncState": one.sync_state, "syncDetail": one.sync_detail} for one in sources
+        ],
+    }
+    # Weak: the body also has a time, which is another one with every answer.
+    tag = f'W/"{found.digest()}-{head["syncState"]}"'
+    if if_none_match is not None and tag in [one.strip() for one in if_none_match.split(",")]:
+        return Response(status_code=304, headers={"ETag": tag})
+    response = _answer(found, head)
+    response.headers["ETag"] = tag
+    return response
+
+
+@router.get(
+    "/deliveries",
+    operation_id="listDeliveries",
+    summary="Read what each receiver knows of each property",
+    response_model=Deliveries,
+    responses=_PAGE,
+)
+async def list_deliveries(
+    caller: SyncReader,
+    parts: AppParts,
+    receiver: Name = None,
+    property_id: PropertyId = None,
+    failed: Annotated[bool, Query(description="Only what waits for another attempt, or was given up.")] = False,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """Return the delivery of each property to each receiver: whether it got there, and if not, why."""
+    wanted = DeliveryFilter(receiver=receiver, property_id=property_id, failed=failed)
+    return _answer(await _read(lambda: parts.view.deliveries(caller.org, wanted, limit, cursor)))
+
+
+@router.get(
+    "/deliveries/attempts",
+    operation_id="listDeliveryAttempts",
+    summary="Read the batches of the last days, newest first",
+    response_model=Attempts,
+    responses=_PAGE,
+)
+async def list_attempts(
+    caller: SyncReader,
+    parts: AppParts,
+    receiver: Name = None,
+    property_id: PropertyId = None,
+    failed: Annotated[bool, Query(description="Only those that were not acknowledged.")] = False,
+    changed_since: Since = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """Return each batch that was sent, with the answer of its receiver."""
+    wanted = DeliveryFilter(
+        receiver=receiver, property_id=property_id, failed=failed, changed_since=_aware(changed_since)
+    )
+    return _answer(await _read(lambda: parts.view.attempts(caller.org, wanted, limit, cursor)))
+
+
+@router.get(
+    "/webhooks",
+    operation_id="listWebhooks",
+    summary="Read the webhooks of the last days, newest first",
+    response_model=Webhooks,
+    responses=_PAGE,
+)
+async def list_webhooks(
+    caller: SyncReader,
+    parts: AppParts,
+    connection: Name = None,
+    event: Annotated[str | None, Query(max_length=100, examples=["Rental.Updated"])] = None,
+    entity: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
+    changed_since: Since = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """Return the webhooks that were accepted, with why one led to nothing."""
+    wanted = WebhookFilter(connection=connection, event=event, entity=entity, changed_since=_aware(changed_since))
+    return _answer(await _read(lambda: parts.view.webhooks(caller.org, wanted, limit, cursor)))
+
+
+# --------------------------------------------------------------------------------------------------------------- shared
+
+
+async def _read(query: Callable[[], Found]) -> Found:
+    """Return the result of a query, made in a thread. Raise 422 or 503."""
+    try:
+        return await asyncio.to_thread(query)
+    except BadCursor:
+        raise HTTPException(422, "The query parameter cursor is none that this list gave out.") from None
+    except ViewUnavailable as error:
+        raise HTTPException(503, f"The query view cannot be read: {error}.", {"Retry-After": "5"}) from None
+
+
+def _answer(found: Found, head: dict[str, Any] | None = None) -> Response:
+    """Return a page; its rows have the members of the models already, so they are not validated."""
+    content = {"asOf": found.as_of, "nextCursor": found.next_cursor, **(head or {}), "items": found.items}
+    return Response(_ENCODER.encode(content), media_type="application/json")
+
+
+_ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    if moment is not None and moment.tzinfo is None:
+        raise HTTPException(422, "The query parameter changedSince needs a time zone, such as 2026-03-01T12:00:00Z.")
+    return moment
+
+
+def _least(sources: Sequence[IntegrationState]) -> str:
+    """Return the least complete state of some connections."""
+    found = {one.sync_state for one in sources}
+    return next((state.value for state in _ORDER if state in found), "none")
