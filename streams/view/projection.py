@@ -70,6 +70,10 @@ class Facts:
     connection: str
     id: int
     raw: bytes | None
+    row: UnitRow | None = None
+    """Of a unit: the decoded row."""
+    values: Values | None = None
+    """Of an account or a property: its row of the view."""
 
 
 Change = Put | Drop | Facts
@@ -280,16 +284,20 @@ def of_delivery_row(record: Record) -> Iterator[Change]:
 
 # ------------------------------------------------------------------------------------------------------------ rent roll
 
-_KINDS: Final = {"p": EntityKind.PROPERTY, "u": EntityKind.UNIT}
-
 
 def of_rent_roll_row(record: Record) -> Iterator[Change]:
     """A row of table ``rent-roll``: an account, a property or a unit; other kinds mean nothing here."""
+    raw = record.value
     match (record.key or b"").decode().split("/"):
         case [org, connection, "a"]:
-            yield Facts(None, org, connection, 0, record.value)
-        case [org, connection, ("p" | "u") as kind, number]:
-            yield Facts(_KINDS[kind], org, connection, int(number), record.value)
+            values = None if raw is None else account_values(org, connection, raw)
+            yield Facts(None, org, connection, 0, raw, values=values)
+        case [org, connection, "p", number]:
+            values = None if raw is None else property_values(org, connection, int(number), raw)
+            yield Facts(EntityKind.PROPERTY, org, connection, int(number), raw, values=values)
+        case [org, connection, "u", number]:
+            row = None if raw is None else decode_as(UnitRow, raw)
+            yield Facts(EntityKind.UNIT, org, connection, int(number), raw, row)
         case _:
             return
 
@@ -325,12 +333,6 @@ def property_values(org: str, connection: str, property_id: int, raw: bytes) -> 
         "fetched_at": row.fetched_at,
         "raw": raw,
     }
-
-
-def unit_row(raw: bytes) -> UnitRow | None:
-    """Return the row of a unit; null if only leases or a listing of it were seen."""
-    row = decode_as(UnitRow, raw)
-    return None if row.body is None or row.property_id is None else row
 
 
 # ------------------------------------------------------------------------------------------------------------- history

@@ -89,6 +89,9 @@ class Projector:
                 self._lost(f"no broker answered within {ANSWER_WITHIN:g} s")
             except (ViewUnavailable, BackendError, UnknownWriter) as error:
                 self._lost(str(error))
+            except Exception as error:  # a bug must not end the process, which does much more than this
+                log.exception("The view cannot go on")
+                self._lost(f"an error of the program: {type(error).__name__}")
             await self._clock.sleep(PAUSE)
 
     def _lost(self, problem: str) -> None:
@@ -100,10 +103,11 @@ class Projector:
 
     async def _connected(self) -> None:
         await asyncio.to_thread(self._database.migrate)
-        self._positions, self._read = await asyncio.to_thread(self._writer.positions), {}
+        self._positions = await asyncio.to_thread(self._writer.positions)
         reader = self._backend.reader(tuple(self._projections), self._positions)
         try:
             await within(self._clock, reader.start(), ANSWER_WITHIN)
+            self._read = dict(reader.positions)
             if lost := await self._lost_records(reader):
                 log.warning("The topics end before what the view has read (%s): it is rebuilt", lost)
                 await asyncio.to_thread(self._rebuild)
@@ -182,6 +186,8 @@ class Projector:
             for one in self._sources.connections():
                 terms = f"{one.timezone} {one.rules} {self._sources.switches(one.org, one.name)}"
                 if known.get((one.org, one.name)) != terms:
+                    # None are noted meanwhile: if this is interrupted, some units have the new ones and some the old.
+                    await self._shielded(self._writer.note_terms, one.org, one.name, "")
                     await self._each(self._writer.derive_all(one.org, one.name))
                     await self._shielded(self._writer.note_terms, one.org, one.name, terms)
             days = {(one.org, one.name): one.day(now) for one in self._sources.connections()}

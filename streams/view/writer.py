@@ -11,18 +11,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from schemas.base import EntityKind
-from schemas.codec import DecodeError
+from schemas.codec import DecodeError, decode_as
+from schemas.rent_roll import UnitRow
 from streams.backends.ports import Partition
 from streams.view import tables
 from streams.view.database import Database
-from streams.view.projection import (
-    Change,
-    Drop,
-    Facts,
-    account_values,
-    property_values,
-    unit_row,
-)
+from streams.view.projection import Change, Drop, Facts
 from streams.view.roll import Terms, unit_values
 
 log = logging.getLogger("streams.view")
@@ -45,21 +39,24 @@ class Moved(Exception):  # noqa: N818 -- named after what happened
 Place = tuple[str, str]
 """Org and connection."""
 
+Unit = tuple[bytes, UnitRow]
+"""A row of table ``rent-roll``, encoded and decoded."""
+
 
 @dataclass(slots=True)
 class _Roll:
     """The rows of table ``rent-roll`` in one batch; the last one of each key counts."""
 
-    accounts: dict[Place, bytes | None] = field(default_factory=dict)
-    properties: dict[tuple[str, str, int], bytes | None] = field(default_factory=dict)
-    units: dict[tuple[str, str, int], bytes | None] = field(default_factory=dict)
+    accounts: dict[Place, Facts] = field(default_factory=dict)
+    properties: dict[tuple[str, str, int], Facts] = field(default_factory=dict)
+    units: dict[tuple[str, str, int], Facts] = field(default_factory=dict)
 
     def add(self, one: Facts) -> None:
         if one.kind is None:
-            self.accounts[one.org, one.connection] = one.raw
+            self.accounts[one.org, one.connection] = one
         else:
             rows = self.properties if one.kind is EntityKind.PROPERTY else self.units
-            rows[one.org, one.connection, one.id] = one.raw
+            rows[one.org, one.connection, one.id] = one
 
 
 class Writer:
@@ -160,25 +157,17 @@ class Writer:
     # ------------------------------------------------------------------------------------------------------ rent roll
 
     def _write_roll(self, connection: sa.Connection, roll: _Roll) -> None:
-        for place, raw in roll.accounts.items():
-            if raw is None:
-                self._drop(connection, [Drop(tables.ACCOUNTS, {"org_id": place[0], "connection": place[1]})])
-            else:
-                values = account_values(*place, raw)
-                self._put(connection, tables.ACCOUNTS, list(values), [values])
-        changed = [property_values(*key, raw) for key, raw in roll.properties.items() if raw is not None]
-        if changed:
-            self._put(connection, tables.PROPERTIES, list(changed[0]), changed)
-        for (org, name, property_id), raw in roll.properties.items():
-            if raw is None:
-                key = {"org_id": org, "connection": name, "property_id": property_id}
-                self._drop(connection, [Drop(tables.PROPERTIES, key)])
-        for (org, name, unit_id), raw in roll.units.items():
-            if raw is None:
-                self._drop(connection, [Drop(tables.UNITS, {"org_id": org, "connection": name, "unit_id": unit_id})])
+        for table, found in ((tables.ACCOUNTS, roll.accounts), (tables.PROPERTIES, roll.properties)):
+            changed = [one.values for one in found.values() if one.values is not None]
+            if changed:
+                self._put(connection, table, list(changed[0]), changed)
+        gone = [
+            one for one in (*roll.accounts.values(), *roll.properties.values(), *roll.units.values()) if not one.raw
+        ]
+        self._drop(connection, [_row_of(one) for one in gone])
         self._derive(connection, dict(self._touched(connection, roll)))
 
-    def _touched(self, connection: sa.Connection, roll: _Roll) -> Iterator[tuple[tuple[str, str, int], bytes]]:
+    def _touched(self, connection: sa.Connection, roll: _Roll) -> Iterator[tuple[tuple[str, str, int], Unit]]:
         """Yield the units to derive: those whose property or account changed, and the changed ones themselves."""
         unit = tables.UNITS.c
         by_place: defaultdict[Place, list[int]] = defaultdict(list)
@@ -189,28 +178,28 @@ class Writer:
                 yield from _units(connection, org, name, unit.property_id.in_(some))
         for org, name in roll.accounts:
             yield from _units(connection, org, name, sa.not_(unit.offered))
-        for key, raw in roll.units.items():
-            if raw is not None:
-                yield key, raw
+        for key, one in roll.units.items():
+            if one.raw is not None and one.row is not None:
+                yield key, (one.raw, one.row)
 
-    def _derive(self, connection: sa.Connection, raws: Mapping[tuple[str, str, int], bytes]) -> None:
-        rows: defaultdict[Place, list[tuple[bytes, Any]]] = defaultdict(list)
-        for (org, name, _), raw in raws.items():
-            row = unit_row(raw)
-            if row is not None:
-                rows[org, name].append((raw, row))
+    def _derive(self, connection: sa.Connection, found: Mapping[tuple[str, str, int], Unit]) -> None:
+        rows: defaultdict[Place, list[tuple[bytes, UnitRow, int]]] = defaultdict(list)
+        for (org, name, _), (raw, row) in found.items():
+            # Without these only leases or a listing of the unit were seen.
+            if row.body is not None and row.property_id is not None:
+                rows[org, name].append((raw, row, row.property_id))
         values = []
         for (org, name), units in rows.items():
-            buildings = _buildings(connection, org, name, {row.property_id for _, row in units})
+            buildings = _buildings(connection, org, name, {property_id for _, _, property_id in units})
             account = connection.scalar(
                 sa.select(tables.ACCOUNTS.c.raw).where(
                     tables.ACCOUNTS.c.org_id == org, tables.ACCOUNTS.c.connection == name
                 )
             )
-            for raw, row in units:
-                terms = self._terms_of(org, name, row.property_id)
+            for raw, row, property_id in units:
+                terms = self._terms_of(org, name, property_id)
                 try:
-                    values.append(unit_values(org, name, raw, row, buildings.get(row.property_id), account, terms))
+                    values.append(unit_values(org, name, raw, row, buildings.get(property_id), account, terms))
                 except DecodeError as error:
                     log.warning("A unit of %s/%s is left out of the view: %s", org, name, error)
         if values:
@@ -267,6 +256,16 @@ class Writer:
         return deleted
 
 
+def _row_of(one: Facts) -> Drop:
+    """Return the deletion of the row that encoded facts belong to."""
+    key: dict[str, object] = {"org_id": one.org, "connection": one.connection}
+    if one.kind is None:
+        return Drop(tables.ACCOUNTS, key)
+    if one.kind is EntityKind.PROPERTY:
+        return Drop(tables.PROPERTIES, key | {"property_id": one.id})
+    return Drop(tables.UNITS, key | {"unit_id": one.id})
+
+
 def _some(ids: Iterable[int]) -> Iterator[tuple[int, ...]]:
     """Yield ids in parts that are small enough for one query."""
     rest = iter(ids)
@@ -276,7 +275,7 @@ def _some(ids: Iterable[int]) -> Iterator[tuple[int, ...]]:
 
 def _units(
     connection: sa.Connection, org: str, name: str, matches: Any, limit: int | None = None
-) -> Iterator[tuple[tuple[str, str, int], bytes]]:
+) -> Iterator[tuple[tuple[str, str, int], Unit]]:
     unit = tables.UNITS.c
     query = (
         sa.select(unit.unit_id, unit.raw)
@@ -285,7 +284,7 @@ def _units(
         .limit(limit)
     )
     for row in connection.execute(query).all():
-        yield (org, name, row.unit_id), row.raw
+        yield (org, name, row.unit_id), (row.raw, decode_as(UnitRow, row.raw))
 
 
 def _buildings(connection: sa.Connection, org: str, name: str, ids: Collection[int]) -> dict[int, bytes]:

@@ -42,6 +42,7 @@ from streams.web.api.app import build_api
 from streams.web.api.tokens import SharedSecret, TokenVerifier, issue
 from streams.web.ingress import first_verified
 from streams.wiring import Dependencies, calls, redeliveries
+from tests.streams.web.api.parts import memory_view
 from tests.world.folds import MemoryFolds, Tables
 from tests.world.world import receiver_matches
 
@@ -422,7 +423,8 @@ class MemoryWorld:
         assert self.web is not None, "start the world first"
         signing = SecretStr("a secret of the stories, long enough for HS256")
         clock = self.web.clock
-        api = build_api(self.web.integrations, self.web.syncs, TokenVerifier(SharedSecret(signing), clock), version="1")
+        verifier = TokenVerifier(SharedSecret(signing), clock)
+        api = build_api(self.web.integrations, self.web.syncs, memory_view(), verifier, version="1")
         token = issue(signing, STORY, org, None, timedelta(hours=1), clock.now())
         headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
         if key is not None:
