@@ -596,6 +596,28 @@ def why(env: Mapping[str, str], entity: str, org: str, as_json: bool) -> None:
         raise Failed(f"no record of org {org} is about {entity}; older ones may have left their topics")
 
 
+@cli.group()
+def view() -> None:
+    """Maintain the query view, the SQL tables of what the topics hold."""
+
+
+@view.command("rebuild")
+@click.pass_obj
+def rebuild_view(env: Mapping[str, str]) -> None:
+    """Drop the view and build it again from the topics. Nothing else is affected."""
+    from streams.roles import manage  # noqa: PLC0415
+    from streams.roles import view as role  # noqa: PLC0415
+
+    settings = read_settings(lambda: RentStreamSettings.read(env))
+    kafka = find_kafka(env, settings)
+    try:
+        role.run_rebuild(env, settings, kafka, click.echo)
+    except SettingsError as error:
+        raise WrongUse("these settings cannot be used:\n  " + "\n  ".join(error.lines)) from None
+    except manage.ManageFailed as error:
+        raise Failed(str(error)) from None
+
+
 @cli.command("stand-ins")
 @click.option("--buildium", "buildium_at", default="127.0.0.1:4010", show_default=True, help="host:port")
 @click.option("--rentsync", "rentsync_at", default="127.0.0.1:4020", show_default=True, help="host:port")

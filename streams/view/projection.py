@@ -214,17 +214,18 @@ def of_batch(record: Record) -> Iterator[Change]:
 def of_delivery_outcome(record: Record) -> Iterator[Change]:
     """What a receiver answered."""
     one = decode_as(DeliveryOutcome, record.value)
+    attempt = _attempt(one.org, one.sink, one.connection, one.property_id, one.version, one.attempt)
+    yield Put(tables.ATTEMPTS, {**attempt, "at": one.at}, first_by="at")
     yield Put(
         tables.ATTEMPTS,
         {
-            **_attempt(one.org, one.sink, one.connection, one.property_id, one.version, one.attempt),
+            **attempt,
             "result": one.result.value,
             "http_status": one.status,
             "reason": one.reason,
             "detail": one.detail,
             "ended_at": one.at,
             "next_attempt": one.due_at,
-            "at": one.at,
         },
     )
 
@@ -242,8 +243,7 @@ def _attempt(org: str, receiver: str, connection: str, property_id: int, version
 
 def of_delivery_row(record: Record) -> Iterator[Change]:
     """A row of table ``deliveries``: of a property, or of a unit; other kinds mean nothing here."""
-    parts = (record.key or b"").decode().split("/")
-    match parts:
+    match _row_key(record):
         case [org, receiver, connection, "p", property_id]:
             key = {"org_id": org, "receiver": receiver, "connection": connection, "property_id": int(property_id)}
             if record.value is None:
@@ -282,13 +282,19 @@ def of_delivery_row(record: Record) -> Iterator[Change]:
             return
 
 
+def _row_key(record: Record) -> list[str]:
+    """Return the parts of the key of a row; none for the engine's own, which begin with a byte that no text has."""
+    key = record.key or b""
+    return [] if key[:1] == b"\xff" else key.decode().split("/")
+
+
 # ------------------------------------------------------------------------------------------------------------ rent roll
 
 
 def of_rent_roll_row(record: Record) -> Iterator[Change]:
     """A row of table ``rent-roll``: an account, a property or a unit; other kinds mean nothing here."""
     raw = record.value
-    match (record.key or b"").decode().split("/"):
+    match _row_key(record):
         case [org, connection, "a"]:
             values = None if raw is None else account_values(org, connection, raw)
             yield Facts(None, org, connection, 0, raw, values=values)

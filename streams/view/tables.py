@@ -228,7 +228,7 @@ ATTEMPTS: Final = Table(
     Column("detail", Text),
     Column("ended_at", Moment),
     Column("next_attempt", Moment),
-    Column("at", Moment, nullable=False),
+    Column("at", Moment, comment="When it was cut."),
     Index(None, "org_id", "at"),
     Index(None, "at"),
     comment="Batches that were sent, and what receivers answered.",

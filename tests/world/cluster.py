@@ -523,16 +523,19 @@ class ClusterWorld:
         more: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Call the API of the first web role, with a token of an org that may do everything, or with another one."""
-        if token is None:
-            secret = SecretStr(SECRETS["RENTSTREAM_JWT_SECRET"])
-            token = issue(secret, "a story", org, None, timedelta(hours=1), self.clock.now())
+        authorization = self.bearer(org) if token is None else {"authorization": f"Bearer {token}"}
         return await self._client.request(
             method,
             f"http://{self.webs[0].http}{path}",
             content=body if isinstance(body, bytes) else None if body is None else json.dumps(body),
-            headers={"authorization": f"Bearer {token}", "content-type": "application/json", **(more or {})},
+            headers={**authorization, "content-type": "application/json", **(more or {})},
             timeout=30,
         )
+
+    def bearer(self, org: str) -> dict[str, str]:
+        """Return the header with a token of an org that may do everything."""
+        secret = SecretStr(SECRETS["RENTSTREAM_JWT_SECRET"])
+        return {"authorization": f"Bearer {issue(secret, 'a story', org, None, timedelta(hours=1), self.clock.now())}"}
 
     # ---------------------------------------------------------------------------------------------- the World protocol
 

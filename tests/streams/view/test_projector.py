@@ -178,7 +178,7 @@ async def test_a_record_that_is_none_is_left_out_and_the_next_one_goes_on(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.produce(record(topics.COMMANDS.name, b"no record"), record(unit(1).topic, b"?", b"default/buildium/u/12"))
-    bench.produce(record(unit(1).topic, None, b"\xff\xfe"), fetched(1))
+    bench.produce(record(unit(1).topic, None, b"a\xff"), record(unit(1).topic, b"", b"\xff\xffowner"), fetched(1))
     with caplog.at_level(logging.WARNING, "streams.view"):
         async with bench.running() as projector:
             await bench.complete(projector)

@@ -90,7 +90,7 @@ def upgrade() -> None:
         sa.Column("detail", sa.Text(), nullable=True),
         sa.Column("ended_at", Moment(), nullable=True),
         sa.Column("next_attempt", Moment(), nullable=True),
-        sa.Column("at", Moment(), nullable=False),
+        sa.Column("at", Moment(), nullable=True, comment="When it was cut."),
         sa.PrimaryKeyConstraint(
             "org_id", "receiver", "connection", "property_id", "version", "attempt", name=op.f("pk_delivery_attempts")
         ),

@@ -1,0 +1,71 @@
+"""``rentstream view rebuild``: drops the query view and builds it from the topics, with its progress."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from connectors.clock import SystemClock
+from streams import topology
+from streams.backends.ports import BackendError
+from streams.roles.integrations import kafka_backend, known
+from streams.roles.manage import READ_WITHIN, ManageFailed
+from streams.runners.global_ import within
+from streams.settings import KafkaSettings, RentStreamSettings
+from streams.view.database import Database, ViewUnavailable, url_of
+from streams.view.projection import projections
+from streams.view.projector import Projector
+
+LOOK: float = 1.0
+"""Seconds between two lines of progress."""
+
+Echo = Callable[[str], None]
+
+
+async def rebuild(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings, echo: Echo) -> None:
+    """Build the view again, and return when everything is in it that was on the topics at the start.
+
+    A web role that runs meanwhile takes part. Raise `ManageFailed` and `connectors.settings.SettingsError`.
+    """
+    clock = SystemClock()
+    database = Database(url_of(settings))
+    integrations = known(env, settings, kafka_backend(settings, kafka, "view-integrations"), clock)
+    backend = kafka_backend(settings, kafka, "view")
+    projector = Projector(database, backend, projections(topology.APP), integrations.directory, clock)
+    tasks = [asyncio.create_task(integrations.follower.run())]
+    try:
+        await within(clock, integrations.follower.caught_up(), READ_WITHIN)
+        echo(f"the view in {database.shown} is dropped, and built from the topics")
+        await asyncio.to_thread(database.drop)
+        tasks.append(asyncio.create_task(projector.run()))
+        await _watch(projector, clock, echo)
+    except (TimeoutError, BackendError) as error:
+        reason = str(error) or integrations.follower.problem or f"not read within {READ_WITHIN:g} s"
+        raise ManageFailed(f"the cluster cannot be read ({reason}): check KAFKA_BOOTSTRAP_SERVERS") from None
+    except ViewUnavailable as error:
+        raise ManageFailed(f"{error}: check DATABASE_URL") from None
+    finally:
+        for one in tasks:
+            one.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        database.close()
+
+
+async def _watch(projector: Projector, clock: SystemClock, echo: Echo) -> None:
+    """Print the progress until the view is complete. Raise `ManageFailed` if it does not go on."""
+    started = moved_at = clock.monotonic()
+    records = 0
+    while projector.as_of is None:
+        await clock.sleep(LOOK if projector.records else LOOK / 10)
+        now = clock.monotonic()
+        if projector.records != records:
+            moved_at, records = now, projector.records
+            behind = "" if projector.behind is None else f", {projector.behind:,} to go"
+            if projector.as_of is None:
+                echo(f"{records:,} records{behind}")
+        elif now - moved_at > READ_WITHIN:
+            raise ManageFailed(f"the view cannot be built: {projector.problem or 'no record arrives'}")
+    echo(f"the view is complete: {projector.records:,} records in {clock.monotonic() - started:.1f} s")
+
+
+def run_rebuild(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings, echo: Echo) -> None:
+    """Build the view again; see `rebuild`."""
+    asyncio.run(rebuild(env, settings, kafka, echo))
