@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[..., list[Result]]] = {
 SEPARATE: dict[str, tuple[str, ...]] = {
     "ingress": ("--seconds", "2", "--turns", "1"),
     "engine": ("--records", "100000", "--stock-records", "5000", "--rows", "100000"),
+    "view": ("--units", "5000", "--rate", "100", "--seconds", "3"),
     "fleet": ("--orgs", "20", "--units", "200", "--minutes", "0.5", "--changes", "20"),
 }
 """Benchmarks that print their own table, and their arguments for a quick run."""
