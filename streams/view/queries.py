@@ -21,6 +21,28 @@ Item = dict[str, Any]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+_HIDDEN: Final = {"org_id", "raw", "search", "changes_on"}
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def _shown(table: sa.Table) -> list[sa.Label[Any]]:
+    """Return the columns of a table that are shown, under their names in the API."""
+    return [column.label(_camel(column.name)) for column in table.c if column.name not in _HIDDEN]
+
+
+_UNIT: Final = [
+    *_shown(tables.UNITS),
+    tables.PROPERTIES.c.name.label("propertyName"),
+    tables.PROPERTIES.c.address.label("address"),
+]
+_DELIVERY: Final = _shown(tables.DELIVERIES)
+_ATTEMPT: Final = _shown(tables.ATTEMPTS)
+_WEBHOOK: Final = _shown(tables.WEBHOOKS)
+
 
 class BadCursor(ValueError):  # noqa: N818
     """The cursor is none that this query gave out."""
@@ -97,9 +119,8 @@ class Queries:
         same = sa.and_(
             owner.org_id == unit.org_id, owner.connection == unit.connection, owner.property_id == unit.property_id
         )
-        shown = [one for one in unit if one.name not in _HIDDEN]
         query = (
-            sa.select(*shown, owner.name.label("property_name"), owner.address)
+            sa.select(*_UNIT)
             .select_from(tables.UNITS.outerjoin(tables.PROPERTIES, same))
             .where(unit.org_id == org, unit.state.in_(list(wanted.states)))
             .order_by(unit.connection, unit.unit_id)
@@ -121,15 +142,18 @@ class Queries:
             more, rows = len(rows) > limit, rows[:limit]
             known = self._known(connection, org, receivers, rows)
             as_of = _as_of(connection)
-        last = f"{rows[-1]['connection']}.{rows[-1]['unit_id']}" if more else None
-        return Found(as_of, [_unit_item(row, known) for row in rows], last)
+        for row in rows:
+            row["receivers"] = known.get((row["connection"], row["unitId"]), [])
+            del row["digest"]
+        last = f"{rows[-1]['connection']}.{rows[-1]['unitId']}" if more else None
+        return Found(as_of, rows, last)
 
     @staticmethod
     def _known(
         connection: sa.Connection, org: str, receivers: Sequence[str], rows: Sequence[Item]
-    ) -> dict[tuple[str, str, int], list[Item]]:
-        """Return what each receiver knows of the units of a page, by connection, property and unit."""
-        found: dict[tuple[str, str, int], list[Item]] = {}
+    ) -> dict[tuple[str, int], list[Item]]:
+        """Return what each receiver knows of the units of a page, by connection and unit."""
+        found: dict[tuple[str, int], list[Item]] = {}
         if not rows or not receivers:
             return found
         one, delivery = tables.KNOWN.c, tables.DELIVERIES.c
@@ -141,7 +165,7 @@ class Queries:
                     one.org_id == org,
                     one.receiver.in_(list(receivers)),
                     one.connection.in_(list(names)),
-                    one.unit_id.in_([row["unit_id"] for row in rows]),
+                    one.unit_id.in_([row["unitId"] for row in rows]),
                 )
             )
         }
@@ -155,15 +179,15 @@ class Queries:
                     delivery.org_id == org,
                     delivery.receiver.in_(list(receivers)),
                     delivery.connection.in_(list(names)),
-                    delivery.property_id.in_({row["property_id"] for row in rows}),
+                    delivery.property_id.in_(list({row["propertyId"] for row in rows})),
                 )
             )
         }  # fmt: skip
         for row in rows:
-            place = (row["connection"], "", row["unit_id"])
+            place = (row["connection"], row["unitId"])
             for receiver in receivers:
-                digest = digests.get((receiver, row["connection"], row["unit_id"]))
-                sent = deliveries.get((receiver, row["connection"], row["property_id"]))
+                digest = digests.get((receiver, *place))
+                sent = deliveries.get((receiver, row["connection"], row["propertyId"]))
                 found.setdefault(place, []).append(
                     {
                         "receiver": receiver,
@@ -179,7 +203,7 @@ class Queries:
     def deliveries(self, org: str, wanted: DeliveryFilter, limit: int, cursor: str | None = None) -> Found:
         """Return what each receiver knows of each property, by receiver, connection and property."""
         one = tables.DELIVERIES.c
-        query = sa.select(*one).where(one.org_id == org)
+        query = sa.select(*_DELIVERY).where(one.org_id == org)
         query = query.order_by(one.receiver, one.connection, one.property_id).limit(limit + 1)
         if wanted.receiver is not None:
             query = query.where(one.receiver == wanted.receiver)
@@ -191,12 +215,12 @@ class Queries:
             receiver, name, number = _parts(cursor, 3)
             place = (receiver, name, _number(number))
             query = query.where(sa.tuple_(one.receiver, one.connection, one.property_id) > place)
-        return self._page(query, limit, ("receiver", "connection", "property_id"))
+        return self._page(query, limit, ("receiver", "connection", "propertyId"))
 
     def attempts(self, org: str, wanted: DeliveryFilter, limit: int, cursor: str | None = None) -> Found:
         """Return batches that were sent and how they ended, newest first."""
         one = tables.ATTEMPTS.c
-        query = sa.select(*one).where(one.org_id == org)
+        query = sa.select(*_ATTEMPT).where(one.org_id == org)
         if wanted.receiver is not None:
             query = query.where(one.receiver == wanted.receiver)
         if wanted.property_id is not None:
@@ -212,7 +236,7 @@ class Queries:
     def webhooks(self, org: str, wanted: WebhookFilter, limit: int, cursor: str | None = None) -> Found:
         """Return accepted webhooks, newest first."""
         one = tables.WEBHOOKS.c
-        query = sa.select(*one).where(one.org_id == org)
+        query = sa.select(*_WEBHOOK).where(one.org_id == org)
         if wanted.connection is not None:
             query = query.where(one.connection == wanted.connection)
         if wanted.event is not None:
@@ -231,7 +255,7 @@ class Queries:
             as_of = _as_of(connection)
         more, rows = len(rows) > limit, rows[:limit]
         last = ".".join(str(rows[-1][name]) for name in names) if more else None
-        return Found(as_of, [_item(row) for row in rows], last)
+        return Found(as_of, rows, last)
 
     def _newest(self, query: Any, limit: int, cursor: str | None, at: Any, then: Sequence[Any]) -> Found:
         """Return a page in falling order of time and of some columns that are unique with it."""
@@ -250,11 +274,8 @@ class Queries:
         last = None
         if more:
             micros = str((rows[-1]["at"] - _EPOCH) // timedelta(microseconds=1))
-            last = ".".join([micros, *(str(rows[-1][column.name]) for column in then)])
-        return Found(as_of, [_item(row) for row in rows], last)
-
-
-_HIDDEN: Final = {"org_id", "raw", "search", "changes_on"}
+            last = ".".join([micros, *(str(rows[-1][_camel(column.name)]) for column in then)])
+        return Found(as_of, rows, last)
 
 
 def _as_of(connection: sa.Connection) -> datetime | None:
@@ -274,17 +295,3 @@ def _number(text: str) -> int:
     if not text.isascii() or not text.removeprefix("-").isdigit() or len(text) > 19:
         raise BadCursor(text)
     return int(text)
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)
-
-
-def _item(row: Item) -> Item:
-    return {_camel(name): value for name, value in row.items() if name not in _HIDDEN}
-
-
-def _unit_item(row: Item, known: dict[tuple[str, str, int], list[Item]]) -> Item:
-    receivers = known.get((row["connection"], "", row["unit_id"]), [])
-    return _item({name: value for name, value in row.items() if name != "digest"}) | {"receivers": receivers}

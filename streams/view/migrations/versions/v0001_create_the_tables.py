@@ -70,6 +70,7 @@ def upgrade() -> None:
         comment="What each receiver knows of each property.",
     )
     op.create_index(op.f("ix_deliveries_org_id_phase"), "deliveries", ["org_id", "phase"], unique=False)
+    op.create_index(op.f("ix_deliveries_org_id_property_id"), "deliveries", ["org_id", "property_id"], unique=False)
     op.create_table(
         "delivery_attempts",
         sa.Column("org_id", sa.String(), autoincrement=False, nullable=False),
@@ -98,6 +99,12 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_delivery_attempts_at"), "delivery_attempts", ["at"], unique=False)
     op.create_index(op.f("ix_delivery_attempts_org_id_at"), "delivery_attempts", ["org_id", "at"], unique=False)
+    op.create_index(
+        op.f("ix_delivery_attempts_org_id_property_id_at"),
+        "delivery_attempts",
+        ["org_id", "property_id", "at"],
+        unique=False,
+    )
     op.create_table(
         "fetches",
         sa.Column("org_id", sa.String(), autoincrement=False, nullable=False),
@@ -210,13 +217,16 @@ def upgrade() -> None:
         postgresql_where=sa.text("NOT offered"),
     )
     op.create_index(
-        op.f("ix_rent_roll_org_id_connection_property_id"),
+        op.f("ix_rent_roll_org_id_property_id_connection_unit_id"),
         "rent_roll",
-        ["org_id", "connection", "property_id"],
+        ["org_id", "property_id", "connection", "unit_id"],
         unique=False,
     )
     op.create_index(
-        op.f("ix_rent_roll_org_id_state_unit_id"), "rent_roll", ["org_id", "state", "unit_id"], unique=False
+        op.f("ix_rent_roll_org_id_state_connection_unit_id"),
+        "rent_roll",
+        ["org_id", "state", "connection", "unit_id"],
+        unique=False,
     )
     op.create_table(
         "sweep_progress",
@@ -325,9 +335,11 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_webhooks_at"), "webhooks", ["at"], unique=False)
     op.create_index(op.f("ix_webhooks_org_id_at"), "webhooks", ["org_id", "at"], unique=False)
+    op.create_index(op.f("ix_webhooks_org_id_entity_at"), "webhooks", ["org_id", "entity", "at"], unique=False)
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_webhooks_org_id_entity_at"), table_name="webhooks")
     op.drop_index(op.f("ix_webhooks_org_id_at"), table_name="webhooks")
     op.drop_index(op.f("ix_webhooks_at"), table_name="webhooks")
     op.drop_table("webhooks")
@@ -341,8 +353,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_sweeps_at"), table_name="sweeps")
     op.drop_table("sweeps")
     op.drop_table("sweep_progress")
-    op.drop_index(op.f("ix_rent_roll_org_id_state_unit_id"), table_name="rent_roll")
-    op.drop_index(op.f("ix_rent_roll_org_id_connection_property_id"), table_name="rent_roll")
+    op.drop_index(op.f("ix_rent_roll_org_id_state_connection_unit_id"), table_name="rent_roll")
+    op.drop_index(op.f("ix_rent_roll_org_id_property_id_connection_unit_id"), table_name="rent_roll")
     op.drop_index(
         "ix_rent_roll_not_offered",
         table_name="rent_roll",
@@ -362,9 +374,11 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_fetches_org_id_at"), table_name="fetches")
     op.drop_index(op.f("ix_fetches_at"), table_name="fetches")
     op.drop_table("fetches")
+    op.drop_index(op.f("ix_delivery_attempts_org_id_property_id_at"), table_name="delivery_attempts")
     op.drop_index(op.f("ix_delivery_attempts_org_id_at"), table_name="delivery_attempts")
     op.drop_index(op.f("ix_delivery_attempts_at"), table_name="delivery_attempts")
     op.drop_table("delivery_attempts")
+    op.drop_index(op.f("ix_deliveries_org_id_property_id"), table_name="deliveries")
     op.drop_index(op.f("ix_deliveries_org_id_phase"), table_name="deliveries")
     op.drop_table("deliveries")
     op.drop_index(op.f("ix_dead_letters_org_id_at"), table_name="dead_letters")
