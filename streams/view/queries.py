@@ -101,6 +101,11 @@ class Queries:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @property
+    def local(self) -> bool:
+        """Return whether a read involves no network, and waits for no writer."""
+        return self._database.url.get_backend_name() == "sqlite"
+
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
         try:

@@ -86,6 +86,11 @@ class ViewService(Protocol):
     Every method may raise `streams.view.queries.BadCursor` and `streams.view.database.ViewUnavailable`.
     """
 
+    @property
+    def local(self) -> bool:
+        """Return whether a read involves no network."""
+        ...
+
     def rent_roll(
         self, org: str, wanted: RollFilter, receivers: Sequence[str], limit: int, cursor: str | None = None
     ) -> Found: ...
