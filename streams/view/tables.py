@@ -195,7 +195,7 @@ DELIVERIES: Final = Table(
     Column("next_attempt", Moment),
     Column("given_up_at", Moment),
     Column("error", Text),
-    Index(None, "org_id", "property_id"),
+    Index(None, "org_id", "property_id", "receiver", "connection"),
     Index(None, "org_id", "phase"),
     comment="What each receiver knows of each property.",
 )

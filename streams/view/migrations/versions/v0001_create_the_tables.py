@@ -70,7 +70,12 @@ def upgrade() -> None:
         comment="What each receiver knows of each property.",
     )
     op.create_index(op.f("ix_deliveries_org_id_phase"), "deliveries", ["org_id", "phase"], unique=False)
-    op.create_index(op.f("ix_deliveries_org_id_property_id"), "deliveries", ["org_id", "property_id"], unique=False)
+    op.create_index(
+        op.f("ix_deliveries_org_id_property_id_receiver_connection"),
+        "deliveries",
+        ["org_id", "property_id", "receiver", "connection"],
+        unique=False,
+    )
     op.create_table(
         "delivery_attempts",
         sa.Column("org_id", sa.String(), autoincrement=False, nullable=False),
@@ -378,7 +383,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_delivery_attempts_org_id_at"), table_name="delivery_attempts")
     op.drop_index(op.f("ix_delivery_attempts_at"), table_name="delivery_attempts")
     op.drop_table("delivery_attempts")
-    op.drop_index(op.f("ix_deliveries_org_id_property_id"), table_name="deliveries")
+    op.drop_index(op.f("ix_deliveries_org_id_property_id_receiver_connection"), table_name="deliveries")
     op.drop_index(op.f("ix_deliveries_org_id_phase"), table_name="deliveries")
     op.drop_table("deliveries")
     op.drop_index(op.f("ix_dead_letters_org_id_at"), table_name="dead_letters")
