@@ -117,6 +117,11 @@ class Step:
 class RowsDamaged(Exception):  # noqa: N818 -- named after what they are
     """Raised by a view whose rows cannot be read any more: the disk is at fault, and no record is."""
 
+    def __init__(self, message: str, table: str = "", partition: int = -1) -> None:
+        self.table = table
+        self.partition = partition
+        super().__init__(message)
+
 
 class StopPartition(Exception):  # noqa: N818 -- named after what has to follow
     """Raised by the step of a batch that cannot be judged now: nothing after it may be processed before it is."""

@@ -17,6 +17,7 @@ from streams.core.flows import Record, RecordBatch, RowsDamaged, Step, StopParti
 from streams.core.observer import Observer
 from streams.engine.fatal import Exit, Fatal
 from streams.engine.output import Output
+from streams.engine.rebuild import Rebuilds
 from streams.engine.stores import NotHeld, PartitionStore
 from streams.engine.tables import TableHandle
 
@@ -62,6 +63,7 @@ class EngineContext:
     stores: Mapping[str, PartitionStore]
     stopped: dict[Any, str]
     """Partitions of source topics that are stopped until they move, or this process is replaced; each with its fold."""
+    rebuilds: Rebuilds
     waiting: dict[tuple[str, Any], Waiting] = field(default_factory=dict)
     """Records that wait, by fold and partition of a source topic; in memory only, since they are not finished."""
 
@@ -130,7 +132,19 @@ class FoldAgent:
             self._fail(tp, records, f"failed with {error!r}", error)
 
     async def _process(self, batch: RecordBatch) -> int:
-        """Make the step of a batch durable; return how many of its last records wait."""
+        """Make the step of a batch durable; return how many of its last records wait.
+
+        Rows that cannot be read are rebuilt before. Raise `RowsDamaged` if that does not help.
+        """
+        while True:
+            try:
+                async with self._context.rebuilds.writing(self._fold.table.name, batch.partition):
+                    return await self._process_once(batch)
+            except RowsDamaged as fault:
+                if not await self._context.rebuilds.mend(fault):
+                    raise
+
+    async def _process_once(self, batch: RecordBatch) -> int:
         fold, context = self._fold, self._context
         # Another owner may have changed the rows that the step would read.
         await context.output.owned()

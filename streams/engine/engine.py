@@ -19,6 +19,7 @@ from streams.engine.agents import EngineContext, Fold, FoldAgent
 from streams.engine.app import App
 from streams.engine.fatal import Exit, Fatal
 from streams.engine.output import Output
+from streams.engine.rebuild import Rebuilds
 from streams.engine.scans import Scan, ScanFunction, ScanTask
 from streams.engine.settings import EngineSettings
 from streams.engine.stores import PartitionStore, RocksMemory, new_store
@@ -275,7 +276,11 @@ class Engine:
             table = app.row_table(name, self._stores[name])
             if table.changelog_topic_name != handle.changelog:
                 raise RuntimeError(f"Faust calls the changelog of {name} {table.changelog_topic_name}")
-        self._context = EngineContext(output, self._observer, self._fatal, self._stores, app.stopped, app.waiting)
+        changelogs = {name: handle.changelog for name, handle in self._tables.items()}
+        rebuilds = Rebuilds(self.settings, self._stores, changelogs, output)
+        self._context = EngineContext(
+            output, self._observer, self._fatal, self._stores, app.stopped, rebuilds, app.waiting
+        )
         for fold in self._folds.values():
             if fold.batch_size is not None:
                 app.batch_sizes |= dict.fromkeys(fold.topics, fold.batch_size)

@@ -84,13 +84,22 @@ class ScanTask:
                 continue
             except UnknownWriter as unknown:  # the next pass tries again; a worker of the newer release can read it
                 log.warning("Scan %s leaves out partition %d: %s", self._scan.name, partition, unknown)
-            except (Fenced, RowsDamaged) as fault:
+            except RowsDamaged as damaged:
+                await self._mend(partition, damaged)
+            except Fenced as fault:
                 reason = f"scan {self._scan.name} of partition {partition}: {fault}"
                 self._context.fatal(FAULTS[type(fault)], reason, fault)
             except BaseException as error:
                 reason = f"scan {self._scan.name} failed with {error!r} on partition {partition}"
                 self._context.fatal(Exit.STEP_FAILED, reason, error)
         return frozenset(done)
+
+    async def _mend(self, partition: int, fault: RowsDamaged) -> None:
+        """Have rows rebuilt that cannot be read; the next pass scans them. End the worker if that does not help."""
+        if await self._context.rebuilds.mend(fault):
+            return
+        reason = f"scan {self._scan.name} of partition {partition}: {fault}"
+        self._context.fatal(FAULTS[RowsDamaged], reason, fault)
 
     async def _partition(self, partition: int) -> bool:
         scan, context = self._scan, self._context

@@ -24,6 +24,9 @@ Row = tuple[bytes, bytes | None]
 _DAMAGED = "DAMAGED"
 """Name of the file that marks rows which could not be read."""
 
+_COMPLETE = "COMPLETE"
+"""Name of the file that marks rows which were written anew to their end."""
+
 _OFFSET = b"__faust\0offset__"
 """The key of the offset in a RocksDB; no row may have it."""
 
@@ -46,6 +49,16 @@ class PartitionView:
         self.scan = scan
 
 
+class FreshRows(Protocol):
+    """The rows of a partition that are written anew, beside those that are in use."""
+
+    def write(self, rows: Iterable[Row], offset: int) -> None: ...
+
+    def discard(self) -> None:
+        """Delete them."""
+        ...
+
+
 class PartitionStore(Protocol):
     """The rows of one table, for the partitions that are open."""
 
@@ -65,6 +78,14 @@ class PartitionStore(Protocol):
 
     def reset(self, partition: int) -> None:
         """Drop all rows of an open partition; it stays open."""
+        ...
+
+    def begin_anew(self, partition: int) -> FreshRows:
+        """Return an empty copy of a partition, to be written from its changelog."""
+        ...
+
+    def adopt(self, partition: int, fresh: FreshRows) -> None:
+        """Use fresh rows in place of the present ones. Raise `NotHeld` if the partition is not open any more."""
         ...
 
 
@@ -112,6 +133,12 @@ class MemoryStore:
     def reset(self, partition: int) -> None:
         self.close(partition)
         self.open(partition)
+
+    def begin_anew(self, partition: int) -> FreshRows:
+        raise NotImplementedError("rows in memory are never damaged")
+
+    def adopt(self, partition: int, fresh: FreshRows) -> None:
+        raise NotImplementedError("rows in memory are never damaged")
 
     def _held(self, partition: int) -> dict[bytes, bytes]:
         try:
@@ -163,6 +190,8 @@ class RocksStore:
         self._max_age = max_age
         self._wall_clock = wall_clock
         self._dbs: dict[int, Any] = {}
+        self._paths: dict[int, Path] = {}
+        """Where the open rows of each partition are: those that were written anew are moved when they are opened."""
         self._offsets: dict[int, int] = {}
 
     def path(self, partition: int) -> Path:
@@ -173,6 +202,7 @@ class RocksStore:
         if partition in self._dbs:
             return
         path = self.path(partition)
+        self._settle(path)
         self._drop_unusable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -183,7 +213,7 @@ class RocksStore:
             log.warning("The rows in %s are corrupt and are rebuilt from the changelog: %s", path, error)
             shutil.rmtree(path, ignore_errors=True)
             db = rocksdict.Rdict(str(path), options=self._memory.options())
-        self._dbs[partition] = db
+        self._dbs[partition], self._paths[partition] = db, path
         offset = db.get(_OFFSET)
         if offset is not None:
             self._offsets[partition] = int(offset)
@@ -201,16 +231,7 @@ class RocksStore:
         return self._offsets.get(partition)
 
     def write(self, partition: int, rows: Iterable[Row], offset: int | None) -> None:
-        batch = rocksdict.WriteBatch(raw_mode=True)
-        put, delete = batch.put, batch.delete
-        for key, value in rows:
-            if value is None:
-                delete(key)
-            else:
-                put(key, value)
-        if offset is not None:
-            put(_OFFSET, b"%d" % offset)
-        self._held(partition).write(batch)
+        self._held(partition).write(_batch(rows, offset))
         if offset is not None:
             self._offsets[partition] = offset
 
@@ -240,15 +261,45 @@ class RocksStore:
 
     def _damaged(self, partition: int, error: Exception) -> RowsDamaged:
         """Mark the rows of a partition, so that they are rebuilt when it is opened again."""
-        path = self.path(partition)
+        path = self._paths.get(partition, self.path(partition))
         with contextlib.suppress(OSError):  # the disk may take nothing any more
             (path / _DAMAGED).touch()
-        return RowsDamaged(f"the rows in {path} cannot be read ({error}); the next start rebuilds them")
+        message = f"the rows in {path} cannot be read ({error}); they are rebuilt from the changelog"
+        return RowsDamaged(message, self._name, partition)
 
     def reset(self, partition: int) -> None:
         self.close(partition)
-        shutil.rmtree(self.path(partition), ignore_errors=True)
+        for path in (self.path(partition), *_beside(self.path(partition))):
+            shutil.rmtree(path, ignore_errors=True)
         self.open(partition)
+
+    def begin_anew(self, partition: int) -> "RocksRows":
+        used = self._paths[partition]
+        path = next(one for one in _beside(self.path(partition)) if one != used)
+        shutil.rmtree(path, ignore_errors=True)
+        return RocksRows(path, rocksdict.Rdict(str(path), options=self._memory.options()))
+
+    def adopt(self, partition: int, fresh: FreshRows) -> None:
+        assert isinstance(fresh, RocksRows)
+        before, path = self._held(partition), self._paths[partition]
+        fresh.complete()
+        self._dbs[partition], self._paths[partition] = fresh.db, fresh.path
+        if fresh.offset is not None:
+            self._offsets[partition] = fresh.offset
+        before.close()
+        shutil.rmtree(path, ignore_errors=True)
+
+    @staticmethod
+    def _settle(path: Path) -> None:
+        """Move rows that were adopted to their place, where they could not be as long as the former ones were open."""
+        complete = [one for one in _beside(path) if (one / _COMPLETE).exists()]
+        if complete:
+            newest = max(complete, key=lambda one: (one / _COMPLETE).stat().st_mtime_ns)
+            shutil.rmtree(path, ignore_errors=True)
+            (newest / _COMPLETE).unlink()
+            newest.rename(path)
+        for one in _beside(path):
+            shutil.rmtree(one, ignore_errors=True)
 
     def _held(self, partition: int) -> Any:
         try:
@@ -270,6 +321,46 @@ class RocksStore:
         if self._wall_clock() - newest > self._max_age:
             log.warning("The rows in %s are too old to be brought up to date and are rebuilt from the changelog", path)
             shutil.rmtree(path, ignore_errors=True)
+
+
+class RocksRows:
+    """Rows of a partition that are written anew; see `RocksStore.begin_anew`."""
+
+    def __init__(self, path: Path, db: Any) -> None:
+        self.path = path
+        self.db = db
+        self.offset: int | None = None
+
+    def write(self, rows: Iterable[Row], offset: int) -> None:
+        self.db.write(_batch(rows, offset))
+        self.offset = offset
+
+    def complete(self) -> None:
+        """Mark them as complete, so that the next start uses them."""
+        self.db.flush()
+        (self.path / _COMPLETE).touch()
+
+    def discard(self) -> None:
+        self.db.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """Return where rows are written anew: there are two places, because the rows in use may be in one of them."""
+    return path.with_suffix(".fresh1"), path.with_suffix(".fresh2")
+
+
+def _batch(rows: Iterable[Row], offset: int | None) -> Any:
+    batch = rocksdict.WriteBatch(raw_mode=True)
+    put, delete = batch.put, batch.delete
+    for key, value in rows:
+        if value is None:
+            delete(key)
+        else:
+            put(key, value)
+    if offset is not None:
+        put(_OFFSET, b"%d" % offset)
+    return batch
 
 
 def _unreadable_after(db: Any, last: bytes) -> Exception | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,8 @@ from streams.core.flows import ProducerRecord, RecordBatch, RowsDamaged, Step, S
 from streams.core.observer import NullObserver
 from streams.engine.agents import EngineContext, Fold, FoldAgent
 from streams.engine.fatal import Exit, Fatal
+from streams.engine.rebuild import Rebuilds
+from streams.engine.settings import EngineSettings
 from streams.engine.tables import TableHandle
 
 ROWS = TableHandle("rows", "app-rows-changelog")
@@ -89,7 +92,9 @@ class Site:
     async def run(self) -> None:
         output: Any = self.output
         stores: Any = {"rows": self}
-        context = EngineContext(output, NullObserver(), Fatal(leave=self.left.append), stores, self.stopped)
+        settings = EngineSettings(bootstrap_servers="x", app_id="a", worker="w", data_dir=Path("x"), partitions=1)
+        rebuilds = Rebuilds(settings, stores, {}, output)
+        context = EngineContext(output, NullObserver(), Fatal(leave=self.left.append), stores, self.stopped, rebuilds)
         fold = Fold("f", ("t",), ROWS, self.step, ())
         agent = FoldAgent(fold, context, lambda _tp, offset: self.finished.append(offset), lambda: False)
         await agent.run(SimpleNamespace(events=self.events))
