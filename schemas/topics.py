@@ -123,8 +123,8 @@ def changelog(app: str, table: str) -> TopicSpec:
         # version of every row. Kafka Streams makes the segments of its changelogs smaller for the same reason.
         extra={
             "min.cleanable.dirty.ratio": "0.2",
-            "segment.bytes": str(16 << 20),
-            "segment.ms": str(6 * HOUR_MS),
+            "segment.bytes": str(8 << 20),
+            "segment.ms": str(HOUR_MS),
         },
     )
 

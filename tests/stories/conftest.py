@@ -1,6 +1,7 @@
 """Fixtures of the stories: the worlds in which they run."""
 
 from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager
 from typing import cast
 
 import pytest
@@ -70,6 +71,19 @@ async def memory_world() -> AsyncIterator[MemoryWorld]:
     assert set(neighbor.rentsync.statuses) == {200}
 
 
+@asynccontextmanager
+async def next_door(world: ClusterWorld) -> AsyncIterator[None]:
+    """Have an org with the same ids on the partition of a story's org; whatever happens, it has what is its."""
+    assert partition_for(NEIGHBOR, PARTITIONS) == ORG_PARTITION
+    async with world.org(NEIGHBOR) as neighbor:
+        await (await neighbor.enable()).aclose()
+        await world.until(lambda: receiver_matches(neighbor))
+        world.neighbor = neighbor
+        yield
+        assert receiver_matches(neighbor)
+        assert set(neighbor.rentsync.statuses) == {200}
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared_cluster(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ClusterWorld]:
     """The cluster that most stories share: two workers, a web role, and a delivered portfolio.
@@ -80,11 +94,7 @@ async def shared_cluster(kafka: str, tmp_path_factory: pytest.TempPathFactory) -
         kafka, f"{tmp_path_factory.mktemp('prefix').name}.", tmp_path_factory.mktemp("cluster")
     ) as world:
         await world.reset()
-        assert partition_for(NEIGHBOR, PARTITIONS) == ORG_PARTITION
-        async with world.org(NEIGHBOR) as neighbor:
-            await (await neighbor.enable()).aclose()
-            await world.until(lambda: receiver_matches(neighbor))
-            world.neighbor = neighbor
+        async with next_door(world):
             yield world
             await world.reset()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest_asyncio
 
 from streams.local.embedded_kafka import EmbeddedKafka
+from tests.stories.conftest import next_door
 from tests.world import listed_rent, pick, receiver_matches, start_sweep
 from tests.world.cluster import ClusterWorld, cluster
 
@@ -19,7 +20,8 @@ async def own_world(own_kafka: EmbeddedKafka, tmp_path: Path) -> AsyncIterator[C
     folder.mkdir()
     async with cluster(own_kafka.bootstrap_servers, "outage.", folder) as world:
         await world.reset(workers=1)
-        yield world
+        async with next_door(world):
+            yield world
 
 
 async def test_a_killed_broker_loses_no_webhook(own_kafka: EmbeddedKafka, own_world: ClusterWorld) -> None:

@@ -12,6 +12,7 @@ import pytest_asyncio
 from connectors.buildium.standin import Portfolio, bulk_portfolio
 from connectors.ports import Clock
 from streams.local.demo import ZONE
+from tests.stories.conftest import next_door
 from tests.world import Since, listed_rent, receiver_matches, start_sweep
 from tests.world.cluster import ClusterWorld, cluster
 
@@ -27,7 +28,9 @@ async def large_cluster(kafka: str, tmp_path_factory: pytest.TempPathFactory) ->
 
     folder: Path = tmp_path_factory.mktemp("large")
     async with cluster(kafka, f"{folder.name}-{date.today():%j}.", folder, portfolio) as world:  # noqa: DTZ011
-        yield world
+        await world.reset(workers=1)
+        async with next_door(world):
+            yield world
 
 
 @pytest_asyncio.fixture(loop_scope="session")
