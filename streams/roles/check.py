@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
+
+import sqlalchemy as sa
 
 from connectors.registry import systems
 from connectors.settings import SettingsError
@@ -14,6 +17,7 @@ from streams.local.discovery import embedded_servers
 from streams.roles import manage
 from streams.roles.topics import TopicsFailed, compare_topics
 from streams.settings import KafkaSettings, RentStreamSettings
+from streams.view.database import Database, url_of
 
 MARKS: Final = {True: "ok", False: "failed", None: "note"}
 
@@ -50,6 +54,8 @@ def run(env: Mapping[str, str]) -> Findings:
     settings = _settings(findings, "settings", lambda: RentStreamSettings.read(env))
     kafka = _settings(findings, "Kafka settings", lambda: KafkaSettings.read(env))
     described = _settings(findings, "integrations of the environment", lambda: _described(env))
+    if settings is not None:
+        _database(findings, settings)
     if settings is None or kafka is None:
         return findings
     servers = kafka.bootstrap_servers or embedded_servers(settings.data)
@@ -91,6 +97,28 @@ def _described(env: Mapping[str, str]) -> str:
     if lines:
         raise SettingsError(lines)
     return ", ".join(names) or "none; stored ones may exist"
+
+
+def _database(findings: Findings, settings: RentStreamSettings) -> None:
+    """Try the database of the query view, without a change in it."""
+    name = "query view"
+    try:
+        database = Database(url_of(settings))
+    except SettingsError as error:
+        findings.add(name, False, error.lines[0], "correct DATABASE_URL in the environment or in .env")
+        return
+    file = database.url.database if database.url.get_backend_name() == "sqlite" else None
+    try:
+        if file is not None and not Path(file).exists():
+            findings.add(name, None, f"{database.shown} is not there yet: the web role makes it")
+            return
+        with database.reading() as connection:
+            connection.execute(sa.text("SELECT 1"))
+        findings.add(name, True, f"{database.shown} answers")
+    except sa.exc.SQLAlchemyError as error:
+        findings.add(name, False, database.reason(error), "check DATABASE_URL, and whether the database runs")
+    finally:
+        database.close()
 
 
 async def _connections(

@@ -11,6 +11,7 @@ from connectors.clock import SystemClock
 from connectors.rentsync.standin import PATH, RentSyncStandIn
 from connectors.serving import running_aside
 from streams.roles.check import Finding, Findings, lines
+from streams.view.database import Database, parse_url
 from tests.streams.roles.terminal import Terminal
 
 KEY = "a-key-of-rentsync"
@@ -54,6 +55,23 @@ def test_a_kafka_that_does_not_answer_is_named(terminal: Terminal) -> None:
     printed = terminal.run("check")
     assert terminal.exit_code == 1
     assert "failed  Kafka " in printed
+
+
+def test_the_database_of_the_view_is_tried(terminal: Terminal, tmp_path: Path) -> None:
+    for url, expected in {
+        f"sqlite:///{tmp_path}/none.db": "note    query view",
+        "postgresql://ann:canary@127.0.0.1:1/rent": "failed  query view",
+        "mysql://ann:canary@db/rent": "failed  query view",
+    }.items():
+        terminal.env = {"DATABASE_URL": url}
+        printed = terminal.run("check")
+        assert expected in printed
+        assert "canary" not in printed
+    assert "correct DATABASE_URL" in printed
+    assert not (tmp_path / "none.db").exists()
+    Database(parse_url(f"sqlite:///{tmp_path}/view.db")).migrate()
+    terminal.env = {"DATABASE_URL": f"sqlite:///{tmp_path}/view.db"}
+    assert "ok      query view" in terminal.run("check")
 
 
 @pytest.fixture
