@@ -125,7 +125,7 @@ def up(env: Mapping[str, str], demo: bool, workers: int, lasts: float | None) ->
 def http(env: Mapping[str, str], only: Literal["ingress", "console"] | None) -> None:
     """Run the web role: webhooks, the API, the console, and metrics with consumer lag.
 
-    `--only ingress` leaves out the console, `--only console` the webhooks.
+    `--only ingress` leaves out the console and does not fill the query view; `--only console` leaves out the webhooks.
     """
     from streams.local.processes import end_with_parent  # noqa: PLC0415
     from streams.roles.web import WebFailed, run_web  # noqa: PLC0415

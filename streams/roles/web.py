@@ -49,7 +49,8 @@ def run_web(
 ) -> None:
     """Run until stopped by a signal. Raise `WebFailed` and `connectors.settings.SettingsError`.
 
-    ``only``: the ingress runs without the console, or the console without webhooks; both have the API.
+    ``only``: the ingress runs without the console and does not fill the query view, so that nothing else uses its
+    processor; the console runs without webhooks. Both have the API.
     """
     clock = SystemClock()
     integrations = known(env, settings, kafka_backend(settings, kafka, "web-directory"), clock)
@@ -106,7 +107,7 @@ def run_web(
                 ("the export of the lag", lag.run()),
                 ("the follower of integrations", integrations.follower.run()),
                 ("the follower of syncs", syncing.run()),
-                ("the query view", _project(integrations, projector)),
+                *((("the query view", _project(integrations, projector)),) if only != "ingress" else ()),
             )
         )
         try:
