@@ -30,6 +30,7 @@ RECORDS: tuple[type[Model], ...] = (
     commands.SyncOperation,
     commands.FieldProblem,
     commands.SyncRow,
+    commands.OperationRow,
     commands.TakenRow,
     commands.BlockedRow,
     commands.UnsyncedRow,

@@ -268,6 +268,15 @@ class SyncRow(Row, frozen=True, kw_only=True):
     """The last operations (`SyncOperation`), encoded, newest first."""
 
 
+class OperationRow(Row, frozen=True, kw_only=True):
+    """The entity of an operation, as long as its idempotency key is remembered; by the operation."""
+
+    entity: SyncEntity
+    id: str
+    at: Instant
+    """When the command was accepted."""
+
+
 class TakenRow(Row, frozen=True, kw_only=True):
     """An entity of a PMS that belongs to one of ours, by connection, kind and the PMS's id."""
 

@@ -1,8 +1,11 @@
 """Keys of the rows of table ``sync-states``: the org, a letter for the kind of row, and what it is about.
 
 ``e`` entity, ``t`` entities of the PMS that belong to one of ours, ``b`` entities that wait for a property, ``o`` the
-index of operations that have not ended. Our ids contain no slash (`streams.web.api.commands`).
+index of operations that have not ended, ``k`` which entity an operation is about, ``d`` the same by the time of the
+command, so that old ones are forgotten. Our ids contain no slash (`streams.web.api.commands`).
 """
+
+from datetime import datetime
 
 from schemas.commands import SyncEntity
 
@@ -25,6 +28,21 @@ def blocked_on(org: str, property_id: str) -> bytes:
 def blocked_key(org: str, property_id: str, entity: SyncEntity, own_id: str) -> bytes:
     """Return the key of the row of an entity that waits for a property."""
     return blocked_on(org, property_id) + f"{entity}/{own_id}".encode()
+
+
+def operation_key(org: str, operation: str) -> bytes:
+    """Return the key of the row that shows which entity an operation is about."""
+    return f"{org}/k/{operation}".encode()
+
+
+def operations_by_time(org: str) -> bytes:
+    """Return the prefix of the index of operations by the time of their command."""
+    return f"{org}/d/".encode()
+
+
+def operation_time_key(org: str, at: datetime, operation: str) -> bytes:
+    """Return the key of an operation in that index."""
+    return operations_by_time(org) + f"{int(at.timestamp() * 1_000_000):020d}/{operation}".encode()
 
 
 def open_of(org: str) -> bytes:

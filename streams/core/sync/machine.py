@@ -7,7 +7,8 @@ already is found in the PMS (`connectors.ports.PropertyGateway`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import islice
 
 from schemas import topics
 from schemas.codec import decode_as, encode
@@ -16,6 +17,7 @@ from schemas.commands import (
     Command,
     CommandAction,
     FieldProblem,
+    OperationRow,
     Push,
     PushOutcome,
     PushResult,
@@ -30,7 +32,17 @@ from schemas.commands import (
 )
 from streams.core.flows import Disposition, Emit, FoldResult
 from streams.core.rows import Rows
-from streams.core.sync.keys import blocked_key, blocked_on, entity_key, entity_of, open_key, taken_key
+from streams.core.sync.keys import (
+    blocked_key,
+    blocked_on,
+    entity_key,
+    entity_of,
+    open_key,
+    operation_key,
+    operation_time_key,
+    operations_by_time,
+    taken_key,
+)
 
 HISTORY = 20
 """Operations of an entity that are remembered."""
@@ -39,6 +51,12 @@ MOST_WAITING = 20
 """Commands of an entity that wait for their turn."""
 
 MOST_WAITING_BYTES = 1 << 20
+
+REMEMBERED = timedelta(milliseconds=topics.COMMANDS.retention_ms or 0)
+"""How long an operation belongs to its entity: as long as an idempotency key is remembered (`streams.syncs.book`)."""
+
+FORGOTTEN_AT_ONCE = 2
+"""The most operations that one command makes forgotten."""
 
 _UNDER_WAY = (SyncPhase.IN_FLIGHT, SyncPhase.WAITING)
 
@@ -96,6 +114,8 @@ class _Sync:
         """Fold a command."""
         if command.action is CommandAction.RETRY:
             return self._retry(command)
+        if self._belongs_to_another(command):
+            return Disposition.DUPLICATE
         row = self.row or SyncRow(connection=command.connection, changed_at=self.cause.now)
         if any(one.id == command.operation for one in _operations(row)):
             self._repeat(row)
@@ -119,6 +139,31 @@ class _Sync:
                 self._enqueue(command)
         self._show()
         return Disposition.APPLIED
+
+    def _belongs_to_another(self, command: Command) -> bool:
+        """Return whether another command had the operation before, for another entity; note it otherwise.
+
+        An operation is an idempotency key. Two processes may accept it at the same moment; the first one in the log
+        counts, as it does for those that answer.
+        """
+        key = operation_key(self.org, command.operation)
+        known = self.rows.find(OperationRow, key)
+        if known is not None:
+            return (known.entity, known.id) != (self.entity, self.id)
+        row = OperationRow(entity=self.entity, id=self.id, at=command.at)
+        self.rows.put(key, row)
+        self.rows.put(operation_time_key(self.org, command.at, command.operation), row)
+        self._forget(command.at - REMEMBERED)
+        return False
+
+    def _forget(self, before: datetime) -> None:
+        """Forget the oldest operations whose keys count no more; more than are added, so that none stay."""
+        prefix = operations_by_time(self.org)
+        for key, read in list(islice(self.rows.scan(OperationRow, prefix), FORGOTTEN_AT_ONCE)):
+            if read().at >= before:
+                return
+            self.rows.remove(key)
+            self.rows.remove(operation_key(self.org, key.decode().rpartition("/")[2]))
 
     def _enqueue(self, command: Command) -> None:
         """Let a command wait for its turn.

@@ -29,7 +29,7 @@ from streams.core import sync
 from streams.core.flows import Disposition, FoldResult
 from streams.core.rows import Rows
 from streams.core.sync.keys import entity_key, open_of
-from streams.core.sync.machine import MOST_WAITING
+from streams.core.sync.machine import MOST_WAITING, REMEMBERED
 from tests.streams.core.views import MemoryView
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -163,6 +163,29 @@ def test_a_repeated_operation_is_made_once(world: World) -> None:
     world.answer(PushResult.DONE, pms_id=1)
     world.fold(command(a_property()))
     assert len(world.pushes) == 1
+
+
+def test_an_operation_belongs_to_the_first_entity_that_had_it(world: World) -> None:
+    """Two web processes accepted one idempotency key for different entities at the same moment."""
+    world.fold(command(a_property()))
+    for late in (command(an_owner("7"), "o1"), command(a_property("Other"), "p2")):
+        result = world.fold(late)
+        assert (result.verdict, result.emits) == (Disposition.DUPLICATE, [])
+    assert len(world.pushes) == 1
+    assert world.states.keys() == {"p1"}
+
+
+def test_operations_are_forgotten_with_their_idempotency_keys(world: World) -> None:
+    for number in range(30):
+        one = command(a_property(), f"p{number}", f"op{number}")
+        world.fold(one.model_copy(update={"at": NOW + timedelta(minutes=number)}))
+    for number in range(30, 46):
+        one = command(a_property(), f"p{number}", f"op{number}")
+        world.fold(one.model_copy(update={"at": NOW + REMEMBERED + timedelta(hours=1)}))
+    kept = [key for key, _ in world.view.scan(b"o/k/")]
+    assert len(kept) == len(list(world.view.scan(b"o/d/"))) == 16
+    assert world.fold(command(an_owner("7"), "o1", "op1")).verdict is Disposition.APPLIED
+    assert world.fold(command(an_owner("7"), "o1", "op31")).verdict is Disposition.DUPLICATE
 
 
 def test_operations_of_an_entity_keep_their_order(world: World) -> None:
