@@ -106,7 +106,7 @@ def test_many_that_start_together_agree(settings: RentStreamSettings) -> None:
     assert [path.name for path in settings.data.iterdir()] == [JWT_SECRET]
 
 
-@pytest.mark.parametrize("content", [b"", b"canary:short", b"canary\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"canary:shrt", b"canary\xff\xfe"])
 def test_a_damaged_file_is_named_and_left_as_it_is(settings: RentStreamSettings, content: bytes) -> None:
     settings.data.mkdir(parents=True)
     for name, setting, read in (
