@@ -110,15 +110,18 @@ class Workers:
                 sys.executable, "-m", "tests.chaos.worker", *arguments, stdout=output, stderr=output
             )
 
-    async def signal(self, worker: str, number: signal.Signals, patience: float = 60) -> int | None:
+    async def signal(self, worker: str, number: signal.Signals, patience: float = 55) -> int | None:
         """Send a signal and return the exit code; kill the worker and return None if it does not end in time."""
         process = self.running[worker]
         process.send_signal(number)
         try:
             return await asyncio.wait_for(process.wait(), patience)
         except TimeoutError:
+            process.send_signal(signal.SIGUSR1)
+            await asyncio.sleep(1)
             process.kill()
             await process.wait()
+            print(f"{worker} did not end:\n{self.log(worker)[-20_000:]}")
             return None
 
     def assigned(self, worker: str) -> bool:

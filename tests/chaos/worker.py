@@ -1,7 +1,9 @@
 """One worker of the chaos test application, on the engine or (``--stock``) on stock Faust."""
 
 import argparse
+import asyncio
 import logging
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -73,6 +75,13 @@ def on_stock_faust(options: argparse.Namespace) -> None:
     app.main()
 
 
+def _show_tasks(number: int, frame: object) -> None:
+    """Print where every task of the event loop is."""
+    del number, frame
+    for task in asyncio.all_tasks(asyncio.get_running_loop()):
+        task.print_stack(limit=8, file=sys.stderr)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("bootstrap", "name", "worker", "data"):
@@ -83,6 +92,8 @@ def main() -> int:
     parser.add_argument("--stock", action="store_true")
     parser.add_argument("--uvloop", action="store_true")
     options = parser.parse_args()
+    # A worker that does not stop is asked where it is (`tests.chaos.scenario.Workers.signal`).
+    signal.signal(signal.SIGUSR1, _show_tasks)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     if options.stock:
         on_stock_faust(options)
