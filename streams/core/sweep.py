@@ -57,7 +57,7 @@ def is_asked(sweep: str) -> bool:
 
 
 def covers(sweep: str, asked: str) -> bool:
-    """Return whether a sweep that ended is one that a person asked for, or that somebody asked for later."""
+    """Return whether a sweep that ended is one that a person asked for, or that was asked for later."""
     return is_asked(sweep) and sweep.partition(_ASKED)[2] >= asked.partition(_ASKED)[2]
 
 

@@ -77,7 +77,7 @@ class Rebuilds:
         store, started, fresh = self._stores[table], self._clock(), None
         async with self.writing(table, partition):
             try:
-                fresh = store.begin_anew(partition)
+                fresh = store.begin_rewrite(partition)
                 records = await self._read(self._changelogs[table], partition, fresh)
                 store.adopt(partition, fresh)
             except (NotOwner, NotHeld) as given_away:

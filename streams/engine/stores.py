@@ -25,7 +25,7 @@ _DAMAGED = "DAMAGED"
 """Name of the file that marks rows which could not be read."""
 
 _COMPLETE = "COMPLETE"
-"""Name of the file that marks rows which were written anew to their end."""
+"""Name of the file that marks rows that were rewritten completely."""
 
 _OFFSET = b"__faust\0offset__"
 """The key of the offset in a RocksDB; no row may have it."""
@@ -50,7 +50,7 @@ class PartitionView:
 
 
 class FreshRows(Protocol):
-    """The rows of a partition that are written anew, beside those that are in use."""
+    """The rows of a partition that are rewritten, beside those that are in use."""
 
     def write(self, rows: Iterable[Row], offset: int) -> None: ...
 
@@ -80,7 +80,7 @@ class PartitionStore(Protocol):
         """Drop all rows of an open partition; it stays open."""
         ...
 
-    def begin_anew(self, partition: int) -> FreshRows:
+    def begin_rewrite(self, partition: int) -> FreshRows:
         """Return an empty copy of a partition, to be written from its changelog."""
         ...
 
@@ -134,7 +134,7 @@ class MemoryStore:
         self.close(partition)
         self.open(partition)
 
-    def begin_anew(self, partition: int) -> FreshRows:
+    def begin_rewrite(self, partition: int) -> FreshRows:
         raise NotImplementedError("rows in memory are never damaged")
 
     def adopt(self, partition: int, fresh: FreshRows) -> None:
@@ -191,7 +191,7 @@ class RocksStore:
         self._wall_clock = wall_clock
         self._dbs: dict[int, Any] = {}
         self._paths: dict[int, Path] = {}
-        """Where the open rows of each partition are: those that were written anew are moved when they are opened."""
+        """Where the open rows of each partition are: those that were rewritten are moved when they are opened."""
         self._offsets: dict[int, int] = {}
 
     def path(self, partition: int) -> Path:
@@ -273,7 +273,7 @@ class RocksStore:
             shutil.rmtree(path, ignore_errors=True)
         self.open(partition)
 
-    def begin_anew(self, partition: int) -> "RocksRows":
+    def begin_rewrite(self, partition: int) -> "RocksRows":
         used = self._paths[partition]
         path = next(one for one in _beside(self.path(partition)) if one != used)
         shutil.rmtree(path, ignore_errors=True)
@@ -324,7 +324,7 @@ class RocksStore:
 
 
 class RocksRows:
-    """Rows of a partition that are written anew; see `RocksStore.begin_anew`."""
+    """Rows of a partition that are rewritten; see `RocksStore.begin_rewrite`."""
 
     def __init__(self, path: Path, db: Any) -> None:
         self.path = path
@@ -346,7 +346,7 @@ class RocksRows:
 
 
 def _beside(path: Path) -> tuple[Path, Path]:
-    """Return where rows are written anew: there are two places, because the rows in use may be in one of them."""
+    """Return where rows are rewritten: there are two places, because the rows in use may be in one of them."""
     return path.with_suffix(".fresh1"), path.with_suffix(".fresh2")
 
 

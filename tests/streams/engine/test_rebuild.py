@@ -201,7 +201,7 @@ async def test_fresh_rows_take_the_place_of_damaged_ones_also_after_a_restart(
 
 async def test_rows_that_were_not_written_to_their_end_are_not_used(store: RocksStore, tmp_path: Path) -> None:
     """A process that ends during a rebuild leaves the damaged rows, which are marked."""
-    store.begin_anew(0).write([(b"half", b"1")], 3)
+    store.begin_rewrite(0).write([(b"half", b"1")], 3)
     store.close(0)
     gc.collect()  # as the end of the process closes the half of them
     again = store_of(settings_of(tmp_path))
@@ -232,7 +232,7 @@ async def test_rows_that_are_damaged_again_soon_end_the_worker(store: RocksStore
     assert not await rebuilds.mend(fault())
     now[0] += 1
     assert await rebuilds.mend(fault())
-    assert not await rebuilds.mend(RowsDamaged("of a table that nobody knows"))
+    assert not await rebuilds.mend(RowsDamaged("of an unknown table"))
 
 
 async def test_a_rebuild_that_fails_ends_the_worker_and_leaves_the_rows(

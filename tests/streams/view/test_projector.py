@@ -195,7 +195,7 @@ async def test_a_record_of_a_newer_release_stops_the_view_and_not_more(bench: Be
     assert bench.count(tables.FETCHES) == 0
 
 
-async def test_topics_that_lost_their_end_make_the_view_anew(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_topics_that_lost_their_end_lead_to_a_rebuild(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.produce(*(fetched(number) for number in range(30)))
     async with bench.running() as projector:
         await bench.complete(projector)
@@ -204,7 +204,7 @@ async def test_topics_that_lost_their_end_make_the_view_anew(bench: Bench, caplo
     async with bench.running() as projector:
         await bench.complete(projector)
     assert [row["entity"] for row in bench.view.rows(tables.FETCHES)] == [77]
-    assert "the view is rebuilt" in caplog.text.replace("it is rebuilt", "the view is rebuilt")
+    assert "it is rebuilt" in caplog.text
 
 
 async def test_settings_and_dates_change_units_without_a_record(bench: Bench) -> None:
