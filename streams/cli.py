@@ -618,6 +618,21 @@ def rebuild_view(env: Mapping[str, str]) -> None:
         raise Failed(str(error)) from None
 
 
+@view.command("fill", hidden=True)
+@click.pass_obj
+def fill_view(env: Mapping[str, str]) -> None:
+    """Fill the view until stopped; the web role runs this."""
+    from streams.local.processes import end_with_parent  # noqa: PLC0415
+    from streams.roles import view as role  # noqa: PLC0415
+
+    settings, kafka = read_settings(lambda: RentStreamSettings.read(env)), require_kafka(env)
+    end_with_parent(env)
+    try:
+        role.run_fill(env, settings, kafka)
+    except SettingsError as error:
+        raise WrongUse("these settings cannot be used:\n  " + "\n  ".join(error.lines)) from None
+
+
 @cli.command("stand-ins")
 @click.option("--buildium", "buildium_at", default="127.0.0.1:4010", show_default=True, help="host:port")
 @click.option("--rentsync", "rentsync_at", default="127.0.0.1:4020", show_default=True, help="host:port")

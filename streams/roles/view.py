@@ -1,6 +1,8 @@
-"""``rentstream view rebuild``: drops the query view and builds it from the topics, with its progress."""
+"""``rentstream view``: the process that fills the query view, and a rebuild of the view with its progress."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Mapping
 
 from connectors.clock import SystemClock
@@ -8,7 +10,7 @@ from streams import topology
 from streams.backends.ports import BackendError
 from streams.roles.integrations import kafka_backend, known
 from streams.roles.manage import READ_WITHIN, ManageFailed
-from streams.runners.global_ import within
+from streams.runners.global_ import until_one_ends, within
 from streams.settings import KafkaSettings, RentStreamSettings
 from streams.view.database import Database, ViewUnavailable, url_of
 from streams.view.projection import projections
@@ -16,6 +18,9 @@ from streams.view.projector import Projector
 
 LOOK: float = 1.0
 """Seconds between two lines of progress."""
+
+NICE = 10
+"""How much later than other processes the process that fills the view gets a processor."""
 
 Echo = Callable[[str], None]
 
@@ -47,6 +52,37 @@ async def rebuild(env: Mapping[str, str], settings: RentStreamSettings, kafka: K
             one.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         database.close()
+
+
+async def fill(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings) -> None:
+    """Keep the view up to date until SIGTERM or SIGINT. Raise `connectors.settings.SettingsError`."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    clock = SystemClock()
+    database = Database(url_of(settings))
+    integrations = known(env, settings, kafka_backend(settings, kafka, "view-integrations"), clock)
+    backend = kafka_backend(settings, kafka, "view")
+    projector = Projector(database, backend, projections(topology.APP), integrations.directory, clock)
+
+    async def project() -> None:
+        # Settings of integrations decide what a unit is.
+        await integrations.follower.caught_up()
+        await projector.run()
+
+    async def stop() -> None:
+        await stopping.wait()
+
+    try:
+        await until_one_ends(integrations.follower.run(), project(), stop())
+    finally:
+        database.close()
+
+
+def run_fill(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings) -> None:
+    """Keep the view up to date, after everything else that runs on this machine; see `fill`."""
+    os.nice(NICE)
+    asyncio.run(fill(env, settings, kafka))
 
 
 async def _watch(projector: Projector, clock: SystemClock, echo: Echo) -> None:

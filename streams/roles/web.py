@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Literal
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from streams import __version__, topology
 from streams.backends.clients import client_options
 from streams.backends.producer import OrgWriter, ReconnectingProducer, WebhookPublisher
 from streams.local.kept_secrets import console_password, encryption_keys, jwt_secret
+from streams.local.processes import ProcessSpec, Supervisor
 from streams.observability.lag import LagExporter
 from streams.observability.metrics import Metrics
 from streams.observability.probes import Heartbeat, Probes, ProbesError
@@ -23,9 +25,7 @@ from streams.runners.global_ import Follow
 from streams.settings import KafkaSettings, RentStreamSettings
 from streams.syncs.book import SyncBook
 from streams.syncs.service import Syncs
-from streams.view.database import Database, url_of
-from streams.view.projection import projections
-from streams.view.projector import Projector
+from streams.view.database import Database, ViewUnavailable, url_of
 from streams.view.queries import Queries
 from streams.web.answers import RequestIds
 from streams.web.api.access import Health
@@ -35,6 +35,11 @@ from streams.web.console.app import Console
 from streams.web.console.sessions import Sessions
 from streams.web.ingress import Count, build_ingress
 from streams.web.server import WebError, run_http
+
+log = logging.getLogger("streams.roles.web")
+
+REFILL_SECONDS = 30.0
+"""Seconds until the process of the query view is started again after it failed several times."""
 
 
 class WebFailed(RuntimeError):  # noqa: N818
@@ -65,14 +70,8 @@ def run_web(
     metrics, heartbeat = Metrics(), Heartbeat()
     signing = SharedSecret(jwt_secret(settings)) if settings.jwt_jwks is None else None
     database = Database(url_of(settings))
-    projector = Projector(
-        database,
-        kafka_backend(settings, kafka, "web-view"),
-        projections(topology.APP),
-        integrations.directory,
-        clock,
-    )
-    metrics.watch("rentstream_view_age_seconds", lambda: _age(projector, clock))
+    queries = Queries(database)
+    metrics.watch("rentstream_view_age_seconds", lambda: _age(queries, clock))
     sessions = Sessions(console_password(settings), encryption_keys(settings)[0].key, clock)
     public_url = _public_url(env)
     producer: ReconnectingProducer | None = None
@@ -107,7 +106,7 @@ def run_web(
                 ("the export of the lag", lag.run()),
                 ("the follower of integrations", integrations.follower.run()),
                 ("the follower of syncs", syncing.run()),
-                *((("the query view", _project(integrations, projector)),) if only != "ingress" else ()),
+                *((("the query view", _fill_view(env)),) if only != "ingress" else ()),
             )
         )
         try:
@@ -118,7 +117,7 @@ def run_web(
                     integrations,
                     writer,
                     Syncs(book, syncing, writer, integrations.directory, clock),
-                    Queries(database),
+                    queries,
                     TokenVerifier(keys, clock),
                     sessions,
                     WebhookPublisher(producer, settings.partitions),
@@ -170,16 +169,25 @@ def _app(
     return build_ingress(integrations.directory, publisher, clock, count=count, others=app)
 
 
-async def _project(integrations: Known, projector: Projector) -> None:
-    """Keep the view up to date as soon as the integrations are known, whose settings decide what a unit is."""
-    await integrations.follower.caught_up()
-    await projector.run()
+async def _fill_view(env: Mapping[str, str]) -> None:
+    """Keep a process running that fills the query view: it may use a whole core, and requests must not notice."""
+    while True:
+        children = Supervisor(lambda line: log.warning("%s", line))
+        try:
+            children.start(ProcessSpec("the process of the query view", ["view", "fill"], env))
+            log.error("The query view is not filled: %s", await children.failed)
+        finally:
+            await children.stop()
+        await asyncio.sleep(REFILL_SECONDS)
 
 
-def _age(projector: Projector, clock: SystemClock) -> list[tuple[tuple[str, ...], float]]:
-    if projector.as_of is None:
+def _age(queries: Queries, clock: SystemClock) -> list[tuple[tuple[str, ...], float]]:
+    """Return the age of the view, for the metric; nothing while it is not known."""
+    try:
+        as_of = queries.as_of()
+    except ViewUnavailable:
         return []
-    return [((), max(0.0, (clock.now() - projector.as_of).total_seconds()))]
+    return [] if as_of is None else [((), max(0.0, (clock.now() - as_of).total_seconds()))]
 
 
 @contextlib.asynccontextmanager

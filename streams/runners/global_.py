@@ -7,7 +7,7 @@ and reading continues from the last position afterwards.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
@@ -156,16 +156,7 @@ class Follow:
     # ------------------------------------------------------------------------------------------------------- reading
 
     async def _follow(self, reader: Reader) -> None:
-        tasks: list[asyncio.Task[None]] = [
-            asyncio.create_task(self._feed(reader)),
-            asyncio.create_task(self._watch(reader)),
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for one in done:
-                one.result()
-        finally:
-            await cancel(tasks)
+        await until_one_ends(self._feed(reader), self._watch(reader))
 
     async def _feed(self, reader: Reader) -> None:
         while True:
@@ -221,6 +212,17 @@ class Follow:
     def _answered(self) -> None:
         self._answered_at = self._clock.monotonic()
         self._problem = None
+
+
+async def until_one_ends(*running: Coroutine[Any, Any, None]) -> None:
+    """Run coroutines until the first one ends, and cancel the others. Raise what it raised."""
+    tasks = [asyncio.create_task(one) for one in running]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for one in done:
+            one.result()
+    finally:
+        await cancel(tasks)
 
 
 async def within(clock: Clock, awaitable: Awaitable[T], seconds: float) -> T:

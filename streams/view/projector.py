@@ -16,8 +16,7 @@ from schemas.codec import DecodeError, UnknownWriter
 from streams.backends.ports import Backend, BackendError, Partition, Reader
 from streams.core.flows import Record
 from streams.core.policy import Switches
-from streams.runners.global_ import ANSWER_WITHIN, PAUSE, within
-from streams.runners.intake import cancel
+from streams.runners.global_ import ANSWER_WITHIN, PAUSE, until_one_ends, within
 from streams.view.database import Database, ViewUnavailable
 from streams.view.projection import Change, Projection
 from streams.view.roll import Terms
@@ -112,7 +111,7 @@ class Projector:
                 log.warning("The topics end before what the view has read (%s): it is rebuilt", lost)
                 await asyncio.to_thread(self._rebuild)
                 return
-            await self._follow(reader)
+            await until_one_ends(self._feed(reader), self._watch(reader), self._keep_up())
         finally:
             await reader.stop()
 
@@ -126,19 +125,6 @@ class Projector:
     def _rebuild(self) -> None:
         self._database.drop()
         self._database.migrate()
-
-    async def _follow(self, reader: Reader) -> None:
-        tasks: list[asyncio.Task[None]] = [
-            asyncio.create_task(self._feed(reader)),
-            asyncio.create_task(self._watch(reader)),
-            asyncio.create_task(self._keep_up()),
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for one in done:
-                one.result()
-        finally:
-            await cancel(tasks)
 
     async def _feed(self, reader: Reader) -> None:
         while True:

@@ -114,6 +114,11 @@ class Queries:
         except sa.exc.SQLAlchemyError as error:
             raise ViewUnavailable(self._database.reason(error)) from error
 
+    def as_of(self) -> datetime | None:
+        """Return the moment until which everything is in the view; null before it was complete the first time."""
+        with self._reading() as connection:
+            return _as_of(connection)
+
     # ------------------------------------------------------------------------------------------------------ rent roll
 
     def rent_roll(
@@ -258,11 +263,14 @@ class Queries:
 
     # --------------------------------------------------------------------------------------------------------- shared
 
-    def _page(self, query: Any, limit: int, names: Sequence[str]) -> Found:
+    def _rows(self, query: Any, limit: int) -> tuple[list[Item], bool, datetime | None]:
+        """Return the rows of a page, whether there are more, and until when everything is in the view."""
         with self._reading() as connection:
             rows = [dict(row) for row in connection.execute(query).mappings()]
-            as_of = _as_of(connection)
-        more, rows = len(rows) > limit, rows[:limit]
+            return rows[:limit], len(rows) > limit, _as_of(connection)
+
+    def _page(self, query: Any, limit: int, names: Sequence[str]) -> Found:
+        rows, more, as_of = self._rows(query, limit)
         last = ".".join(str(rows[-1][name]) for name in names) if more else None
         return Found(as_of, rows, last)
 
@@ -276,10 +284,7 @@ class Queries:
             ]
             query = query.where(sa.tuple_(at, *then) < (_EPOCH + timedelta(microseconds=_number(micros)), *values))
         query = query.order_by(at.desc(), *(column.desc() for column in then)).limit(limit + 1)
-        with self._reading() as connection:
-            rows = [dict(row) for row in connection.execute(query).mappings()]
-            as_of = _as_of(connection)
-        more, rows = len(rows) > limit, rows[:limit]
+        rows, more, as_of = self._rows(query, limit)
         last = None
         if more:
             micros = str((rows[-1]["at"] - _EPOCH) // timedelta(microseconds=1))
