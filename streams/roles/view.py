@@ -94,9 +94,9 @@ async def _watch(projector: Projector, clock: SystemClock, echo: Echo) -> None:
         now = clock.monotonic()
         if projector.records != records:
             moved_at, records = now, projector.records
-            behind = "" if projector.behind is None else f", {projector.behind:,} to go"
+            of = "" if projector.expected is None else f" of {max(records, projector.expected):,}"
             if projector.as_of is None:
-                echo(f"{records:,} records{behind}")
+                echo(f"{records:,}{of} records")
         elif now - moved_at > READ_WITHIN:
             raise ManageFailed(f"the view cannot be built: {projector.problem or 'no record arrives'}")
     echo(f"the view is complete: {projector.records:,} records in {clock.monotonic() - started:.1f} s")

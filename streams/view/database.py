@@ -74,7 +74,8 @@ class Database:
     @property
     def shown(self) -> str:
         """Return the URL for logs, without its password and its query."""
-        return self.url.set(query={}).render_as_string(hide_password=True)
+        plain = self.url.set(drivername=self.url.get_backend_name(), query={})
+        return plain.render_as_string(hide_password=True)
 
     def close(self) -> None:
         """Close all connections."""

@@ -72,6 +72,8 @@ class Projector:
         """Everything that was written before is in the view; null before that was found the first time."""
         self.behind: int | None = None
         """Records that are not in the view, as of the last look; null before the first one."""
+        self.expected: int | None = None
+        """Records that will have been projected since the start when the view is complete, as of the last look."""
         self.records = 0
         """Records that were projected since the start."""
         self.problem: str | None = "not connected yet"
@@ -157,7 +159,7 @@ class Projector:
             asked = self._clock.now()
             ends = await within(self._clock, reader.ends(), ANSWER_WITHIN)
             while behind := sum(max(0, end - self._read.get(one, 0)) for one, end in ends.items()):
-                self.behind = behind
+                self.behind, self.expected = behind, self.records + behind
                 await self._clock.sleep(LOOK_EVERY / 5)
             self.behind = 0
             await self._shielded(self._writer.caught_up, asked)
