@@ -52,7 +52,7 @@ MOST_WAITING = 20
 
 MOST_WAITING_BYTES = 1 << 20
 
-REMEMBERED = timedelta(milliseconds=topics.COMMANDS.retention_ms or 0)
+REMEMBERED = timedelta(days=7)
 """How long an operation belongs to its entity: as long as an idempotency key is remembered (`streams.syncs.book`)."""
 
 FORGOTTEN_AT_ONCE = 2

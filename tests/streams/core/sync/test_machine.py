@@ -176,6 +176,7 @@ def test_an_operation_belongs_to_the_first_entity_that_had_it(world: World) -> N
 
 
 def test_operations_are_forgotten_with_their_idempotency_keys(world: World) -> None:
+    assert REMEMBERED.total_seconds() * 1000 == topics.COMMANDS.retention_ms
     for number in range(30):
         one = command(a_property(), f"p{number}", f"op{number}")
         world.fold(one.model_copy(update={"at": NOW + timedelta(minutes=number)}))
