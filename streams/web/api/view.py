@@ -1,12 +1,14 @@
 """The routes that read the query view: rent roll, deliveries and webhooks."""
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Response, Security
+from pydantic import BeforeValidator
 from starlette.exceptions import HTTPException
 
 from schemas.integrations import IntegrationRole
@@ -31,13 +33,39 @@ RollReader = Annotated[Caller, Security(authenticate, scopes=["roll:read"])]
 SyncReader = Annotated[Caller, Security(authenticate, scopes=["sync:read"])]
 
 Limit = Annotated[int, Query(ge=1, le=MOST)]
-Cursor = Annotated[
-    str | None, Query(max_length=400, pattern=r"^[A-Za-z0-9.-]+$", description="`nextCursor` of the page before.")
-]
+
+_NAME: Final = "[a-z0-9-]{1,64}"
+_ID: Final = r"\d{1,18}"
+_COUNT: Final = r"\d{1,9}"
+_MICROSECONDS: Final = r"\d{1,17}"
+
+
+def _cursor(*parts: str) -> Any:
+    """Return the declaration of a cursor: the place of the last row of a page, by what its list is ordered by."""
+    return Query(pattern=rf"^{r'[.]'.join(parts)}$", description="`nextCursor` of the page before.")
+
+
+UnitCursor = Annotated[str | None, _cursor(_NAME, _ID)]
+DeliveryCursor = Annotated[str | None, _cursor(_NAME, _NAME, _ID)]
+AttemptCursor = Annotated[str | None, _cursor(_MICROSECONDS, _NAME, _ID, _COUNT, _COUNT)]
+WebhookCursor = Annotated[str | None, _cursor(_MICROSECONDS, _COUNT, _ID)]
 Name = Annotated[str | None, Query(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]
 PropertyId = Annotated[int | None, Query(alias="property", ge=0, le=2**63 - 1, description="The PMS's id.")]
+
+
+def _moment(text: Any) -> Any:
+    """Return the text of a time as RFC 3339 has it; pydantic alone also takes numbers. Raise `ValueError`."""
+    if isinstance(text, str) and not _MOMENT.fullmatch(text):
+        raise ValueError("must be a time with its time zone, such as 2026-03-01T12:00:00Z")
+    return text
+
+
+_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
 Since = Annotated[
-    datetime | None, Query(alias="changedSince", description="With its time zone, such as `2026-03-01T12:00:00Z`.")
+    datetime | None,
+    BeforeValidator(_moment),
+    Query(alias="changedSince", description="With its time zone, such as `2026-03-01T12:00:00Z`."),
 ]
 Text = Annotated[str | None, Query(alias="q", max_length=100, description="Part of a code, a name or an address.")]
 
@@ -78,7 +106,7 @@ async def get_rent_roll(
     changed_since: Since = None,
     text: Text = None,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: UnitCursor = None,
     if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
 ) -> Response:
     """Return units with their state, and what each receiver knows of them; the org is that of the token."""
@@ -88,7 +116,7 @@ async def get_rent_roll(
     wanted = RollFilter(
         connection=connection,
         property_id=property_id,
-        changed_since=_aware(changed_since),
+        changed_since=changed_since,
         text=text,
         **chosen,
     )
@@ -128,7 +156,7 @@ async def list_deliveries(
     property_id: PropertyId = None,
     failed: Annotated[bool, Query(description="Only what waits for another attempt, or was given up.")] = False,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: DeliveryCursor = None,
 ) -> Response:
     """Return the delivery of each property to each receiver: whether it got there, and if not, why."""
     wanted = DeliveryFilter(receiver=receiver, property_id=property_id, failed=failed)
@@ -150,12 +178,10 @@ async def list_attempts(
     failed: Annotated[bool, Query(description="Only those that were not acknowledged.")] = False,
     changed_since: Since = None,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: AttemptCursor = None,
 ) -> Response:
     """Return each batch that was sent, with the answer of its receiver."""
-    wanted = DeliveryFilter(
-        receiver=receiver, property_id=property_id, failed=failed, changed_since=_aware(changed_since)
-    )
+    wanted = DeliveryFilter(receiver=receiver, property_id=property_id, failed=failed, changed_since=changed_since)
     return _answer(await _read(parts, lambda: parts.view.attempts(caller.org, wanted, limit, cursor), limit))
 
 
@@ -174,10 +200,10 @@ async def list_webhooks(
     entity: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
     changed_since: Since = None,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: WebhookCursor = None,
 ) -> Response:
     """Return the webhooks that were accepted, with why one led to nothing."""
-    wanted = WebhookFilter(connection=connection, event=event, entity=entity, changed_since=_aware(changed_since))
+    wanted = WebhookFilter(connection=connection, event=event, entity=entity, changed_since=changed_since)
     return _answer(await _read(parts, lambda: parts.view.webhooks(caller.org, wanted, limit, cursor), limit))
 
 
@@ -207,12 +233,6 @@ def _answer(found: Found, head: dict[str, Any] | None = None) -> Response:
 
 
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
-
-
-def _aware(moment: datetime | None) -> datetime | None:
-    if moment is not None and moment.tzinfo is None:
-        raise HTTPException(422, "The query parameter changedSince needs a time zone, such as 2026-03-01T12:00:00Z.")
-    return moment
 
 
 def _least(sources: Sequence[IntegrationState]) -> str:
