@@ -22,6 +22,9 @@ LOOK: float = 1.0
 NICE = 10
 """How much later than other processes the process that fills the view gets a processor."""
 
+REST = 3.0
+"""Seconds of rest after each second of writing: priorities do not count between sessions on every system."""
+
 Echo = Callable[[str], None]
 
 
@@ -63,7 +66,7 @@ async def fill(env: Mapping[str, str], settings: RentStreamSettings, kafka: Kafk
     database = Database(url_of(settings))
     integrations = known(env, settings, kafka_backend(settings, kafka, "view-integrations"), clock)
     backend = kafka_backend(settings, kafka, "view")
-    projector = Projector(database, backend, projections(topology.APP), integrations.directory, clock)
+    projector = Projector(database, backend, projections(topology.APP), integrations.directory, clock, rest=REST)
 
     async def project() -> None:
         # Settings of integrations decide what a unit is.

@@ -54,12 +54,16 @@ class Projector:
         projections: Mapping[str, Projection],
         sources: Sources,
         clock: Clock,
+        *,
+        rest: float = 0.0,
     ) -> None:
+        """``rest``: seconds of rest after each second of writing, so that others get the processor."""
         self._database = database
         self._backend = backend
         self._projections = projections
         self._sources = sources
         self._clock = clock
+        self._rest = rest
         self._writer = Writer(database, self._terms)
         self._positions: dict[Partition, int] = {}
         """As the database has them."""
@@ -134,10 +138,14 @@ class Projector:
             read = dict(reader.positions)
             after = {partition: records[-1].offset + 1 for partition, records in fetched.items() if records}
             if after:
+                began = self._clock.monotonic()
                 await self._shielded(self._write, fetched, after)
+                busy = self._clock.monotonic() - began
                 self._positions.update(after)
                 self.records += sum(map(len, fetched.values()))
                 self.problem = None
+                self._read = read
+                await self._clock.sleep(busy * self._rest)
             self._read = read
 
     def _write(self, fetched: Mapping[Partition, Sequence[Record]], after: Mapping[Partition, int]) -> None:
