@@ -127,7 +127,7 @@ class ReconnectingProducer:
             before = asyncio.get_running_loop().time() - self._patience
             if self._group.expire(before, BackendError(problem)) and not self._problem:
                 self._problem = problem
-                log.warning("Records wait in vain: %s", problem)
+                log.warning("Records are not confirmed: %s", problem)
 
     async def _append(self, topic: str, partition: int, entries: Sequence[Entry]) -> None:
         writer = self._writer

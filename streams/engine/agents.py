@@ -141,7 +141,7 @@ class FoldAgent:
                 async with self._context.rebuilds.writing(self._fold.table.name, batch.partition):
                     return await self._process_once(batch)
             except RowsDamaged as fault:
-                if not await self._context.rebuilds.mend(fault):
+                if not await self._context.rebuilds.repair(fault):
                     raise
 
     async def _process_once(self, batch: RecordBatch) -> int:

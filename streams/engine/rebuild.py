@@ -54,7 +54,7 @@ class Rebuilds:
         """Return the lock that the writer of a partition holds from its reads to its writes."""
         return self._locks.setdefault((table, partition), asyncio.Lock())
 
-    async def mend(self, fault: RowsDamaged) -> bool:
+    async def repair(self, fault: RowsDamaged) -> bool:
         """Rebuild the rows that a fault is about; return false if that cannot help, so that the worker has to end.
 
         Several callers with the same fault wait for one rebuild.

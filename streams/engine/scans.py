@@ -85,7 +85,7 @@ class ScanTask:
             except UnknownWriter as unknown:  # the next pass tries again; a worker of the newer release can read it
                 log.warning("Scan %s leaves out partition %d: %s", self._scan.name, partition, unknown)
             except RowsDamaged as damaged:
-                await self._mend(partition, damaged)
+                await self._repair(partition, damaged)
             except Fenced as fault:
                 reason = f"scan {self._scan.name} of partition {partition}: {fault}"
                 self._context.fatal(FAULTS[type(fault)], reason, fault)
@@ -94,9 +94,9 @@ class ScanTask:
                 self._context.fatal(Exit.STEP_FAILED, reason, error)
         return frozenset(done)
 
-    async def _mend(self, partition: int, fault: RowsDamaged) -> None:
+    async def _repair(self, partition: int, fault: RowsDamaged) -> None:
         """Have rows rebuilt that cannot be read; the next pass scans them. End the worker if that does not help."""
-        if await self._context.rebuilds.mend(fault):
+        if await self._context.rebuilds.repair(fault):
             return
         reason = f"scan {self._scan.name} of partition {partition}: {fault}"
         self._context.fatal(FAULTS[RowsDamaged], reason, fault)

@@ -5,6 +5,7 @@ up to which the rows are complete; the records of a changelog do not pass throug
 """
 
 import asyncio
+import gc
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ class RowStore(Store):  # type: ignore[misc]
             except Exception as error:
                 if attempt == LOCK_PATIENCE or not is_locked(error):
                     raise
+                gc.collect()  # a view of rows that were replaced may wait in a cycle, and holds their files open
                 log.info("Waiting for the files of %s-%d: %s", self.table_name, partition, error)
                 await asyncio.sleep(1.0)
             else:
