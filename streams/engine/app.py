@@ -12,6 +12,7 @@ from faust.types import TP
 from streams.backends.membership import Membership
 from streams.core.observer import Observer
 from streams.engine.agents import Waiting
+from streams.engine.assignor import Assignor
 from streams.engine.consumer import Consumer, Transport
 from streams.engine.fatal import Exit, Fatal
 from streams.engine.output import Output
@@ -95,7 +96,8 @@ class App(faust.App):  # type: ignore[misc]
             topic_replication_factor=settings.replication_factor,
             topic_allow_declare=False,
             topic_disable_leader=True,
-            table_standby_replicas=0,
+            PartitionAssignor=Assignor,
+            table_standby_replicas=settings.standbys,
             web_enabled=False,
             worker_redirect_stdouts=False,
         )
@@ -142,6 +144,11 @@ class App(faust.App):  # type: ignore[misc]
         if consumer is None or consumer._thread._consumer is None:
             return frozenset()
         return frozenset(TP(*tp) for tp in consumer.assignment() if tp.topic in self.readers)
+
+    def standbys(self) -> frozenset[TP]:
+        """Return the partitions of changelogs of which this worker keeps standby rows."""
+        assignor: Assignor = self.assignor
+        return frozenset(tp for tp in assignor.standbys() if tp.topic in self.table_of_changelog)
 
     def on_rebalance_start(self) -> None:
         if self._moving_since is None:

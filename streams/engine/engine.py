@@ -22,6 +22,7 @@ from streams.engine.output import Output
 from streams.engine.rebuild import Rebuilds
 from streams.engine.scans import Scan, ScanFunction, ScanTask
 from streams.engine.settings import EngineSettings
+from streams.engine.standby import Standbys
 from streams.engine.stores import PartitionStore, RocksMemory, new_store
 from streams.engine.tables import TableHandle
 from streams.engine.watchdog import Ticks, Watchdog
@@ -97,6 +98,8 @@ class Engine:
         self._when_moving: list[Callable[[bool], None]] = []
         self._background: list[Background] = []
         self._stores: dict[str, PartitionStore] = {}
+        self._by_changelog: dict[str, PartitionStore] = {}
+        self._standbys = Standbys(settings, self._by_changelog, self._observer)
         self._app: App | None = None
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -239,6 +242,7 @@ class Engine:
         app = self._build(output, membership)
         ticks.start()
         tasks = [asyncio.create_task(self._beating()), asyncio.create_task(self._probing(app))]
+        tasks.append(asyncio.create_task(self._standbys.run()))
         services: list[Any] = []
         background: list[asyncio.Task[None]] = []
         app.when_recovered = lambda: self._start_scans_and_services(app, services, tasks)
@@ -277,6 +281,8 @@ class Engine:
             if table.changelog_topic_name != handle.changelog:
                 raise RuntimeError(f"Faust calls the changelog of {name} {table.changelog_topic_name}")
         changelogs = {name: handle.changelog for name, handle in self._tables.items()}
+        self._by_changelog |= {handle.changelog: self._stores[name] for name, handle in self._tables.items()}
+        app.when_moving += (lambda moving: self._keep_standbys(app, moving),)
         rebuilds = Rebuilds(self.settings, self._stores, changelogs, output)
         self._context = EngineContext(
             output, self._observer, self._fatal, self._stores, app.stopped, rebuilds, app.waiting
@@ -287,6 +293,12 @@ class Engine:
             agent = FoldAgent(fold, self._context, self._finish, lambda: bool(app.should_stop))
             app.agent(app.batches(fold.topics), name=fold.name, concurrency=1)(agent.run)
         return app
+
+    def _keep_standbys(self, app: App, moving: bool) -> None:
+        if moving:
+            self._standbys.pause()
+        else:
+            self._standbys.follow(app.standbys())
 
     def _finish(self, tp: Any, last: int) -> None:
         assert self._app is not None
@@ -339,6 +351,7 @@ class Engine:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        self._standbys.close()
         for service in reversed(services):
             await service.stop()
         await app.stop()

@@ -19,6 +19,9 @@ import aiokafka.producer.message_accumulator as accumulating
 import aiokafka.producer.sender as sending
 import aiokafka.producer.transaction_manager as identifying
 import faust.app.base
+import faust.assignor.client_assignment
+import faust.assignor.copartitioned_assignor
+import faust.assignor.partition_assignor
 import faust.stores.base
 import faust.tables.base
 import faust.tables.manager
@@ -66,6 +69,15 @@ _TOUCHED: tuple[tuple[Any, tuple[str, ...]], ...] = (
             *("_on_partitions_assigned", "_stop_consumer", "_consumer_wait_empty", "on_stop", "on_started"),
             "on_started_init_extra_services",
         ),
+    ),
+    (
+        faust.assignor.partition_assignor.PartitionAssignor,
+        ("_protocol_assignments", "on_assignment", "assigned_standbys", "_perform_assignment", "_metadata"),
+    ),
+    (faust.assignor.client_assignment.ClientAssignment, ("standby_tps", "kafka_protocol_assignment")),
+    (
+        faust.assignor.copartitioned_assignor.CopartitionedAssignor,
+        ("get_assignment", "_assign_round_robin", "_find_promotable_standby"),
     ),
     (faust.topics.Topic, ("declare", "maybe_declare")),
     (faust.transport.conductor.Conductor, ("_subscriber", "_update_indices", "acks_enabled_for")),

@@ -32,6 +32,10 @@ class EngineSettings:
     uvloop: bool = sys.platform != "win32"
     """Whether `streams.engine.run_worker` uses uvloop: a seventh less CPU for single changes (`benchmarks.fleet`)."""
 
+    standbys: int = 1
+    """Workers beside the owner that keep the rows of a partition, as far as there are so many: when an owner is lost,
+    one of them has only the last records of the changelogs to read. Each keeps as many rows on disk as the owner."""
+
     session_timeout: float = 10.0
     """Seconds without a heartbeat after which the broker assigns our partitions to others: the pause after a kill."""
     heartbeat_interval: float = 1.0

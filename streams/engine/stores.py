@@ -1,6 +1,7 @@
 """The rows of tables, partition by partition, each with the changelog offset up to which they are complete.
 
-Independent of Faust and Kafka. Keys and values are bytes; a partition is open while this worker owns it.
+Independent of Faust and Kafka. Keys and values are bytes; a partition is open while this worker owns it. Of a partition
+that another worker owns there may be standby rows: written from its changelog, and in use once the partition is opened.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ _OFFSET = b"__faust\0offset__"
 
 
 class NotHeld(LookupError):  # noqa: N818 -- named after what the partition is not
-    """The rows of a partition were read that this worker does not own."""
+    """The rows of a partition were used that this worker does not own, or has no standby rows of."""
 
 
 class PartitionView:
@@ -80,6 +81,18 @@ class PartitionStore(Protocol):
         """Drop all rows of an open partition; it stays open."""
         ...
 
+    def open_standby(self, partition: int) -> int | None:
+        """Open standby rows of a partition that is not open; return their offset as `offset` does."""
+        ...
+
+    def write_standby(self, partition: int, rows: Iterable[Row], offset: int) -> None:
+        """Write standby rows and their offset atomically. Raise `NotHeld` if the partition is open or they are not."""
+        ...
+
+    def close_standby(self, partition: int, *, drop: bool = False) -> None:
+        """Close standby rows, and with ``drop`` delete them; do nothing if there are none or the partition is open."""
+        ...
+
     def begin_rewrite(self, partition: int) -> FreshRows:
         """Return an empty copy of a partition, to be written from its changelog."""
         ...
@@ -94,10 +107,12 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._rows: dict[int, dict[bytes, bytes]] = {}
+        self._standbys: dict[int, dict[bytes, bytes]] = {}
         self._offsets: dict[int, int] = {}
 
     def open(self, partition: int) -> None:
-        self._rows.setdefault(partition, {})
+        if partition not in self._rows:
+            self._rows[partition] = self._standbys.pop(partition, {})
 
     def close(self, partition: int) -> None:
         self._rows.pop(partition, None)
@@ -110,12 +125,7 @@ class MemoryStore:
         return self._offsets.get(partition)
 
     def write(self, partition: int, rows: Iterable[Row], offset: int | None) -> None:
-        held = self._held(partition)
-        for key, value in rows:
-            if value is None:
-                held.pop(key, None)
-            else:
-                held[key] = value
+        _change(self._held(partition), rows)
         if offset is not None:
             self._offsets[partition] = offset
 
@@ -134,6 +144,22 @@ class MemoryStore:
         self.close(partition)
         self.open(partition)
 
+    def open_standby(self, partition: int) -> int | None:
+        if partition in self._rows:
+            raise NotHeld(f"partition {partition} is open, so it has no standby rows")
+        self._standbys.setdefault(partition, {})
+        return self._offsets.get(partition)
+
+    def write_standby(self, partition: int, rows: Iterable[Row], offset: int) -> None:
+        if partition not in self._standbys:
+            raise NotHeld(f"partition {partition} has no standby rows")
+        _change(self._standbys[partition], rows)
+        self._offsets[partition] = offset
+
+    def close_standby(self, partition: int, *, drop: bool = False) -> None:  # noqa: ARG002
+        if self._standbys.pop(partition, None) is not None:
+            self._offsets.pop(partition, None)
+
     def begin_rewrite(self, partition: int) -> FreshRows:
         raise NotImplementedError("rows in memory are never damaged")
 
@@ -145,6 +171,14 @@ class MemoryStore:
             return self._rows[partition]
         except KeyError:
             raise NotHeld(f"partition {partition} is not held by this worker") from None
+
+
+def _change(held: dict[bytes, bytes], rows: Iterable[Row]) -> None:
+    for key, value in rows:
+        if value is None:
+            held.pop(key, None)
+        else:
+            held[key] = value
 
 
 class RocksMemory:
@@ -190,6 +224,7 @@ class RocksStore:
         self._max_age = max_age
         self._wall_clock = wall_clock
         self._dbs: dict[int, Any] = {}
+        self._standbys: dict[int, Any] = {}
         self._paths: dict[int, Path] = {}
         """Where the open rows of each partition are: those that were rewritten are moved when they are opened."""
         self._offsets: dict[int, int] = {}
@@ -199,8 +234,11 @@ class RocksStore:
 
     def open(self, partition: int) -> None:
         """Open a partition, empty if its rows are too old or corrupt. Raise while another process holds the files."""
-        if partition in self._dbs:
-            return
+        if partition not in self._dbs:
+            standby = self._standbys.pop(partition, None)
+            self._dbs[partition] = standby if standby is not None else self._open_rows(partition)
+
+    def _open_rows(self, partition: int) -> Any:
         path = self.path(partition)
         self._settle(path)
         self._drop_unusable(path)
@@ -213,10 +251,11 @@ class RocksStore:
             log.warning("The rows in %s are corrupt and are rebuilt from the changelog: %s", path, error)
             shutil.rmtree(path, ignore_errors=True)
             db = rocksdict.Rdict(str(path), options=self._memory.options())
-        self._dbs[partition], self._paths[partition] = db, path
+        self._paths[partition] = path
         offset = db.get(_OFFSET)
         if offset is not None:
             self._offsets[partition] = int(offset)
+        return db
 
     def close(self, partition: int) -> None:
         self._offsets.pop(partition, None)
@@ -272,6 +311,28 @@ class RocksStore:
         for path in (self.path(partition), *_beside(self.path(partition))):
             shutil.rmtree(path, ignore_errors=True)
         self.open(partition)
+
+    def open_standby(self, partition: int) -> int | None:
+        if partition in self._dbs:
+            raise NotHeld(f"partition {partition} of {self._name} is open, so it has no standby rows")
+        if partition not in self._standbys:
+            self._standbys[partition] = self._open_rows(partition)
+        return self._offsets.get(partition)
+
+    def write_standby(self, partition: int, rows: Iterable[Row], offset: int) -> None:
+        if partition not in self._standbys:
+            raise NotHeld(f"partition {partition} of {self._name} has no standby rows")
+        self._standbys[partition].write(_batch(rows, offset))
+        self._offsets[partition] = offset
+
+    def close_standby(self, partition: int, *, drop: bool = False) -> None:
+        db = self._standbys.pop(partition, None)
+        if db is None:
+            return
+        self._offsets.pop(partition, None)
+        db.close()
+        if drop:
+            shutil.rmtree(self._paths[partition], ignore_errors=True)
 
     def begin_rewrite(self, partition: int) -> "RocksRows":
         used = self._paths[partition]

@@ -170,6 +170,9 @@ class PrometheusObserver(NullObserver):
         for flow, count in counts.items():
             self._metrics.stopped(flow, count)
 
+    def standbys_measured(self, records: int) -> None:
+        self._metrics.standby_lag(records)
+
     def partitions_assigned(self, partitions: frozenset[int], seconds: float) -> None:
         """Forget what another worker reports from now on."""
         del seconds

@@ -136,6 +136,11 @@ CATALOGUE: Final = (
     Spec("rentstream_view_age_seconds", "gauge", "Age of the newest moment that the query view is complete for"),
     Spec("rentstream_lost_records_total", "counter", "Records that Kafka may have lost unread", ("topic",)),
     Spec(
+        "rentstream_standby_lag",
+        "gauge",
+        "Records of changelogs that the rows which this worker keeps for other workers do not contain yet",
+    ),
+    Spec(
         "rentstream_stopped_partitions",
         "gauge",
         "Partitions of this worker that are stopped: a newer release wrote to them, or no record of the flow succeeds",
@@ -183,7 +188,8 @@ class Metrics:
                 value if value in CLOSED.get((name, label), (value,)) else OTHER
                 for label, value in zip(spec.labels, labels, strict=True)
             )
-            child = self._instruments[name].labels(*values)
+            instrument = self._instruments[name]
+            child = instrument.labels(*values) if labels else instrument
             if len(self._children) < 10_000:
                 self._children[key] = child
         return child
@@ -267,6 +273,10 @@ class Metrics:
     def stopped(self, flow: str, partitions: int) -> None:
         """Set how many partitions of a fold are stopped."""
         self._set("rentstream_stopped_partitions", flow, value=partitions)
+
+    def standby_lag(self, records: int) -> None:
+        """Set how many records standby rows are behind."""
+        self._set("rentstream_standby_lag", value=records)
 
     def lag(self, topic: str, partition: int, records: int, seconds: float | None) -> None:
         """Set the lag of a partition; None for ``seconds`` keeps the last value."""

@@ -75,6 +75,33 @@ class TestEveryStore:
 
         assert list(store.view(0).scan(b"__faust")) == [(b"__faust row", b"1")]
 
+    def test_standby_rows_are_in_use_once_their_partition_is_opened(self, store: PartitionStore) -> None:
+        assert store.open_standby(1) is None
+        store.write_standby(1, [(b"a", b"1"), (b"b", b"2"), (b"a", None)], 7)
+
+        assert store.open_standby(1) == 7
+        assert store.partitions() == {0}
+        with pytest.raises(NotHeld):
+            store.view(1)
+        store.open(1)
+        assert (list(store.view(1).scan(b"")), store.offset(1)) == ([(b"b", b"2")], 7)
+        with pytest.raises(NotHeld):
+            store.write_standby(1, [], 8)
+        with pytest.raises(NotHeld):
+            store.open_standby(1)
+        store.close_standby(1, drop=True)
+        assert store.view(1).get(b"b") == b"2"
+
+    def test_standby_rows_can_be_dropped(self, store: PartitionStore) -> None:
+        store.open_standby(1)
+        store.write_standby(1, [(b"a", b"1")], 7)
+        store.close_standby(1, drop=True)
+
+        assert store.open_standby(1) is None
+        with pytest.raises(NotHeld):
+            store.write_standby(2, [], 1)
+        store.close_standby(1)
+
     def test_a_scan_may_go_on_while_rows_are_written(self, store: PartitionStore) -> None:
         store.write(0, [(b"%d" % n, b"") for n in range(10)], 1)
         found = store.view(0).scan(b"")

@@ -211,6 +211,12 @@ def test_removals_that_wait_are_summed_over_the_owned_partitions() -> None:
     assert metrics.value("rentstream_held_removals", system="buildium") == 0
 
 
+def test_the_lag_of_standby_rows_is_shown() -> None:
+    observer, metrics = observing()
+    observer.standbys_measured(700)
+    assert metrics.value("rentstream_standby_lag") == 700
+
+
 def test_a_breaker_that_opens_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     observer, _ = observing()
     with caplog.at_level(logging.INFO):

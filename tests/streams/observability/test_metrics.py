@@ -40,6 +40,7 @@ def test_names_and_labels_of_metrics_are_a_contract() -> None:
         "rentstream_stopped_partitions": ("flow",),
         "rentstream_lost_records_total": ("topic",),
         "rentstream_view_age_seconds": (),
+        "rentstream_standby_lag": (),
         "rentstream_webhook_misses_total": ("system",),
         "rentstream_api_budget_used_ratio": ("system",),
     }
@@ -58,6 +59,7 @@ def updated_metrics() -> Metrics:
     metrics.batch("rentsync", "snapshot", "acknowledged", 12)
     metrics.fresh("acknowledged", 1.5)
     metrics.missed("buildium", 2)
+    metrics.standby_lag(7)
     metrics.watch("rentstream_api_budget_used_ratio", lambda: [(("buildium",), 0.25)])
     metrics.hold("rentsync", held=True)
     metrics.undelivered("rentsync", 4.0)
