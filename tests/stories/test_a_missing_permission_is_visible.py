@@ -24,7 +24,8 @@ async def world() -> AsyncIterator[MemoryWorld]:
         site.buildium.deny("listings")
         site.to_buildium.latency = 0.3
         await world.add_org(ORG)
-        yield world
+        async with world.beside(ORG):
+            yield world
 
 
 def market_rent(site: Site, unit: int) -> float:

@@ -25,7 +25,8 @@ async def large_world() -> AsyncIterator[MemoryWorld]:
     await world.start()
     await world.until(lambda: len(world.rentsync.accepted) >= 12)
     await world.rest()
-    yield world
+    async with world.beside():
+        yield world
     await world.stop()
 
 

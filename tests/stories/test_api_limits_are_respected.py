@@ -28,7 +28,8 @@ async def large(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MemoryWorld]:
     await world.start()
     await world.until(lambda: len(world.rentsync.accepted) >= UNITS // 100, within=120)
     await world.rest()
-    yield world
+    async with world.beside():
+        yield world
     await world.stop()
 
 

@@ -54,7 +54,7 @@ def _listed_while_occupied(world: MemoryWorld) -> int:
 
 async def test_a_connection_can_offer_only_what_is_listed() -> None:
     """The setting takes effect without a restart, and back again."""
-    async with MemoryWorld(environment=False) as world:
+    async with MemoryWorld(environment=False) as world, world.beside(ORG):
         (site,) = await world.add_delivered_orgs(ORG)
         listed = set(site.portfolio.listings)
         offered = {number for number, one in site.rentsync.state.items() if one.status_name == "Available"}

@@ -19,7 +19,8 @@ async def world() -> AsyncIterator[MemoryWorld]:
     await world.start()
     await world.until(lambda: len(world.rentsync.accepted) >= 4)
     await world.rest()
-    yield world
+    async with world.beside():
+        yield world
     await world.stop()
 
 

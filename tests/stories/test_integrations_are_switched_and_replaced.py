@@ -22,7 +22,8 @@ async def world() -> AsyncIterator[MemoryWorld]:
     """One org with stored integrations, delivered; idle."""
     async with MemoryWorld(environment=False) as world:
         await world.add_delivered_orgs(ORG)
-        yield world
+        async with world.beside(ORG):
+            yield world
 
 
 def batches(site: Site, first: int) -> list[tuple[str, list[tuple[int, float]]]]:

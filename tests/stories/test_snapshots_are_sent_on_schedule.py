@@ -21,7 +21,8 @@ async def scheduled() -> AsyncIterator[MemoryWorld]:
     await world.start()
     await world.until(lambda: len(world.rentsync.accepted) >= 4)
     await world.rest()
-    yield world
+    async with world.beside():
+        yield world
     await world.stop()
 
 

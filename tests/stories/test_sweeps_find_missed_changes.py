@@ -29,7 +29,7 @@ async def test_an_account_is_read_whole_however_its_pages_come(most_rows: int, t
     """Shorter pages than were asked for, and lists of unknown length."""
     world = MemoryWorld()
     world.buildium.most_rows, world.buildium.total_count = most_rows, total_count
-    async with world:
+    async with world, world.beside():
         await world.until(lambda: receiver_matches(world))
         await world.rest()
         assert receiver_matches(world)
@@ -133,16 +133,15 @@ async def test_a_calendar_date_changes_a_unit_at_local_midnight() -> None:
     world.portfolio.sign_lease(unit, today - timedelta(days=300), today)
     lease = world.portfolio.leases_of[unit][0]
     world.portfolio.edit_lease(lease, automatic_move_out=True)
-    await world.start()
-    await world.until(lambda: unit in world.rentsync.state)
-    await world.pass_time(5)
-    before = len(world.rentsync.accepted)
-    world.buildium.fail(503, times=10_000)  # no call can succeed: the change comes from the date alone
+    async with world, world.beside():
+        await world.until(lambda: unit in world.rentsync.state)
+        await world.pass_time(5)
+        before = len(world.rentsync.accepted)
+        world.buildium.fail(503, times=10_000)  # no call can succeed: the change comes from the date alone
 
-    await world.pass_time(28 * 60)
-    assert len(world.rentsync.accepted) == before
-    await world.pass_time(5 * 60)
+        await world.pass_time(28 * 60)
+        assert len(world.rentsync.accepted) == before
+        await world.pass_time(5 * 60)
 
-    assert unit in [sent["unit_id"] for batch in world.rentsync.accepted[before:] for sent in batch.units]
-    assert world.rentsync.state[unit].status_name == "Available"
-    await world.stop()
+        assert unit in [sent["unit_id"] for batch in world.rentsync.accepted[before:] for sent in batch.units]
+        assert world.rentsync.state[unit].status_name == "Available"

@@ -24,7 +24,8 @@ async def world() -> AsyncIterator[MemoryWorld]:
     """One org, delivered; idle."""
     async with MemoryWorld(environment=False) as world:
         await world.add_delivered_orgs("acme")
-        yield world
+        async with world.beside("late"):
+            yield world
 
 
 def reasons(world: MemoryWorld, delay: str = "1m") -> set[bytes]:

@@ -1,9 +1,11 @@
 """The whole system in memory: the stand-ins behind ASGI, the real runners over a backend in memory, a movable clock."""
 
 import asyncio
+import itertools
 import json
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import format_datetime
@@ -22,6 +24,7 @@ from schemas.base import Model
 from schemas.codec import encode
 from schemas.delivery import Doubt
 from schemas.integrations import IntegrationMode
+from schemas.partitions import partition_for
 from schemas.pms import FetchRequest
 from streams import topology
 from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock, settle
@@ -395,6 +398,23 @@ class MemoryWorld:
         await self.until(lambda: all(receiver_matches(site) for site in sites), within=120)
         await self.rest()
         return sites
+
+    @asynccontextmanager
+    async def beside(self, org: str = "default") -> AsyncIterator[Site]:
+        """Have an org with the same ids on the same partition, whose data does not change.
+
+        Whatever happens to ``org``, the other one has what is its, and gets at most its scheduled snapshots.
+        """
+        partition = partition_for(org, self.broker.partitions)
+        names = (f"beside-{org}-{number}" for number in itertools.count())
+        (site,) = await self.add_delivered_orgs(
+            next(one for one in names if partition_for(one, self.broker.partitions) == partition)
+        )
+        accepted = len(site.rentsync.accepted)
+        yield site
+        assert receiver_matches(site)
+        assert {batch.mode for batch in list(site.rentsync.accepted)[accepted:]} <= {"snapshot"}
+        assert set(site.rentsync.statuses) == {200}
 
     @property
     def integrations(self) -> Integrations:
