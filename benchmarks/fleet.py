@@ -241,6 +241,11 @@ class Role:
                     return int(found[1])
         return 0
 
+    async def scanning(self) -> float:
+        """Return the seconds that scans have computed so far."""
+        lines = await self.shown("rentstream_scan_seconds_sum")
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
     async def shown(self, *parts: str) -> list[str]:
         """Return the samples of metrics that are not zero and have one of these texts in their names."""
         async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
@@ -444,6 +449,7 @@ async def _phases(fleet: Fleet, web: Role, workers: list[Role]) -> list[Result]:
     stop, began = asyncio.Event(), time.monotonic()
     before, calls, batches = {name: one.cpu() for name, one in everyone.items()}, outside.calls, outside.batches
     kafka_before, own_before, changelogs = _broker_cpu(fleet.folder), time.process_time(), _size(log, "*-changelog-*")
+    scanned = sum([await one.scanning() for one in workers])
     changing = asyncio.create_task(fleet.make_changes(stop))
     await asyncio.sleep(options.minutes * 60)
     ended = time.monotonic()
@@ -465,6 +471,7 @@ async def _phases(fleet: Fleet, web: Role, workers: list[Role]) -> list[Result]:
             )
         )
     )
+    scanning = 100 * (sum([await one.scanning() for one in workers]) - scanned) / (ended - began)
     print("peak memory, GiB: " + ", ".join(f"{name} {one.peak_gib():.2f}" for name, one in everyone.items()))
     disk = _size(fleet.folder / "data") / (1 << 30), _size(log) / (1 << 30)
     print(f"disk, GiB: rows {disk[0]:.2f}, Kafka {disk[1]:.2f}", flush=True)
@@ -517,6 +524,7 @@ async def _phases(fleet: Fleet, web: Role, workers: list[Role]) -> list[Result]:
         Result("fleet: fill", units / filled, "units/s"),
         Result("fleet: freshness p50", percentile(steady, 50), "s"),
         at_most("fleet: freshness p99", percentile(steady, 99), "s", 2),
+        at_most("fleet: scans of all rows, of a core", scanning, "%", 1),
         at_most("fleet: peak memory of a worker", peak, "GiB", 1.5),
         Result("fleet: changelogs", growth / max(len(steady), 1), "bytes/ch."),
         at_most("fleet: takeover by the other worker", takeover, "s", 15),

@@ -94,7 +94,7 @@ class NullObserver:
         """Report a batch that is durable, and the seconds since it was fetched."""
 
     def partition_scanned(self, scan: str, partition: int, effects: int, seconds: float) -> None:
-        """Report a completed scan of a partition, with the number of emitted records and its duration."""
+        """Report a completed scan of a partition, with the number of emitted records and the seconds of computing."""
 
     def partitions_assigned(self, partitions: frozenset[int], seconds: float) -> None:
         """Report the end of a rebalance with the owned partitions, and its duration including recovery."""

@@ -103,24 +103,28 @@ class ScanTask:
 
     async def _partition(self, partition: int) -> bool:
         scan, context = self._scan, self._context
-        began, count, move = time.perf_counter(), 0, self._moves()
+        busy, count, move = 0.0, 0, self._moves()
         if move is None:
             return False
         await context.output.owned()
         effects: list[ProducerRecord] = []
+        resumed = time.perf_counter()
         for number, one in enumerate(scan.step(context.views(scan.reads, partition), partition), 1):
             if isinstance(one, ProducerRecord):
                 effects.append(one)
                 count += 1
             if number % CHUNK and one is not Barrier.DURABLE:
                 continue
+            busy += time.perf_counter() - resumed
             if not await self._write(partition, effects, move):
                 return False
             effects.clear()
             await asyncio.sleep(0)
+            resumed = time.perf_counter()
+        busy += time.perf_counter() - resumed
         if not await self._write(partition, effects, move):
             return False
-        context.observer.partition_scanned(scan.name, partition, count, time.perf_counter() - began)
+        context.observer.partition_scanned(scan.name, partition, count, busy)
         return True
 
     async def _write(self, partition: int, effects: list[ProducerRecord], move: int) -> bool:

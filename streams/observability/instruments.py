@@ -170,6 +170,9 @@ class PrometheusObserver(NullObserver):
         for flow, count in counts.items():
             self._metrics.stopped(flow, count)
 
+    def partition_scanned(self, scan: str, partition: int, effects: int, seconds: float) -> None:
+        self._metrics.scanned(scan, seconds)
+
     def standbys_measured(self, records: int) -> None:
         self._metrics.standby_lag(records)
 

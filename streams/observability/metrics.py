@@ -70,6 +70,7 @@ class Spec:
 CATALOGUE: Final = (
     Spec("rentstream_records_total", "counter", "Records processed, by verdict", ("flow", "verdict")),
     Spec("rentstream_record_seconds", "histogram", "Processing time of a record", ("flow",), STEP_BUCKETS),
+    Spec("rentstream_scan_seconds", "histogram", "Computing time of a scan of a partition", ("flow",), STEP_BUCKETS),
     Spec("rentstream_calls_total", "counter", "Calls of external systems, by outcome", ("port", "outcome")),
     Spec("rentstream_call_seconds", "histogram", "Duration of a call of an external system", ("port",), CALL_BUCKETS),
     Spec("rentstream_webhooks_total", "counter", "Webhooks received, by result", ("system", "result")),
@@ -215,6 +216,10 @@ class Metrics:
         """Count records that ended with the same verdict, and observe the seconds that they took."""
         self._increment("rentstream_records_total", flow, verdict, by=records)
         self._observe("rentstream_record_seconds", flow, value=seconds)
+
+    def scanned(self, flow: str, seconds: float) -> None:
+        """Observe the seconds of computing of a scan."""
+        self._observe("rentstream_scan_seconds", flow, value=seconds)
 
     def dead(self, origin: str, reason: str) -> None:
         """Count a dead letter; ``origin`` is the topic of the record, without the prefix."""

@@ -211,6 +211,13 @@ def test_removals_that_wait_are_summed_over_the_owned_partitions() -> None:
     assert metrics.value("rentstream_held_removals", system="buildium") == 0
 
 
+def test_the_time_of_scans_is_shown() -> None:
+    observer, metrics = observing()
+    observer.partition_scanned("watch_deliveries", 3, 1, 0.5)
+    observer.partition_scanned("watch_deliveries", 4, 0, 0.25)
+    assert metrics.value("rentstream_scan_seconds_sum", flow="watch_deliveries") == 0.75
+
+
 def test_the_lag_of_standby_rows_is_shown() -> None:
     observer, metrics = observing()
     observer.standbys_measured(700)

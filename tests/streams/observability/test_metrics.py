@@ -20,6 +20,7 @@ def test_names_and_labels_of_metrics_are_a_contract() -> None:
     expected = {
         "rentstream_records_total": ("flow", "verdict"),
         "rentstream_record_seconds": ("flow",),
+        "rentstream_scan_seconds": ("flow",),
         "rentstream_calls_total": ("port", "outcome"),
         "rentstream_call_seconds": ("port",),
         "rentstream_webhooks_total": ("system", "result"),
@@ -60,6 +61,7 @@ def updated_metrics() -> Metrics:
     metrics.fresh("acknowledged", 1.5)
     metrics.missed("buildium", 2)
     metrics.standby_lag(7)
+    metrics.scanned("watch_syncs", 0.01)
     metrics.watch("rentstream_api_budget_used_ratio", lambda: [(("buildium",), 0.25)])
     metrics.hold("rentsync", held=True)
     metrics.undelivered("rentsync", 4.0)
