@@ -126,8 +126,9 @@ class BatchWriter:
         self._identities: Identities | None = None
         self._takes_over = False
         """Whether partitions are taken over: then each has an identity of its own, and begins its sequences with it."""
-        self._may_have_gap = False
-        """Whether a batch that has a sequence number may have been dropped."""
+        self._ended = self._renewed = 0
+        """How often the ownership has ended, and how often it had when the last sequences began: a batch that has a
+        sequence number may have been dropped since."""
         self._renewing = asyncio.Lock()
         self._disowned: asyncio.Future[None] | None = None
         """Done when the partitions of the present generation are given away."""
@@ -224,7 +225,7 @@ class BatchWriter:
 
     def disown(self) -> None:
         """End the writes that are under way: the partitions are given away."""
-        self._may_have_gap = True
+        self._ended += 1
         if self._disowned is not None and not self._disowned.done():
             self._disowned.set_result(None)
 
@@ -233,24 +234,33 @@ class BatchWriter:
         owner = self._owner
         if owner is None:
             return None
-        while not owner.proven:
+        while not owner.proven or not self._is_renewed:
             if not owner.joined:
                 raise NotOwner("the partitions are given away")
-            await asyncio.sleep(PROOF_SECONDS)
-        if self._may_have_gap and not self._takes_over:
-            await self._renew()
+            if owner.proven:
+                await self._renew()
+            else:
+                await asyncio.sleep(PROOF_SECONDS)
         if self._disowned is None or self._disowned.done():
             self._disowned = asyncio.get_running_loop().create_future()
         return self._disowned
 
+    @property
+    def _is_renewed(self) -> bool:
+        return self._takes_over or self._renewed == self._ended
+
     async def _renew(self) -> None:
-        """Begin new sequences: a batch that has a number was not sent, and the broker accepts none behind a gap."""
+        """Begin new sequences: a batch that has a number was not sent, and the broker accepts none behind a gap.
+
+        Until then no write goes on, since it would continue the former sequences.
+        """
         async with self._renewing:
-            if self._may_have_gap and self._identities is not None:
-                self._may_have_gap = False
+            if not self._is_renewed and self._identities is not None:
+                ended = self._ended
                 found = await producer_id(self._started.client, None)
                 forget(self._started, NotOwner("the partitions were given away before this was sent"))
                 self._identities.renew(*found)
+                self._renewed = ended
 
     async def _until_given_away(self) -> None:
         """Wait, after a write was refused, for the group to report that the partitions are given away.

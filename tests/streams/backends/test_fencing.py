@@ -223,6 +223,7 @@ async def test_a_writer_that_takes_nothing_over_goes_on_after_it_lost_and_regain
             await asyncio.wait({writing}, timeout=5)
             assert isinstance(writing.exception(), NotOwner)
             owner.joined = owner.proven = True
-            await made.append(topic, 1, [(b"b", b"%d" % round_, ())])
+            keys = (b"b", b"c", b"d")
+            await asyncio.gather(*(made.append(topic, 1, [(key, b"%d" % round_, ())]) for key in keys))
 
-    assert dict(await last_values(kafka, topic, 3)) == {b"a": b"1", b"b": b"2"}
+    assert dict(await last_values(kafka, topic, 3)) == {b"a": b"1", b"b": b"2", b"c": b"2", b"d": b"2"}
