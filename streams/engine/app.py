@@ -22,6 +22,9 @@ from streams.engine.stores import PartitionStore
 from streams.engine.tables import RowTable
 from streams.engine.watchdog import PartitionVitals, Vitals
 
+POLL_BATCHES = 4
+"""Batches of one partition that are taken over at once: less than a queue takes, so that partitions take turns."""
+
 
 class BatchSchema(faust.Schema):  # type: ignore[misc]
     """Leaves keys and values as the consumer made them: the value of an event is a list of aiokafka's records."""
@@ -81,7 +84,7 @@ class App(faust.App):  # type: ignore[misc]
             processing_guarantee="at_least_once",
             stream_wait_empty=True,
             stream_buffer_maxsize=settings.queue_size,
-            broker_max_poll_records=settings.batch_size * 4,
+            broker_max_poll_records=settings.batch_size * POLL_BATCHES,
             broker_commit_interval=settings.commit_interval,
             broker_commit_every=1_000_000,
             broker_session_timeout=settings.session_timeout,
@@ -119,6 +122,10 @@ class App(faust.App):  # type: ignore[misc]
         self.tables.add(table)
         self.table_of_changelog[table.changelog_topic_name] = table
         return table
+
+    def poll_records(self, topic: str) -> int:
+        """Return how many records of one partition are taken over at once."""
+        return POLL_BATCHES * self.batch_sizes.get(topic, self.settings.batch_size)
 
     def batches(self, topics: tuple[str, ...]) -> Any:
         """Return one channel over all topics; its events are batches."""

@@ -13,6 +13,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from aiokafka.consumer import fetcher as fetching
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
@@ -39,6 +40,31 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._fetch_max_wait_ms = self.app.settings.fetch_wait_ms  # Faust's 1500 cannot be set
         self.app.membership.watch(consumer._client)
         return consumer
+
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109
+        max_records: int | None = None,
+    ) -> dict[Any, list[Any]]:
+        """Return fetched records, of each partition a few batches at most; wait only if nothing is there.
+
+        aiokafka alone returns all that it has of one partition first. Under load each partition then had its turn after
+        thousands of records of every other one.
+        """
+        fetcher = consumer._fetcher
+        if not self.consumer.flow_active or consumer._closed or fetcher._closed:
+            return dict(await super()._fetch_records(consumer, active_partitions, timeout, max_records))
+        found: dict[Any, list[Any]] = {}
+        with fetcher._subscriptions.fetch_context():
+            for tp in [tp for tp in list(fetcher._records) if tp in active_partitions]:
+                if type(fetcher._records.get(tp)) is fetching.FetchResult:  # an error is raised below, by itself
+                    found |= await fetcher.fetched_records({tp}, timeout=0, max_records=self.app.poll_records(tp.topic))
+            if found:
+                return found
+            least = min((self.app.poll_records(tp.topic) for tp in active_partitions), default=max_records)
+            return dict(await fetcher.fetched_records(active_partitions, timeout=timeout, max_records=least))
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek every source partition to its committed offset, or to its beginning if nothing was committed.
