@@ -171,6 +171,7 @@ class PrometheusObserver(NullObserver):
             self._metrics.stopped(flow, count)
 
     def partition_scanned(self, scan: str, partition: int, effects: int, seconds: float) -> None:
+        del partition, effects
         self._metrics.scanned(scan, seconds)
 
     def standbys_measured(self, records: int) -> None:
