@@ -123,9 +123,12 @@ class App(faust.App):  # type: ignore[misc]
         self.table_of_changelog[table.changelog_topic_name] = table
         return table
 
-    def poll_records(self, topic: str) -> int:
-        """Return how many records of one partition are taken over at once."""
-        return POLL_BATCHES * self.batch_sizes.get(topic, self.settings.batch_size)
+    def poll_limits(self, topic: str) -> tuple[int, int]:
+        """Return how many records of one partition are taken over at once, and about how many bytes of values."""
+        settings = self.settings
+        if topic in self.table_of_changelog:
+            return POLL_BATCHES * settings.batch_size, settings.fetch_bytes
+        return POLL_BATCHES * self.batch_sizes.get(topic, settings.batch_size), POLL_BATCHES * settings.batch_bytes
 
     def batches(self, topics: tuple[str, ...]) -> Any:
         """Return one channel over all topics; its events are batches."""

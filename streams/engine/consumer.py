@@ -28,6 +28,9 @@ log = logging.getLogger("streams.engine")
 POLL = 0.1
 """Seconds that a poll for fetched records may wait; a seek waits for it."""
 
+FIRST_RECORDS = 16
+"""Records of a partition that are taken before their size is known."""
+
 MARKER = b"\xff\xffmarker"
 """Key of the message by which Faust learns how far a changelog was read."""
 
@@ -56,14 +59,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         fetcher = consumer._fetcher
         if not self.consumer.flow_active or consumer._closed or fetcher._closed:
             return dict(await super()._fetch_records(consumer, active_partitions, timeout, max_records))
-        found: dict[Any, list[Any]] = {}
+        app, found = self.app, {}
         with fetcher._subscriptions.fetch_context():
             for tp in [tp for tp in list(fetcher._records) if tp in active_partitions]:
-                if type(fetcher._records.get(tp)) is fetching.FetchResult:  # an error is raised below, by itself
-                    found |= await fetcher.fetched_records({tp}, timeout=0, max_records=self.app.poll_records(tp.topic))
+                if taken := await _take(fetcher, tp, *app.poll_limits(tp.topic)):
+                    found[tp] = taken
             if found:
                 return found
-            least = min((self.app.poll_records(tp.topic) for tp in active_partitions), default=max_records)
+            least = min((app.poll_limits(tp.topic)[0] for tp in active_partitions), default=max_records)
             return dict(await fetcher.fetched_records(active_partitions, timeout=timeout, max_records=least))
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
@@ -268,6 +271,21 @@ class Transport(driver.Transport):  # type: ignore[misc]
     """Faust's transport with our consumer."""
 
     Consumer = Consumer
+
+
+async def _take(fetcher: Any, tp: TP, most: int, most_bytes: int) -> list[Any]:
+    """Return fetched records of a partition, up to a number and about a size; none if it has an error."""
+    taken: list[Any] = []
+    size, step = 0, FIRST_RECORDS
+    # An error is left to a poll by itself: what was taken before it would be lost.
+    while size < most_bytes and len(taken) < most and type(fetcher._records.get(tp)) is fetching.FetchResult:
+        found = await fetcher.fetched_records({tp}, timeout=0, max_records=min(step, most - len(taken)))
+        if not found:
+            break
+        taken += found[tp]
+        size += sum(len(record.value or b"") for record in found[tp])
+        step = max(1, (most_bytes - size) * len(taken) // (size + 1))
+    return taken
 
 
 def slices(records: Sequence[Any], most: int, most_bytes: int) -> Iterator[list[Any]]:

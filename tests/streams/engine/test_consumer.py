@@ -47,10 +47,10 @@ async def test_a_partition_without_a_commit_is_read_from_its_beginning_again() -
 class Buffered:
     """Records of one partition that aiokafka has fetched."""
 
-    def __init__(self, count: int) -> None:
-        self.left = list(range(count))
+    def __init__(self, count: int, size: int = 1) -> None:
+        self.left = [SimpleNamespace(value=b"x" * size)] * count
 
-    def getall(self, max_records: int | None = None) -> list[int]:
+    def getall(self, max_records: int | None = None) -> list[Any]:
         taken, self.left = self.left[:max_records], self.left[max_records:]
         return taken
 
@@ -59,7 +59,7 @@ class Buffered:
 
 
 async def polls(records: dict[TP, Any], active: set[TP], count: int) -> list[dict[TP, int]]:
-    """Return how many records of each partition some polls give, if a poll takes 40 of `OLD` and 100 of others."""
+    """Return how many records of each partition some polls give, with 40 of `OLD`, 100 of others, or 1000 bytes a poll."""
     fetcher: Any = fetching.Fetcher.__new__(fetching.Fetcher)
     fetcher._records, fetcher._closed = records, False
     fetcher._subscriptions = SimpleNamespace(
@@ -68,7 +68,7 @@ async def polls(records: dict[TP, Any], active: set[TP], count: int) -> list[dic
     fetcher._wait_consume_future, fetcher._fetch_waiters, fetcher._loop = None, set(), asyncio.get_running_loop()
     thread: Any = ConsumerThread.__new__(ConsumerThread)
     thread.consumer = SimpleNamespace(flow_active=True)
-    thread.app = SimpleNamespace(poll_records=lambda topic: 40 if topic == OLD.topic else 100)
+    thread.app = SimpleNamespace(poll_limits=lambda topic: (40 if topic == OLD.topic else 100, 1000))
     reader = SimpleNamespace(_fetcher=fetcher, _closed=False)
     found = [await thread._fetch_records(reader, active, timeout=0.01, max_records=8000) for _ in range(count)]
     return [{tp: len(taken) for tp, taken in one.items()} for one in found]
@@ -85,6 +85,13 @@ async def test_partitions_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         {OLD: 40},
     ]
     assert buffered.keys() == {OLD, CHANGELOG}
+
+
+async def test_few_large_records_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "FetchResult", Buffered)
+    monkeypatch.setattr("streams.engine.consumer.FIRST_RECORDS", 3)
+    buffered: dict[TP, Any] = {OLD: Buffered(30, size=100), NEW: Buffered(9, size=700)}
+    assert await polls(buffered, {OLD, NEW}, 2) == [{OLD: 10, NEW: 3}, {OLD: 10, NEW: 3}]
 
 
 async def test_nothing_is_lost_if_another_partition_has_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
