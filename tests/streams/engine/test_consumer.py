@@ -59,7 +59,7 @@ class Buffered:
 
 
 async def polls(records: dict[TP, Any], active: set[TP], count: int) -> list[dict[TP, int]]:
-    """Return how many records of each partition some polls give, with 40 of `OLD`, 100 of others, or 1000 bytes a poll."""
+    """Return how many records of each partition some polls give: 40 of `OLD`, 100 of others, or 1000 bytes at most."""
     fetcher: Any = fetching.Fetcher.__new__(fetching.Fetcher)
     fetcher._records, fetcher._closed = records, False
     fetcher._subscriptions = SimpleNamespace(
