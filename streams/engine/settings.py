@@ -53,7 +53,7 @@ class EngineSettings:
     """Bytes of one partition in one fetch at most."""
     batch_size: int = 2000
     """Records of one step at most, where its fold does not declare fewer."""
-    batch_bytes: int = 256 * 1024
+    batch_bytes: int = 64 * 1024
     """Bytes of values of one step at most (a single larger record comes alone): nothing else of the process runs while
     a step does, so this bounds the pause."""
     queue_size: int = 16
