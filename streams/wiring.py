@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from connectors.ports import Clock
-from schemas import retry as header
+from schemas.retry import SEQ
 from schemas import topics
 from schemas.partitions import partition_for
 from streams import topology
@@ -193,7 +193,7 @@ def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
 
 
 def _sequence_of(record: Record) -> int:
-    text = next((value for name, value in record.headers if name == header.SEQ), b"0")
+    text = next((value for name, value in record.headers if name == SEQ), b"0")
     return int(text) if text and text.isdigit() else 0
 
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from connectors.ports import Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
-from schemas import retry as header
 from schemas import topics
+from schemas.retry import History, is_history
 from streams.core.flows import Disposition, Emit, Headers, ProducerRecord, Record, encoded
 
 # ---------------------------------------------------------------------------------------------------- retry ladder
@@ -193,105 +193,67 @@ def milliseconds(moment: datetime) -> int:
 
 # ------------------------------------------------------------------------------------- parked records, dead letters
 
-_HISTORY_HEADERS = frozenset(
-    {
-        header.ATTEMPT,
-        header.ORIGIN,
-        header.DUE_AT,
-        header.REASON,
-        header.DETAIL,
-        header.FLOW,
-        header.FIRST_FAILED_AT,
-    }
-)
-_LONGEST_DETAIL = 2000
-
-
 def park(record: Record, parked: Parked, flow: str, now: datetime) -> ProducerRecord:
     """Return the record to produce to the topic of the rung."""
     if parked.instead is None:
         returning = ProducerRecord(record.topic, record.key or b"", record.value, _other_headers(record))
     else:
         returning = encoded(parked.instead)
-    headers = returning.headers + _history(
-        record,
-        now,
-        {
-            header.ATTEMPT: parked.attempt,
-            header.ORIGIN: returning.topic,
-            header.DUE_AT: parked.due_at,
-            header.REASON: parked.reason,
-            header.DETAIL: parked.detail,
-            header.FLOW: flow,
-        },
+    history = History(
+        attempt=parked.attempt,
+        origin=returning.topic,
+        due_at=parked.due_at,
+        reason=parked.reason,
+        detail=parked.detail,
+        flow=flow,
     )
+    headers = returning.headers + _continued(record, history, now)
     return ProducerRecord(parked.rung.topic, returning.key, returning.value, headers)
 
 
 def to_dead_letter(record: Record, dead: Dead, flow: str, now: datetime) -> ProducerRecord:
     """Return the dead letter of a record, with the headers that its inspection and its replay need."""
-    attempt = attempt_of(record) if dead.attempt is None else dead.attempt
-    headers = _other_headers(record) + _history(
-        record,
-        now,
-        {
-            header.ATTEMPT: attempt,
-            header.ORIGIN: record.topic,
-            header.REASON: dead.reason,
-            header.DETAIL: dead.detail,
-            header.FLOW: flow,
-        },
+    history = History(
+        attempt=attempt_of(record) if dead.attempt is None else dead.attempt,
+        origin=record.topic,
+        reason=dead.reason,
+        detail=dead.detail,
+        flow=flow,
     )
+    headers = _other_headers(record) + _continued(record, history, now)
     return ProducerRecord(topics.DEAD_LETTERS.name, record.key or b"", record.value, headers)
+
+
+def history_of(record: Record) -> History:
+    """Return what happened to a record so far."""
+    return History.read(record.headers)
 
 
 def attempt_of(record: Record) -> int:
     """Return the number of the current attempt: 1 for a record that never failed."""
-    return (_number(record, header.ATTEMPT) or 0) + 1
-
-
-def origin_of(record: Record) -> str | None:
-    """Return the origin topic of a parked record or a dead letter, without prefix; null if there is none."""
-    found = _find(record, header.ORIGIN)
-    try:
-        return found.decode() if found else None
-    except UnicodeDecodeError:
-        return None
+    return history_of(record).attempt + 1
 
 
 def first_failed_at(record: Record) -> int | None:
     """Return the time when a record first failed or was held, in milliseconds since the epoch; null if never."""
-    return _number(record, header.FIRST_FAILED_AT)
+    return history_of(record).first_failed_at
 
 
 def first_failure(record: Record) -> Headers:
     """Return the headers of a parked record that its replacement has to keep."""
-    found = _find(record, header.FIRST_FAILED_AT)
-    return () if found is None else ((header.FIRST_FAILED_AT, found),)
-
-
-def due_at(record: Record) -> int | None:
-    """Return the time when a parked record is due, in milliseconds since the epoch; null if there is none."""
-    return _number(record, header.DUE_AT)
-
-
-def _find(record: Record, name: str) -> bytes | None:
-    return next((value for key, value in record.headers if key == name), None)
-
-
-def _number(record: Record, name: str) -> int | None:
-    found = _find(record, name)
-    return int(found) if found and len(found) < 16 and found.isdigit() else None
+    history = history_of(record)
+    return History(first_failed_at=history.first_failed_at, replays=history.replays).headers()
 
 
 def _other_headers(record: Record) -> Headers:
-    return tuple((name, value) for name, value in record.headers if name not in _HISTORY_HEADERS)
+    return tuple((name, value) for name, value in record.headers if not is_history(name))
 
 
-def _history(record: Record, now: datetime, values: dict[str, object]) -> Headers:
-    first = first_failed_at(record)
-    values[header.FIRST_FAILED_AT] = milliseconds(now) if first is None else first
-    return tuple((name, str(value)[:_LONGEST_DETAIL].encode(errors="replace")) for name, value in values.items())
+def _continued(record: Record, history: History, now: datetime) -> Headers:
+    """Return the headers of a history that goes on from that of a record."""
+    before = history_of(record)
+    first = milliseconds(now) if before.first_failed_at is None else before.first_failed_at
+    return history.changed(first_failed_at=first, replays=before.replays).headers()
 
 
 # -------------------------------------------------------------------------------- dead letters that indicate a bug

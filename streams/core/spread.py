@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import lru_cache
 
 Share = Callable[[str], float]
 """Returns which share of an interval the work of a name begins after the interval does: from 0 to below 1."""
 
 
+@lru_cache(maxsize=65_536)
 def share_of(name: str) -> float:
     """Return the share of a name: always the same, and evenly distributed over names."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest()) / (1 << 32)

@@ -15,6 +15,7 @@ from schemas import topics
 from schemas.base import Model
 from schemas.codec import DecodeError, UnknownWriter, decode_as
 from schemas.integrations import STATUS_KINDS, CheckReport, Integration, IntegrationRole, SyncProgress, SyncResult
+from schemas.partitions import partition_for
 from streams.core.policy import EPOCH, SinkPolicy, Switches, fingerprint, switches_of
 from streams.directory.entry import AnySystem, Entry, HeldReader, as_source, described, stored
 from streams.directory.keyring import KeyRing
@@ -61,6 +62,14 @@ LAYOUT: Final = 2
 """Part of the revision of a receiver; another number makes a new release look at everything once."""
 
 
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """The orgs of a partition, and their sources."""
+
+    orgs: tuple[str, ...]
+    connections: tuple[Connection, ...]
+
+
 class Directory:
     """All integrations, as far as the records go that were applied."""
 
@@ -105,6 +114,7 @@ class Directory:
         self._results: dict[Key, SyncResult] = {}
         self._unreadable: dict[tuple[str, bytes | None], UnreadableRecord] = {}
         self._connections: tuple[Connection, ...] | None = None
+        self._on_partitions: dict[tuple[int, int], Accounts] = {}
         self._sinks: dict[str, tuple[SinkPolicy, ...]] = {}
         self._policies: dict[Key, tuple[SinkPolicy, ...]] = {}
         for key, entry in self._environment.items():
@@ -187,6 +197,7 @@ class Directory:
         """Put an entry into every index, in place of the one before."""
         self._configured += 1
         self._connections = None
+        self._on_partitions.clear()
         self._sinks.pop(key[0], None)
         self._policies.clear()
         before = self._entries.pop(key, None)
@@ -225,6 +236,15 @@ class Directory:
         if self._connections is None:
             self._connections = tuple(one.connection for one in self.integrations() if one.connection)
         return self._connections if org is None else tuple(one for one in self._connections if one.org == org)
+
+    def on_partition(self, partition: int, partitions: int) -> "Accounts":
+        """Return what is on one of so many partitions."""
+        found = self._on_partitions.get((partition, partitions))
+        if found is None:
+            orgs = tuple(one for one in self.orgs() if partition_for(one, partitions) == partition)
+            connections = tuple(one for one in self.connections() if one.org in set(orgs))
+            found = self._on_partitions[partition, partitions] = Accounts(orgs, connections)
+        return found
 
     def connection(self, org: str, name: str) -> Connection | None:
         entry = self._entries.get((org, name))

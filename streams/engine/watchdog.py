@@ -3,6 +3,7 @@
 It judges a plain value, so that every rule can be tested without a broker.
 """
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,10 @@ TICK = 0.2
 
 BEAT_PATIENCE = 5.0
 """Seconds without a beat of the event loop after which the loop, not the consumer, is why a request has no answer."""
+
+TURN = 4
+"""How many times longer a partition may wait while others of its topic are processed: on a machine that is too slow for
+its load it waits for its turn, and an end of the process would make that worse."""
 
 GROUP_ERROR_PATIENCE = 3.0
 """Seconds that an error of the group may last; aiokafka handles some by itself."""
@@ -67,6 +72,9 @@ class Watchdog:
         self._progress: tuple[float, tuple[int, ...]] | None = None
         self._unchanged: dict[TP, tuple[float, PartitionVitals]] = {}
         """Since when each partition on which records wait has been as it is."""
+        self._seen: Mapping[TP, PartitionVitals] = {}
+        self._moved: dict[str, float] = {}
+        """When a partition of a topic moved last."""
 
     def look(self, vitals: Vitals, now: float) -> Diagnosis | None:
         """Return why the worker must end, or null."""
@@ -103,9 +111,14 @@ class Watchdog:
             return None
         if vitals.answer_age > self._stalled_after and vitals.beat_age < BEAT_PATIENCE:
             return Exit.STALLED, f"the consumer has not answered for {vitals.answer_age:.0f} s"
+        for tp, seen in vitals.partitions.items():
+            if tp in self._seen and _moved(self._seen[tp], seen):
+                self._moved[tp[0]] = now
+        self._seen = vitals.partitions
         self._unchanged = {tp: self._since(tp, seen, now) for tp, seen in vitals.partitions.items() if seen.pending}
         for (topic, partition), (since, _) in self._unchanged.items():
-            if now - since >= self._stalled_after:
+            others_move = now - self._moved.get(topic, -math.inf) < self._stalled_after
+            if now - since >= self._stalled_after * (TURN if others_move else 1):
                 return (
                     Exit.STALLED,
                     f"records wait on {topic}-{partition} and nothing has moved there for {now - since:.0f} s",
@@ -114,8 +127,11 @@ class Watchdog:
 
     def _since(self, tp: TP, seen: PartitionVitals, now: float) -> tuple[float, PartitionVitals]:
         since, before = self._unchanged.get(tp, (now, seen))
-        moved = (before.done, before.delivered, before.position) != (seen.done, seen.delivered, seen.position)
-        return (now, seen) if moved else (since, before)
+        return (now, seen) if _moved(before, seen) else (since, before)
+
+
+def _moved(before: PartitionVitals, seen: PartitionVitals) -> bool:
+    return (before.done, before.delivered, before.position) != (seen.done, seen.delivered, seen.position)
 
 
 class Ticks:

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from connectors.ports import Clock, Failure, Fetched, Found, Priority
-from schemas import retry as header
 from schemas import topics
 from schemas.base import EntityKind
 from schemas.codec import decode_as
 from schemas.pms import STAGES, FetchRequest
 from schemas.rent_roll import Page, PageItem
+from schemas.retry import SEQ
 from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Disposition, Emit, Record
 from streams.core.rent_roll import item_of
@@ -129,4 +129,4 @@ def pages(request: FetchRequest, answer: Fetched, seq: int, seen_at: datetime, c
 
 def page_out(page: Page) -> Emit:
     """Return a page to be written, with its sequence in a header, where a new owner finds it without decoding."""
-    return Emit(topics.CHANGES, page.org, page, headers=((header.SEQ, str(page.seq).encode()),))
+    return Emit(topics.CHANGES, page.org, page, headers=((SEQ, str(page.seq).encode()),))

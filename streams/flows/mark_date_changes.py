@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from connectors.ports import Clock, Connection
 from schemas import topics
 from schemas.delivery import DeliveryDue, DueReason
-from schemas.partitions import partition_for
 from streams.core.dates import passed
 from streams.core.due import Units, named, united
 from streams.core.flows import Barrier, Emit, View
@@ -30,9 +29,8 @@ class MarkDateChanges:
         """Emit which units have changed; yield null between entries, so that other work may go on."""
         at = self._clock.monotonic()
         self._marked = {key: known for key, known in self._marked.items() if at - known[1] < AGAIN}
-        for one in self._directory.connections():
-            if partition_for(one.org, self._partitions) == partition:
-                yield from self._connection(views[DELIVERIES], one, at)
+        for one in self._directory.on_partition(partition, self._partitions).connections:
+            yield from self._connection(views[DELIVERIES], one, at)
 
     def _connection(self, rows: View, one: Connection, at: float) -> Iterator[Emit | Barrier | None]:
         now = self._clock.now()

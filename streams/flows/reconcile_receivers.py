@@ -11,7 +11,6 @@ from connectors.ports import Clock, Connection
 from schemas import topics
 from schemas.codec import decode_as
 from schemas.delivery import DeliveryDue, DeliveryRow, DueReason
-from schemas.partitions import partition_for
 from schemas.rent_roll import MarkRow
 from streams.core.delivery import delivery_key
 from streams.core.flows import Barrier, Emit, View
@@ -45,9 +44,7 @@ class ReconcileReceivers:
         again = in_full is None or now - in_full >= AGAIN
         if looked == configured and not again:
             return
-        for one in self._directory.connections():
-            if partition_for(one.org, self._partitions) != partition:
-                continue
+        for one in self._directory.on_partition(partition, self._partitions).connections:
             policies = self._directory.policies(one.org, one.name)
             revisions = tuple(policy.revision for policy in policies)
             if self._looked.get((one.org, one.name)) == revisions and not again:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from connectors.ports import Clock
 from schemas import topics
 from schemas.codec import decode_as
-from schemas.partitions import partition_for
 from schemas.pms import PulseStep
 from schemas.rent_roll import AccountRow
 from streams.core.flows import Emit, View
@@ -39,11 +38,9 @@ class SchedulePulses:
         if not self._every:
             return
         now, at = self._clock.now(), self._clock.monotonic()
-        for one in self._directory.connections():
+        for one in self._directory.on_partition(partition, self._partitions).connections:
             key = (one.org, one.name)
             if not one.enabled or at < self._due.get(key, float("-inf")):
-                continue
-            if partition_for(one.org, self._partitions) != partition:
                 continue
             wait = until_next(now.timestamp(), self._every, self._share(f"{one.org}/{one.name}"))
             if self._due.setdefault(key, at + wait) > at:

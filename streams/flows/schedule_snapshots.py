@@ -7,7 +7,6 @@ from connectors.ports import Clock
 from schemas import topics
 from schemas.codec import decode_as
 from schemas.delivery import DeliveryDue, DeliveryPhase, DeliveryRow, DueReason
-from schemas.partitions import partition_for
 from streams.core.delivery import deliveries_of, property_of
 from streams.core.flows import Barrier, Emit, View
 from streams.core.policy import SinkPolicy
@@ -36,9 +35,7 @@ class ScheduleSnapshots:
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | Barrier | None]:
         """Emit which snapshots are due on this partition; yield null between rows, so that other work may go on."""
         now = self._clock.now()
-        for org in self._directory.orgs():
-            if partition_for(org, self._partitions) != partition:
-                continue
+        for org in self._directory.on_partition(partition, self._partitions).orgs:
             for policy in self._directory.sinks(org):
                 if policy.schedule is None:
                     continue

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from typing import Final
 
 from connectors.ports import Clock, Connection
 from schemas import topics
 from schemas.base import EntityKind
 from schemas.codec import decode_as
-from schemas.partitions import partition_for
 from schemas.pms import SweepStep
 from schemas.rent_roll import AccountRow, SeenRow
 from streams.core.flows import Emit, View
@@ -17,6 +17,10 @@ from streams.core.spread import Share, share_of
 from streams.core.sweep import following, sweep_id
 from streams.directory.directory import Directory
 from streams.topology import RENT_ROLL
+
+
+LOOK: Final = 5.0
+"""Seconds between two looks at the accounts of a partition, while no configuration changes."""
 
 
 class ScheduleSweeps:
@@ -43,12 +47,16 @@ class ScheduleSweeps:
         self._begun: dict[tuple[str, str], str] = {}
         self._ahead: dict[tuple[str, str], float] = {}
         """When the last sweep was started whose id is ahead of the time, by `Clock.monotonic`."""
+        self._looked: dict[int, tuple[int, float]] = {}
+        """By partition: the state of the directory at the last look, and when that was, by `Clock.monotonic`."""
 
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit]:
         """Emit the first step of each sweep that is due on this partition."""
         now = self._clock.now()
-        for one in self._directory.connections():
-            if not one.enabled or partition_for(one.org, self._partitions) != partition:
+        if not self._is_to_look(partition, self._clock.monotonic()):
+            return
+        for one in self._directory.on_partition(partition, self._partitions).connections:
+            if not one.enabled:
                 continue
             key = (one.org, one.name)
             slot = sweep_id(now, self._every, self._share(f"{one.org}/{one.name}"))
@@ -65,6 +73,14 @@ class ScheduleSweeps:
                 continue
             step = SweepStep(org=one.org, connection=one.name, sweep=due, started_at=now, stage=EntityKind.PROPERTY)
             yield Emit(topics.SWEEPS, one.org, step)
+
+    def _is_to_look(self, partition: int, at: float) -> bool:
+        """Return whether it is time to look at a partition: at once if a configuration has changed."""
+        configured, looked = self._looked.get(partition, (-1, at))
+        if configured == self._directory.configured and at - looked < LOOK:
+            return False
+        self._looked[partition] = self._directory.configured, at
+        return True
 
     def _is_due_ahead(self, key: tuple[str, str]) -> bool:
         """Return whether the interval has passed since the last sweep with an id that is ahead of the time."""

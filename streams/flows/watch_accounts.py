@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 
 from schemas.codec import decode, decode_as
 from schemas.delivery import Doubt, DoubtfulUnit, DoubtsRow
-from schemas.partitions import partition_for
 from schemas.rent_roll import AccountRow
 from streams.core.doubts import doubts_of
 from streams.core.flows import DoubtChange, Emit, View
@@ -28,9 +27,7 @@ class WatchAccounts:
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | None]:
         """Look at the accounts of a partition; yield null between units, so that other work may go on."""
         doubts, held, unswept = Counter[Doubt](), Counter[str](), Counter[str]()
-        for one in self._directory.connections():
-            if partition_for(one.org, self._partitions) != partition:
-                continue
+        for one in self._directory.on_partition(partition, self._partitions).connections:
             self._look_at_zone(one.org, one.name, missing=one.enabled and one.timezone_is_default)
             if not one.enabled:
                 continue

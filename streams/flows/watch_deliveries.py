@@ -13,7 +13,6 @@ from connectors.ports import Clock
 from schemas import topics
 from schemas.codec import decode_as
 from schemas.delivery import DeliveryDue, DeliveryPhase, DeliveryRow, DueReason, ReceiverRow
-from schemas.partitions import partition_for
 from schemas.rent_roll import AccountRow
 from streams.core.delivery import deliveries_of, delivery_key, is_open, open_of, property_of, receiver_key
 from streams.core.delivery.recall import LOST_AFTER, Delivery, recalled
@@ -68,9 +67,7 @@ class WatchDeliveries:
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | None]:
         """Look at the open deliveries of a partition; yield null between them, so that other work may go on."""
         found, before = _Pass(views, self._clock.now()), self._seen.get(partition, {})
-        for org in self._directory.orgs():
-            if partition_for(org, self._partitions) != partition:
-                continue
+        for org in self._directory.on_partition(partition, self._partitions).orgs:
             for policy in self._directory.sinks(org):
                 for key in self._keys(views, org, policy.name, in_full=partition not in self._seen):
                     raw = views[DELIVERIES].get(key)

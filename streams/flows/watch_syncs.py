@@ -10,7 +10,6 @@ from connectors.ports import Clock
 from schemas import topics
 from schemas.codec import decode_as
 from schemas.commands import Command, CommandAction, SyncRow
-from schemas.partitions import partition_for
 from streams.core import sync
 from streams.core.delivery.recall import LOST_AFTER
 from streams.core.flows import Emit, View
@@ -29,9 +28,7 @@ class WatchSyncs:
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | None]:
         """Look at the open operations of a partition; yield null between them, so that other work may go on."""
         view, now = views[SYNC_STATES], self._clock.now()
-        for org in self._directory.orgs():
-            if partition_for(org, self._partitions) != partition:
-                continue
+        for org in self._directory.on_partition(partition, self._partitions).orgs:
             for key, _ in view.scan(sync.open_of(org)):
                 entity, own_id = sync.entity_of(key)
                 raw = view.get(sync.entity_key(org, entity, own_id))

@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from connectors.ports import Clock
-from schemas import retry as header
+from schemas.retry import History
 from schemas import topics
 from streams.backends.deadlines import stop_client
 from streams.observability.metrics import Metrics
@@ -148,14 +148,6 @@ def parked(measured: Iterable[PartitionLag]) -> dict[str, tuple[int, float]]:
             records, overdue = rungs.get(rung, (0, 0.0))
             rungs[rung] = records + lag.records, max(overdue, lag.overdue)
     return rungs
-
-
-def due_at(headers: Sequence[tuple[str, bytes | None]]) -> int | None:
-    """Return the due time in a parked record's headers, in ms since the epoch; None if there is no valid one."""
-    for name, value in headers:
-        if name == header.DUE_AT and value and value.isdigit():
-            return int(value)
-    return None
 
 
 class LagExporter:
@@ -320,6 +312,6 @@ class LagExporter:
                     pending.discard(partition)
                     consumer.pause(partition)  # one record is enough; the next fetch serves the other partitions
                     first = records[0]
-                    head = Head(missing[partition], first.timestamp, due_at(first.headers))
+                    head = Head(missing[partition], first.timestamp, History.read(first.headers).due_at)
                     self._heads[self._unprefixed(partition)] = head
         consumer.unsubscribe()

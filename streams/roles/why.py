@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from connectors.clock import SystemClock
 from connectors.ports import Clock
-from schemas import retry as header
 from schemas import topics
 from schemas.codec import DecodeError, UnknownWriter, decode
 from schemas.partitions import partition_for
 from streams.backends.ports import Backend, BackendError, Partition, Reader
 from streams.core.flows import Record
+from streams.core.retry import history_of
 from streams.core.timeline import Subject, Timeline
 from streams.roles import manage
 from streams.roles.integrations import kafka_backend
@@ -89,13 +89,11 @@ def _add(timeline: Timeline, org: str, topic: str, record: Record) -> None:
         return
     if getattr(value, "org", None) != org:
         return
-    headers = {name: text.decode("utf-8", "replace") for name, text in record.headers}
-    context = ""
+    history, context = history_of(record), ""
     if topic.startswith(topics.rung("").name):
-        context = f"parked for {topic.removeprefix(topics.rung('').name)}, {headers.get(header.DETAIL, 'no reason')}"
+        context = f"parked for {topic.removeprefix(topics.rung('').name)}, {history.detail or 'no reason'}"
     elif topic == topics.DEAD_LETTERS.name:
-        origin, reason = headers.get(header.ORIGIN, "?"), headers.get(header.REASON, "?")
-        context = f"dead letter of {origin}, {reason}: {headers.get(header.DETAIL, '')}"
+        context = f"dead letter of {history.origin or '?'}, {history.reason or '?'}: {history.detail or ''}"
     timeline.add(topic, datetime.fromtimestamp(record.timestamp / 1000, UTC), value, context)
 
 

@@ -12,11 +12,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from connectors.ports import Clock
-from schemas import retry as header
 from streams.backends.ports import Backend, NotOwner, Producer
 from streams.core.flows import ProducerRecord, Record
 from streams.core.observer import NullObserver, Observer
-from streams.core.retry import Dead, Reason, Rung, attempt_of, due_at, milliseconds, origin_of, to_dead_letter
+from streams.core.retry import Dead, Reason, Rung, attempt_of, history_of, milliseconds, to_dead_letter
 from streams.runners.intake import Bounds, Intake, PartitionProgress, cancel, ends
 
 log = logging.getLogger("streams.runners")
@@ -43,7 +42,7 @@ class Wait:
 
     def due(self, record: Record) -> int:
         """Return the time when a record is due, in milliseconds since the epoch."""
-        requested = due_at(record)
+        requested = history_of(record).due_at
         return record.timestamp + round(self.seconds * 1000) if requested is None else requested
 
 
@@ -175,7 +174,7 @@ class Redeliver:
         forwarded: list[ProducerRecord] = []
         for one in due:
             record = one.record
-            target = wait.target or origin_of(record)
+            target = wait.target or history_of(record).origin
             if target is not None and (wait.target or target in self._origins):
                 forwarded.append(ProducerRecord(target, record.key or b"", record.value, tuple(record.headers)))
                 self._observer.record_ended(self._name, "applied", max(0.0, (at - one.due) / 1000))
@@ -190,9 +189,8 @@ class Redeliver:
 
     def _dead_letter(self, record: Record, target: str | None) -> ProducerRecord:
         found = "the header is missing" if target is None else f"the header is {target[:100]!r}"
-        dead = Dead(
-            Reason.NO_ORIGIN, f"{header.ORIGIN} must be a topic that can be retried; {found}", attempt_of(record) - 1
-        )
+        detail = f"rent-origin must be a topic that can be retried; {found}"
+        dead = Dead(Reason.NO_ORIGIN, detail, attempt_of(record) - 1)
         self._observer.record_ended(self._name, "dead", 0.0)
         self._observer.dead_letter(record.topic, dead.reason.value)
         log.warning("%s: dead letter of %s@%d: %s", self._name, record.topic, record.offset, dead.detail)

@@ -13,7 +13,6 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Table
 
-from schemas import retry as header
 from schemas import topics
 from schemas.base import EntityKind
 from schemas.codec import decode, decode_as
@@ -29,6 +28,7 @@ from schemas.delivery import Batch, DeliveryOutcome, DeliveryPhase, DeliveryRow,
 from schemas.integrations import STATUS_KINDS, Integration, SyncProgress
 from schemas.pms import FetchOrigin, FetchRequest
 from schemas.rent_roll import AccountRow, Page, PropertyRow, PropertySnapshot, SweepEnd, UnitRow
+from streams.core.dead_letters import letter_of
 from streams.core.flows import Record
 from streams.topology import DELIVERIES, RENT_ROLL
 from streams.view import tables
@@ -426,24 +426,27 @@ def of_status(record: Record) -> Iterator[Change]:
 
 def of_dead_letter(record: Record) -> Iterator[Change]:
     """What was given up. A record without a readable org belongs to the org ``""``."""
-    found = {name: value.decode("utf-8", "replace") for name, value in record.headers}
-
-    def number(name: str) -> int:
-        text = found.get(name, "")
-        return int(text) if text.isascii() and text.isdigit() else 0
-
-    failed = number(header.FIRST_FAILED_AT)
+    letter = letter_of(record)
     yield Put(
         tables.DEAD_LETTERS,
         {
-            **_place((record.key or b"").decode("utf-8", "replace").split("/")[0], record),
-            "origin": found.get(header.ORIGIN, ""),
-            "flow": found.get(header.FLOW),
-            "reason": found.get(header.REASON),
-            "attempts": number(header.ATTEMPT),
-            "message": found.get(header.DETAIL),
-            "first_failed_at": datetime.fromtimestamp(failed / 1000, UTC) if failed else None,
-            "at": at_of(record),
+            "org_id": letter.org,
+            "partition": letter.partition,
+            "offset": letter.offset,
+            "origin": letter.origin,
+            "flow": letter.flow,
+            "reason": letter.reason,
+            "attempts": letter.attempts,
+            "message": letter.message,
+            "fingerprint": letter.fingerprint,
+            "connection": letter.connection,
+            "receiver": letter.receiver,
+            "entity": letter.entity,
+            "property_id": letter.property_id,
+            "operation": letter.operation,
+            "replays": letter.replays,
+            "first_failed_at": letter.first_failed_at,
+            "at": letter.at,
         },
     )
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from schemas import retry as header
 from schemas import topics
 from streams.core.flows import Record
 from tests.world import Since, World, asking_rent, listed_rent, pick, receiver_matches, start_sweep
@@ -17,7 +16,7 @@ def header_of(letter: Record, name: str) -> str:
 
 def reasons(letters: Sequence[Record]) -> set[tuple[str, str]]:
     """Return the original topic and the reason of dead letters."""
-    return {(header_of(letter, header.ORIGIN), header_of(letter, header.REASON)) for letter in letters}
+    return {(header_of(letter, "rent-origin"), header_of(letter, "rent-reason")) for letter in letters}
 
 
 async def test_a_retried_delivery_sends_the_current_state(memory_world: MemoryWorld) -> None:
@@ -87,7 +86,7 @@ async def test_a_rejected_batch_is_a_dead_letter_and_other_properties_continue(w
     await world.until(lambda: listed_rent(world, other) == 1807.0)
     (letter,) = since.dead()
     assert reasons([letter]) == {(BATCHES, "rejected")}
-    assert header_of(letter, header.FLOW) == "deliver_batches"
+    assert header_of(letter, "rent-flow") == "deliver_batches"
 
 
 async def test_a_failed_fetch_climbs_the_ladder(world: World) -> None:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from connectors.ports import Failure, Missing, Rejected, Throttled, Unauthorized, Unavailable
-from schemas import retry as header
 from schemas import topics
 from schemas.codec import encode
 from schemas.delivery import DeliveryDue, DueReason
@@ -20,12 +19,11 @@ from streams.core.retry import (
     Reason,
     Rung,
     attempt_of,
-    due_at,
     first_failed_at,
     first_failure,
     ladder,
     milliseconds,
-    origin_of,
+    history_of,
     outcome_of,
     outcome_of_hold,
     park,
@@ -206,7 +204,7 @@ def test_a_hold_uses_up_no_attempt_and_keeps_the_time_of_the_first_failure() -> 
 
     assert (attempts, found.reason) == (5, Reason.EXHAUSTED)
     assert first_failed_at(record) == NOW_MS
-    assert first_failure(record) == ((header.FIRST_FAILED_AT, b"%d" % NOW_MS),)
+    assert first_failure(record) == (("rent-first-failed-at", b"%d" % NOW_MS),)
     assert first_failure(ConsumedRecord()) == ()
 
 
@@ -226,13 +224,13 @@ def test_a_parked_record_keeps_its_bytes_and_has_its_history_in_headers() -> Non
     assert sent.headers == (
         ("rent-seq", b"9"),
         ("trace", b"x"),
-        (header.ATTEMPT, b"1"),
-        (header.ORIGIN, b"pms.webhooks"),
-        (header.DUE_AT, b"%d" % (NOW_MS + 60_000)),
-        (header.REASON, b"unavailable"),
-        (header.DETAIL, b"down"),
-        (header.FLOW, b"fetch_changes"),
-        (header.FIRST_FAILED_AT, b"%d" % NOW_MS),
+        ("rent-attempt", b"1"),
+        ("rent-origin", b"pms.webhooks"),
+        ("rent-due-at", b"%d" % (NOW_MS + 60_000)),
+        ("rent-reason", b"unavailable"),
+        ("rent-detail", b"down"),
+        ("rent-flow", b"fetch_changes"),
+        ("rent-first-failed-at", b"%d" % NOW_MS),
     )
 
 
@@ -242,9 +240,9 @@ def test_a_record_parked_again_keeps_the_time_of_the_first_failure() -> None:
 
     assert again.topic == "retry.2m"
     assert len(again.headers) == len(dict(again.headers)) == 7
-    assert (attempt_of(record), origin_of(record)) == (3, "pms.webhooks")
-    assert due_at(record) == milliseconds(datetime(2027, 1, 1, tzinfo=UTC)) + 120_000
-    assert dict(again.headers)[header.FIRST_FAILED_AT] == b"%d" % NOW_MS
+    assert (attempt_of(record), history_of(record).origin) == (3, "pms.webhooks")
+    assert history_of(record).due_at == milliseconds(datetime(2027, 1, 1, tzinfo=UTC)) + 120_000
+    assert dict(again.headers)["rent-first-failed-at"] == b"%d" % NOW_MS
 
 
 def test_another_record_may_return_in_its_place() -> None:
@@ -253,9 +251,9 @@ def test_another_record_may_return_in_its_place() -> None:
     sent = park(ConsumedRecord(topic="deliveries.batches"), outcome, "deliver_batches", NOW)
 
     assert (sent.topic, sent.key, sent.value) == ("retry.2m", b"org", encode(RECORD))
-    assert dict(sent.headers)[header.ORIGIN] == b"deliveries.due"
+    assert dict(sent.headers)["rent-origin"] == b"deliveries.due"
     assert dict(sent.headers)["trace"] == b"y"
-    assert dict(sent.headers)[header.ATTEMPT] == b"2"
+    assert dict(sent.headers)["rent-attempt"] == b"2"
 
 
 def test_a_dead_letter_keeps_its_bytes_and_has_its_reason_in_headers() -> None:
@@ -264,12 +262,12 @@ def test_a_dead_letter_keeps_its_bytes_and_has_its_reason_in_headers() -> None:
 
     assert (sent.topic, sent.key, sent.value) == ("dead-letters", b"", b"bytes")
     assert dict(sent.headers) == {
-        header.ATTEMPT: b"2",
-        header.ORIGIN: b"pms.webhooks",
-        header.REASON: b"rejected",
-        header.DETAIL: b"the name is missing",
-        header.FLOW: b"fetch_changes",
-        header.FIRST_FAILED_AT: b"%d" % NOW_MS,
+        "rent-attempt": b"2",
+        "rent-origin": b"pms.webhooks",
+        "rent-reason": b"rejected",
+        "rent-detail": b"the name is missing",
+        "rent-flow": b"fetch_changes",
+        "rent-first-failed-at": b"%d" % NOW_MS,
     }
     assert len(sent.headers) == 6
 
@@ -277,17 +275,17 @@ def test_a_dead_letter_keeps_its_bytes_and_has_its_reason_in_headers() -> None:
 def test_a_detail_is_truncated() -> None:
     sent = to_dead_letter(ConsumedRecord(), Dead(Reason.BUG, "é" * 10_000 + "\ud800"), "f", NOW)
 
-    assert len(dict(sent.headers)[header.DETAIL]) == 4000
+    assert len(dict(sent.headers)["rent-detail"]) == 4000
 
 
 @pytest.mark.parametrize("junk", [b"", b"x", b"-1", b"1" * 30, "²".encode()])
 def test_invalid_headers_are_ignored(junk: bytes) -> None:
-    record = ConsumedRecord(headers=((header.ATTEMPT, junk), (header.DUE_AT, junk)))
+    record = ConsumedRecord(headers=(("rent-attempt", junk), ("rent-due-at", junk)))
 
     assert attempt_of(record) == 1
-    assert due_at(record) is None
-    assert origin_of(ConsumedRecord(headers=((header.ORIGIN, b"\xff"),))) is None
-    assert origin_of(ConsumedRecord()) is None
+    assert history_of(record).due_at is None
+    assert history_of(ConsumedRecord(headers=(("rent-origin", b"\xff"),))).origin is None
+    assert history_of(ConsumedRecord()).origin is None
 
 
 # -------------------------------------------------------------------------------- dead letters that indicate a bug

@@ -70,6 +70,18 @@ def test_progress_and_idleness_are_no_stall() -> None:
     assert codes(watchdog(), (0, idle), (60, idle), (120, idle)) == [None, None, None]
 
 
+def test_a_partition_may_wait_for_its_turn_while_others_of_its_topic_are_processed() -> None:
+    """Longer than usual, but not forever; another topic is no reason to wait."""
+
+    def vitals(number: int, topic: str) -> Vitals:
+        return Vitals(partitions={TP: partition(), (topic, 7): partition(done=number, waiting=0)})
+
+    same = [(at, vitals(at, TP[0])) for at in range(0, 201, 20)]
+    assert codes(watchdog(), *same) == [None] * 10 + [Exit.STALLED]
+    assert codes(watchdog(), *[(at, vitals(at, "other")) for at in (0, 20, 40, 60)])[-1] is Exit.STALLED
+    assert codes(watchdog(), *same[:3], *[(at, vitals(40, TP[0])) for at in (60, 80, 100)])[-1] is Exit.STALLED
+
+
 def test_a_rebalance_restarts_the_count() -> None:
     waiting = Vitals(partitions={TP: partition()})
 

@@ -5,7 +5,6 @@ from datetime import timedelta
 import pytest
 
 from connectors.ports import Accepted, Rejected, Throttled
-from schemas import retry as header
 from schemas import topics
 from schemas.base import Model
 from schemas.delivery import Batch, BatchMode, DeliveryDue, DeliveryOutcome, DeliveryResult, DueReason, OfferedProperty
@@ -169,7 +168,7 @@ async def test_a_delivery_that_was_held_for_a_day_is_given_up_with_an_outcome() 
     desk = Desk()
     await desk.break_down()
     first = milliseconds(NOW - timedelta(hours=24))
-    found = dead(await desk.deliver(9, headers=((header.FIRST_FAILED_AT, b"%d" % first),)))
+    found = dead(await desk.deliver(9, headers=(("rent-first-failed-at", b"%d" % first),)))
 
     assert (found.reason, found.attempt) == (Reason.CIRCUIT_OPEN, 0)
     assert desk.outcome.result is DeliveryResult.DEAD

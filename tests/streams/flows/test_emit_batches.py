@@ -2,7 +2,6 @@
 
 from datetime import date, timedelta
 
-from schemas import retry as header
 from schemas import topics
 from schemas.base import EntityKind, Model
 from schemas.delivery import (
@@ -25,7 +24,7 @@ from tests.streams.core.rent_roll.rolls import fold, lease, page, swept
 from tests.streams.core.views import MemoryView
 from tests.streams.flows.parts import CONNECTION, NOW, ORG, RECEIVER, Site, account, consumed, receiver
 
-SINCE: Headers = ((header.FIRST_FAILED_AT, b"1772366400001"),)
+SINCE: Headers = (("rent-first-failed-at", b"1772366400001"),)
 
 
 class Desk:

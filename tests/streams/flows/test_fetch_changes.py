@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from connectors.ports import Clock, Failure, Fetched, Gone, Priority, Rejected, Unauthorized, Unavailable
-from schemas import retry as header
 from schemas import topics
 from schemas.base import EntityKind
 from schemas.codec import decode_as, encode
@@ -80,7 +79,7 @@ async def test_one_call_answers_all_requests_for_an_entity() -> None:
         NOW + timedelta(minutes=1),
     )
     assert [decode_as(UnitSnapshot, one.body) for one in page.items] == [unit()]
-    assert emit.headers == ((header.SEQ, str(page.seq).encode()),)
+    assert emit.headers == (("rent-seq", str(page.seq).encode()),)
 
 
 async def test_an_entity_that_the_pms_does_not_have_is_an_item_without_a_body() -> None:

@@ -6,7 +6,6 @@ from datetime import timedelta
 import pytest
 
 from connectors.ports import Failure, Rejected, Throttled, Unauthorized
-from schemas import retry as header
 from schemas import topics
 from schemas.base import EntityKind
 from schemas.pms import FetchOrigin, FetchRequest, PulseStep
@@ -82,7 +81,7 @@ async def test_each_call_has_a_sequence_that_was_taken_before_it() -> None:
     assert [offset for kind, _, offset in desk.account.asked if kind is UNIT] == [0, 2, 4]
     assert len(seqs) == 3
     assert seqs == sorted(set(seqs))
-    assert [int(dict(one.headers)[header.SEQ]) for one in emits[:-1]] == seqs
+    assert [int(dict(one.headers)["rent-seq"]) for one in emits[:-1]] == seqs
 
 
 async def test_more_changes_than_a_pulse_reads_are_left_to_the_sweep() -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 import pytest
 
 from connectors.ports import Failure, Unauthorized
-from schemas import retry as header
 from schemas import topics
 from schemas.base import EntityKind
 from schemas.pms import RecheckStep
@@ -60,7 +59,7 @@ async def test_each_entity_is_fetched_and_the_answers_are_one_page(guarded: bool
 async def test_the_sequence_of_the_page_is_where_a_new_owner_finds_it() -> None:
     (written,) = done(await Desk().answer(step(1)))
     assert isinstance(written.record, Page)
-    assert dict(written.headers)[header.SEQ] == str(written.record.seq).encode()
+    assert dict(written.headers)["rent-seq"] == str(written.record.seq).encode()
 
 
 async def test_what_is_left_travels_as_a_record_until_all_is_fetched() -> None:

@@ -6,7 +6,6 @@ from datetime import timedelta
 import pytest
 
 from connectors.ports import Failure, Rejected, Throttled, Unauthorized
-from schemas import retry as header
 from schemas import topics
 from schemas.base import EntityKind
 from schemas.integrations import SyncResult
@@ -115,7 +114,7 @@ async def test_a_sweep_reads_every_stage_and_ends() -> None:
     assert end.seq < min(one.seq for one in pages)
     assert [one.seq for one in pages] == sorted({one.seq for one in pages})
     assert [one.headers for one in emits if isinstance(one.record, Page)] == [
-        ((header.SEQ, str(one.seq).encode()),) for one in pages
+        (("rent-seq", str(one.seq).encode()),) for one in pages
     ]
     assert {one.topic for one in emits if isinstance(one.record, Page | SweepEnd)} == {topics.CHANGES}
     assert desk.may_start()
@@ -207,7 +206,7 @@ async def test_a_sweep_does_not_go_on_without_what_a_rent_roll_needs(kind: Entit
 
 
 def retried(times: int) -> Headers:
-    return ((header.ATTEMPT, b"%d" % times),)
+    return (("rent-attempt", b"%d" % times),)
 
 
 @pytest.mark.parametrize(

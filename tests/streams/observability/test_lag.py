@@ -11,8 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 from connectors.clock import SystemClock
-from schemas import retry as header
-from streams.observability.lag import Head, LagExporter, Losses, Offsets, PartitionLag, due_at, lags, parked, slowest
+from streams.observability.lag import Head, LagExporter, Losses, Offsets, PartitionLag, lags, parked, slowest
 from streams.observability.metrics import Metrics
 
 NOW = 1_000_000
@@ -43,8 +42,8 @@ def test_lag_in_records(offsets: Offsets, next_offset: int, lag: int) -> None:
         (Offsets(0, 5, 4), Head(4, NOW - 9000), (1, 9.0, 0.0)),
         (Offsets(0, 5, 4), Head(4, NOW + 9000), (1, 0.0, 0.0)),
         (Offsets(0, 5, 4), None, (1, None, 0.0)),
-        (Offsets(0, 5, 4), Head(4, NOW - 9000, due_at=NOW - 1500), (1, 9.0, 1.5)),
-        (Offsets(0, 5, 4), Head(4, NOW - 9000, due_at=NOW + 1500), (1, 9.0, 0.0)),
+        (Offsets(0, 5, 4), Head(4, NOW - 9000=NOW - 1500), (1, 9.0, 1.5)),
+        (Offsets(0, 5, 4), Head(4, NOW - 9000=NOW + 1500), (1, 9.0, 0.0)),
     ],
 )
 def test_lag_in_seconds(offsets: Offsets, head: Head | None, expected: tuple[int, float | None, float]) -> None:
@@ -90,14 +89,6 @@ def test_a_rung_is_summed_over_its_partitions() -> None:
     ]
 
     assert parked(measured) == {"5m": (3, 90.0), "1m": (0, 0.0)}
-
-
-def test_an_invalid_due_time_is_ignored() -> None:
-    """A parked record without a valid due time is not overdue."""
-    assert due_at([("x", b"1"), (header.DUE_AT, b"123")]) == 123
-    assert due_at([(header.DUE_AT, b"soon")]) is None
-    assert due_at([(header.DUE_AT, None)]) is None
-    assert due_at([]) is None
 
 
 # ------------------------------------------------------------------------------------------------------ a real cluster
@@ -160,7 +151,7 @@ async def test_lag_of_real_consumer_groups(kafka: str, topic_prefix: str) -> Non
     async with cluster(kafka, topic_prefix) as producer:
         for age in (60_000, 40_000, 20_000):
             await producer.send_and_wait(webhooks.topic, b"x" * 1000, partition=1, timestamp_ms=now - age)
-        late = [(header.DUE_AT, str(now - 5_000).encode())]
+        late = [("rent-due-at", str(now - 5_000).encode())]
         await producer.send_and_wait(topic_prefix + "retry.1m", b"p", partition=0, headers=late)
         try:
             await measure(exporter)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from schemas import retry as header
 from schemas import topics
 from schemas.base import Model
 from schemas.codec import encode
@@ -69,8 +68,8 @@ async def test_the_records_of_the_org_are_in_the_order_of_time() -> None:
 
 async def test_what_is_parked_or_dead_has_its_reason() -> None:
     log = Log()
-    await log.put(topics.rung("1m"), push(), ((header.DETAIL, b"503"),))
-    dead = ((header.ORIGIN, b"pms.pushes"), (header.REASON, b"exhausted"), (header.DETAIL, b"503 again"))
+    await log.put(topics.rung("1m"), push(), (("rent-detail", b"503"),))
+    dead = (("rent-origin", b"pms.pushes"), ("rent-reason", b"exhausted"), ("rent-detail", b"503 again"))
     await log.put(topics.DEAD_LETTERS, push(), dead)
     text = "property p1: to be created in the PMS, attempt 1"
     assert [one.text for one in await log.occurrences()] == [

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.ports import Rejected, Throttled, Unavailable, may_call
-from schemas import retry as header
 from schemas.codec import DecodeError, UnknownWriter
 from schemas.topics import TopicSpec
 from streams.backends.memory import MemoryBackend, MemoryConsumer, settle
@@ -163,8 +162,8 @@ async def test_records_performed_together_are_parked_by_their_own_attempts() -> 
         return Unavailable("down", 503)
 
     async with stage() as world:
-        world.produce("in", "a:old", headers=((header.ATTEMPT, b"2"),))
-        world.produce("in", "a:older", headers=((header.ATTEMPT, b"1"),))
+        world.produce("in", "a:old", headers=(("rent-attempt", b"2"),))
+        world.produce("in", "a:older", headers=(("rent-attempt", b"1"),))
         world.produce("in", "a:new")
         await world.start(calling(CallFlow("f", ("in",), key, fails, joins=key), world))
 
@@ -341,8 +340,8 @@ async def test_a_transient_failure_is_parked_with_its_history() -> None:
         (parked,) = world.broker.read("retry.1m", 1)
 
         assert (parked.key, parked.value) == (b"a", b"a:1")
-        assert dict(parked.headers)[header.ORIGIN] == b"in"
-        assert int(dict(parked.headers)[header.DUE_AT]) == parked.timestamp + 60_000
+        assert dict(parked.headers)["rent-origin"] == b"in"
+        assert int(dict(parked.headers)["rent-due-at"]) == parked.timestamp + 60_000
         assert observer.events == [("f", "parked", 2), ("f", "1m", "throttled")]
         assert world.broker.lag("g") == 0
 
@@ -351,17 +350,17 @@ async def test_a_held_record_is_parked_without_using_up_an_attempt() -> None:
     port, observer = FakePort(), RecordingObserver()
     async with stage() as world:
         world.produce("in", "a:new")
-        world.produce("in", "b:old", headers=((header.ATTEMPT, b"2"), (header.FIRST_FAILED_AT, b"5")))
-        world.produce("in", "c:tried", headers=((header.ATTEMPT, b"2"),))
+        world.produce("in", "b:old", headers=(("rent-attempt", b"2"), ("rent-first-failed-at", b"5")))
+        world.produce("in", "c:tried", headers=(("rent-attempt", b"2"),))
         await world.start(calling(port, world, observer=observer))
         for name in ("a:new", "b:old", "c:tried"):
             await port.end(name, Held(Reason.CIRCUIT_OPEN, "it is unavailable", world.clock.now()))
-        parked = {text(one): dict(one.headers)[header.ATTEMPT] for one in world.broker.read("retry.1m")}
+        parked = {text(one): dict(one.headers)["rent-attempt"] for one in world.broker.read("retry.1m")}
         (dead,) = world.broker.read("dead-letters")
 
         assert parked == {"a:new": b"0", "c:tried": b"2"}
-        assert (dead.value, dict(dead.headers)[header.REASON]) == (b"b:old", b"circuit_open")
-        assert dict(dead.headers)[header.ATTEMPT] == b"2"
+        assert (dead.value, dict(dead.headers)["rent-reason"]) == (b"b:old", b"circuit_open")
+        assert dict(dead.headers)["rent-attempt"] == b"2"
         assert ("f", "1m", "circuit_open") in observer.events
         assert ("dead", "in", "circuit_open") in observer.events
         assert world.broker.lag("g") == 0
@@ -408,9 +407,9 @@ async def test_permanent_failures_are_dead_letters_with_their_reason(
         headers = {name: value.decode() for name, value in dead.headers}
 
         assert dead.value == b"a:1"
-        assert headers[header.REASON] == reason
-        assert headers[header.DETAIL].startswith(detail)
-        assert "canary-secret" not in headers[header.DETAIL]
+        assert headers["rent-reason"] == reason
+        assert headers["rent-detail"].startswith(detail)
+        assert "canary-secret" not in headers["rent-detail"]
         assert observer.events == [("f", "dead", 0), ("dead", "in", reason)]
         assert world.broker.lag("g") == 0
 
@@ -714,7 +713,7 @@ async def test_a_record_of_a_newer_release_waits_and_its_neighbors_go_on(retries
 
         assert world.texts("out") == ["a:1", "a:2"]
         assert [text(record) for record in parked] == ["a:new"] * retries
-        assert [dict(record.headers)[header.REASON] for record in parked] == [b"unknown_writer"] * retries
+        assert [dict(record.headers)["rent-reason"] for record in parked] == [b"unknown_writer"] * retries
         assert world.texts("dead-letters") == []
         assert world.broker.lag("g") == 0
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from schemas import retry as header
 from schemas import topics
 from schemas.base import Model
 from schemas.codec import MAGIC, DecodeError, decode_as, encode
@@ -126,7 +125,7 @@ def test_a_part_that_failed_is_a_dead_letter_of_its_own() -> None:
         ("p.dead-letters", b"default", seq(7)),
         ("p.dead-letters", b"default", seq(8)),
     ]
-    assert [dict(one.headers)[header.REASON] for one in found.effects] == [b"bug", b"malformed"]
+    assert [dict(one.headers)["rent-reason"] for one in found.effects] == [b"bug", b"malformed"]
     assert not any(b"secret" in value for one in found.effects for _, value in one.headers)
     assert observer.records == [("f", "dead"), ("f", "dead"), ("f", "applied")]
     assert found.waiting == 0
@@ -167,8 +166,8 @@ def test_a_failed_record_becomes_a_dead_letter_and_the_others_are_applied() -> N
     assert step.rows == {KEY: seq(2)}
     letters = [out for out in step.effects if out.topic == "p.dead-letters"]
     assert [letter.value for letter in letters] == [b"\x00rubbish", seq(13)]
-    assert [dict(letter.headers)[header.REASON] for letter in letters] == [b"malformed", b"bug"]
-    assert {dict(letter.headers)[header.ORIGIN] for letter in letters} == {b"rent-roll.changes"}
+    assert [dict(letter.headers)["rent-reason"] for letter in letters] == [b"malformed", b"bug"]
+    assert {dict(letter.headers)["rent-origin"] for letter in letters} == {b"rent-roll.changes"}
     assert not any(b"secret" in value for letter in letters for _, value in letter.headers)
     assert observer.letters == [("rent-roll.changes", "malformed"), ("rent-roll.changes", "bug")]
 
