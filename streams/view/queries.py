@@ -13,6 +13,8 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
+from schemas import topics
+from schemas.delivery import DeliveryPhase
 from streams.view import tables
 from streams.view.database import Database, ViewUnavailable
 from streams.view.writer import AS_OF
@@ -42,6 +44,9 @@ _UNIT: Final = [
 _DELIVERY: Final = _shown(tables.DELIVERIES)
 _ATTEMPT: Final = _shown(tables.ATTEMPTS)
 _WEBHOOK: Final = _shown(tables.WEBHOOKS)
+
+SETTLED: Final = timedelta(seconds=10)
+"""How long after a delivery was given up its row has to be in the view."""
 
 
 class BadCursor(ValueError):  # noqa: N818
@@ -93,6 +98,24 @@ class WebhookFilter:
     event: str | None = None
     entity: int | None = None
     changed_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterFilter:
+    """Which dead letters are wanted; null: any."""
+
+    open: bool | None = None
+    """Whether what was given up is still owed; see `Queries.dead_letters`."""
+    place: tuple[int, int] | None = None
+    """Partition and offset of a single one."""
+    since: datetime | None = None
+    until: datetime | None = None
+    origin: str | None = None
+    reason: str | None = None
+    fingerprint: str | None = None
+    entity: str | None = None
+    integration: str | None = None
+    """Name of the connection or of the receiver."""
 
 
 class Queries:
@@ -261,6 +284,48 @@ class Queries:
             query = query.where(one.at >= wanted.changed_since)
         return self._newest(query, limit, cursor, one.at, (one.partition, one.offset))
 
+    # --------------------------------------------------------------------------------------------------- dead letters
+
+    def dead_letters(self, org: str, wanted: LetterFilter, limit: int, cursor: str | None = None) -> Found:
+        """Return dead letters, newest first, each with whether it is open.
+
+        A letter closes itself. That of a delivery is open as long as its receiver does not know the property; that of a
+        command until a later operation of its entity was completed; that of a fetch until the entity, or the whole
+        account, was read later.
+        """
+        one, state = tables.DEAD_LETTERS.c, self._letter_state()
+        query = sa.select(*_shown(tables.DEAD_LETTERS), state.label("state")).where(one.org_id == org)
+        query = query.where(*_letters(wanted, state))
+        found = self._newest(query, limit, cursor, one.at, (one.partition, one.offset))
+        return Found(found.as_of, [_letter(org, row) for row in found.items], found.next_cursor)
+
+    def dead_letter_groups(self, org: str, wanted: LetterFilter, limit: int) -> Found:
+        """Return dead letters that are alike as one item each, the group with the newest letter first."""
+        one, state = tables.DEAD_LETTERS.c, self._letter_state()
+        last = sa.func.max(one.at)
+        query = (
+            sa.select(
+                one.fingerprint,
+                one.flow,
+                one.reason,
+                sa.func.count().label("letters"),
+                sa.func.sum(sa.case((state == "open", 1), else_=0)).label("open"),
+                sa.func.count(sa.distinct(one.entity)).label("entities"),
+                sa.func.min(one.at).label("first"),
+                last.label("last"),
+                sa.func.max(one.message).label("message"),
+            )
+            .where(one.org_id == org, *_letters(wanted, state))
+            .group_by(one.fingerprint, one.flow, one.reason)
+            .order_by(last.desc(), one.fingerprint)
+            .limit(limit)
+        )
+        rows, _, as_of = self._rows(query, limit)
+        return Found(as_of, rows, None)
+
+    def _letter_state(self) -> "sa.Case[str]":
+        return _state((self.as_of() or _EPOCH + SETTLED) - SETTLED)
+
     # --------------------------------------------------------------------------------------------------------- shared
 
     def _rows(self, query: Any, limit: int) -> tuple[list[Item], bool, datetime | None]:
@@ -290,6 +355,92 @@ class Queries:
             micros = str((rows[-1]["at"] - _EPOCH) // timedelta(microseconds=1))
             last = ".".join([micros, *(str(rows[-1][_camel(column.name)]) for column in then)])
         return Found(as_of, rows, last)
+
+
+def _state(settled: datetime) -> "sa.Case[str]":
+    """Return the expression for whether a dead letter is open or closed.
+
+    ``settled``: what was given up before is in the rows of deliveries.
+    """
+    one = tables.DEAD_LETTERS.c
+    delivery, later, account = tables.DELIVERIES.c, tables.FETCHES.c, tables.SWEEPS.c
+    given, done = tables.OPERATIONS.alias("given"), tables.OPERATIONS.alias("done")
+    of_property = sa.and_(
+        delivery.org_id == one.org_id,
+        delivery.connection == one.connection,
+        delivery.property_id == one.property_id,
+        sa.or_(one.receiver.is_(None), delivery.receiver == one.receiver),
+    )
+    known = sa.exists().where(of_property, delivery.acknowledged_at > one.at)
+    owed = sa.exists().where(of_property, delivery.phase != DeliveryPhase.IDLE.value)
+    void = sa.and_(one.origin == topics.BATCHES.name, one.at < settled, sa.not_(owed))
+    completed = sa.exists().where(
+        given.c.org_id == one.org_id,
+        given.c.id == one.operation,
+        done.c.org_id == one.org_id,
+        done.c.entity == given.c.entity,
+        done.c.local_id == given.c.local_id,
+        done.c.status == "COMPLETED",
+        done.c.updated_at > one.at,
+    )
+    fetched = sa.exists().where(
+        later.org_id == one.org_id,
+        later.connection == one.connection,
+        one.entity == later.kind.concat(":").concat(sa.cast(later.entity, sa.String)),
+        later.at > one.at,
+    )
+    swept = sa.exists().where(
+        account.org_id == one.org_id, account.connection == one.connection, account.started_at > one.at
+    )
+    return sa.case(
+        (one.property_id.is_not(None), sa.case((sa.or_(known, void), "closed"), else_="open")),
+        (one.operation.is_not(None), sa.case((completed, "closed"), else_="open")),
+        (one.connection.is_not(None), sa.case((sa.or_(fetched, swept), "closed"), else_="open")),
+        else_="open",
+    )
+
+
+def _letters(wanted: LetterFilter, state: Any) -> list[Any]:
+    """Return the conditions of a filter."""
+    one = tables.DEAD_LETTERS.c
+    found = [
+        column == value
+        for column, value in (
+            (one.origin, wanted.origin),
+            (one.reason, wanted.reason),
+            (one.fingerprint, wanted.fingerprint),
+            (one.entity, wanted.entity),
+        )
+        if value is not None
+    ]
+    if wanted.place is not None:
+        found += [one.partition == wanted.place[0], one.offset == wanted.place[1]]
+    if wanted.since is not None:
+        found.append(one.at >= wanted.since)
+    if wanted.until is not None:
+        found.append(one.at < wanted.until)
+    if wanted.integration is not None:
+        found.append(sa.or_(one.connection == wanted.integration, one.receiver == wanted.integration))
+    if wanted.open is not None:
+        found.append(state == ("open" if wanted.open else "closed"))
+    return found
+
+
+def _letter(org: str, row: Item) -> Item:
+    """Return a dead letter in the form of the API."""
+    return {
+        "id": f"{row['partition']}-{row['offset']}",
+        "time": row["at"],
+        "org": org,
+        **{
+            name: row[name]
+            for name in ("origin", "flow", "reason", "attempts", "connection", "receiver", "entity", "fingerprint")
+        },
+        "message": row["message"],
+        "firstFailedAt": row["firstFailedAt"],
+        "replays": row["replays"],
+        "state": row["state"],
+    }
 
 
 def _as_of(connection: sa.Connection) -> datetime | None:
