@@ -1,11 +1,11 @@
-"""The history of a record that was parked or given up: headers beside its key and value, which stay the bytes they were.
+"""The history of a record that was parked or given up, in headers; its key and value stay the bytes that they were.
 
 `History` is the only reader and writer of these headers.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -41,7 +41,8 @@ class History:
     def read(cls, headers: Headers) -> Self:
         """Return the history in some headers; a value that cannot be read counts as absent."""
         found = {name: value for name, value in reversed(headers) if value is not None and name in _FIELDS}
-        return cls(**{_FIELDS[name]: _read(_FIELDS[name], value) for name, value in found.items()})
+        values: dict[str, Any] = {_FIELDS[name]: _read(_FIELDS[name], value) for name, value in found.items()}
+        return cls(**values)
 
     def headers(self) -> tuple[tuple[str, bytes], ...]:
         """Return the headers; what is absent or zero has none."""

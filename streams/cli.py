@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
@@ -594,6 +594,88 @@ def why(env: Mapping[str, str], entity: str, org: str, as_json: bool) -> None:
         click.echo("\n".join(role.lines(timeline)))
     if not timeline.occurrences:
         raise Failed(f"no record of org {org} is about {entity}; older ones may have left their topics")
+
+
+@cli.group("dead-letters")
+def dead_letters() -> None:
+    """Inspect what was given up."""
+
+
+def _moment_option(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+    """Parse a time. Raise `WrongUse`."""
+    from streams.roles import manage  # noqa: PLC0415
+
+    del context
+    found = None if value is None else manage.moment(value)
+    if value is not None and found is None:
+        raise WrongUse(f"--{parameter.name} needs a time with its time zone, such as 2026-03-01T12:00:00Z")
+    return found
+
+
+@dead_letters.command("list")
+@click.option("--org", default="default", show_default=True, help="The org of the records.")
+@click.option("--all", "everything", is_flag=True, help="Also what has been made up for since.")
+@click.option("--since", callback=_moment_option, metavar="TIME", help="Given up at this time or later.")
+@click.option("--until", callback=_moment_option, metavar="TIME", help="Given up before this time.")
+@click.option("--origin", metavar="TOPIC", help="The topic that the records were on, such as deliveries.batches.")
+@click.option("--reason", metavar="WORD", help="Such as rejected, exhausted, unauthorized or bug.")
+@click.option("--fingerprint", metavar="HEX", help="Of one cause.")
+@click.option("--entity", metavar="KIND:ID", help="Such as property:1001, or our id of a property or an owner.")
+@click.option("--integration", metavar="NAME", help="The connection or the receiver.")
+@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1, 1_000_000), help="The newest ones.")
+@json_option
+@click.pass_obj
+def list_dead_letters(
+    env: Mapping[str, str], /, org: str, everything: bool, limit: int, as_json: bool, **wanted: Any
+) -> None:
+    """List what was given up and is still owed, by cause."""
+    from streams.roles import dead_letters as role  # noqa: PLC0415
+    from streams.roles import manage  # noqa: PLC0415
+    from streams.view.queries import LetterFilter  # noqa: PLC0415
+
+    settings = read_settings(lambda: RentStreamSettings.read(env))
+    chosen = LetterFilter(open=None if everything else True, **wanted)
+    try:
+        letters, groups = read_settings(lambda: role.find(settings, org, chosen, limit))
+    except manage.ManageFailed as error:
+        raise Failed(str(error)) from None
+    if as_json:
+        click.echo(json.dumps(role.as_json(letters), indent=2))
+    else:
+        click.echo("\n".join(role.lines(letters, groups, everything=everything)))
+
+
+@dead_letters.command("show")
+@click.argument("letter", metavar="ID")
+@click.option("--org", default="default", show_default=True, help="The org of the record.")
+@json_option
+@click.pass_obj
+def show_dead_letter(env: Mapping[str, str], letter: str, org: str, as_json: bool) -> None:
+    """Show one record that was given up, with what it says."""
+    from streams.core.dead_letters import place_of  # noqa: PLC0415
+    from streams.roles import dead_letters as role  # noqa: PLC0415
+    from streams.roles import manage  # noqa: PLC0415
+    from streams.view.queries import LetterFilter  # noqa: PLC0415
+
+    try:
+        place = place_of(letter)
+    except ValueError as error:
+        raise WrongUse(str(error)) from None
+    settings = read_settings(lambda: RentStreamSettings.read(env))
+    kafka = find_kafka(env, settings)
+    try:
+        found, _ = read_settings(lambda: role.find(settings, org, LetterFilter(place=place), 1))
+        if not found:
+            raise Failed(
+                f"org {org} has no dead letter {letter}; `rentstream dead-letters list --all` shows which it has"
+            )
+        body = role.content_as_json(role.content(settings, kafka, place))
+    except manage.ManageFailed as error:
+        raise Failed(str(error)) from None
+    if as_json:
+        click.echo(json.dumps({**role.as_json(found)[0], **body}, indent=2))
+    else:
+        click.echo("\n".join(role.letter_lines(found[0], body)))
 
 
 @cli.group()

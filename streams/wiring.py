@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from connectors.ports import Clock
-from schemas.retry import SEQ
 from schemas import topics
 from schemas.partitions import partition_for
+from schemas.retry import SEQ
 from streams import topology
 from streams.backends.ports import Backend
 from streams.core.breaker import Breakers

@@ -193,6 +193,7 @@ def milliseconds(moment: datetime) -> int:
 
 # ------------------------------------------------------------------------------------- parked records, dead letters
 
+
 def park(record: Record, parked: Parked, flow: str, now: datetime) -> ProducerRecord:
     """Return the record to produce to the topic of the rung."""
     if parked.instead is None:

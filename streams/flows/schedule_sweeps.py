@@ -18,7 +18,6 @@ from streams.core.sweep import following, sweep_id
 from streams.directory.directory import Directory
 from streams.topology import RENT_ROLL
 
-
 LOOK: Final = 5.0
 """Seconds between two looks at the accounts of a partition, while no configuration changes."""
 

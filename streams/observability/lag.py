@@ -16,8 +16,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from connectors.ports import Clock
-from schemas.retry import History
 from schemas import topics
+from schemas.retry import History
 from streams.backends.deadlines import stop_client
 from streams.observability.metrics import Metrics
 

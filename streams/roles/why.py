@@ -10,23 +10,18 @@ from connectors.ports import Clock
 from schemas import topics
 from schemas.codec import DecodeError, UnknownWriter, decode
 from schemas.partitions import partition_for
-from streams.backends.ports import Backend, BackendError, Partition, Reader
+from streams.backends.ports import Backend, BackendError, Partition
 from streams.core.flows import Record
 from streams.core.retry import history_of
 from streams.core.timeline import Subject, Timeline
 from streams.roles import manage
 from streams.roles.integrations import kafka_backend
+from streams.roles.reading import ends_of, fetched
 from streams.runners.global_ import within
 from streams.settings import KafkaSettings, RentStreamSettings
 
 READ_WITHIN: Final = 120.0
 """Seconds that reading the topics may take."""
-
-FETCH_WITHIN: Final = 1.0
-"""Seconds after which there are no further records."""
-
-FETCHED: Final = 2000
-"""Records of one fetch at most."""
 
 
 def names(delays: Sequence[str]) -> tuple[str, ...]:
@@ -51,13 +46,7 @@ async def read(
 
 async def _records(backend: Backend, clock: Clock, names: Sequence[str], partition: int) -> Mapping[str, list[Record]]:
     """Return the records of a partition of these topics that are there by now."""
-    probe = backend.reader(names)
-    await probe.start()
-    try:
-        ends = dict(await probe.ends())
-        await _fetched(probe, clock)  # aiokafka takes ten seconds to stop a consumer that has fetched nothing
-    finally:
-        await probe.stop()
+    ends = await ends_of(backend, clock, names)
     wanted = {Partition(topic, partition): ends.get(Partition(topic, partition), 0) for topic in names}
     # The other partitions, which are of other orgs, are not read.
     reader = backend.reader(names, {one: end for one, end in ends.items() if one not in wanted})
@@ -66,20 +55,13 @@ async def _records(backend: Backend, clock: Clock, names: Sequence[str], partiti
     try:
         done = False
         while not done:
-            fetched = await _fetched(reader, clock)
+            records = await fetched(reader, clock)
             for topic in names:
-                found[topic] += fetched.get(Partition(topic, partition), ())
+                found[topic] += records.get(Partition(topic, partition), ())
             done = all(reader.positions.get(one, 0) >= end for one, end in wanted.items())
     finally:
         await reader.stop()
     return found
-
-
-async def _fetched(reader: Reader, clock: Clock) -> Mapping[Partition, Sequence[Record]]:
-    try:
-        return await within(clock, reader.fetch(FETCHED), FETCH_WITHIN)
-    except TimeoutError:
-        return {}
 
 
 def _add(timeline: Timeline, org: str, topic: str, record: Record) -> None:

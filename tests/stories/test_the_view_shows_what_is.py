@@ -1,6 +1,7 @@
 """The query view shows what the rent roll is, what receivers know and what failed; it can be dropped at any time."""
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -59,10 +60,10 @@ def dump(world: ClusterWorld) -> dict[str, list[tuple[Any, ...]]]:
     return found
 
 
-async def rebuild(world: ClusterWorld) -> str:
-    """Run ``rentstream view rebuild`` as people do, and return what it prints."""
+async def run(world: ClusterWorld, *words: str) -> str:
+    """Run ``rentstream …`` as people do, and return what it prints."""
     running = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "streams.cli", "view", "rebuild"),
+        *(sys.executable, "-m", "streams.cli", *words),
         env=world.env,
         cwd=world.folder,
         stdout=asyncio.subprocess.PIPE,
@@ -126,6 +127,50 @@ async def test_what_did_not_get_there_is_shown_with_the_reason(cluster_world: Cl
     assert webhooks[0]["at"] >= webhooks[-1]["at"]
 
 
+async def test_what_was_given_up_is_listed_until_it_is_made_up_for(cluster_world: ClusterWorld) -> None:
+    """In the API and by commands, with its words and its content; it closes itself."""
+    world = cluster_world
+    unit = pick(world, "Available")
+    entity = f"property:{world.portfolio.units[unit].property_id}"
+    world.rentsync.answer_next(400, times=100_000)
+    await world.send_webhooks(world.portfolio.set_rent(unit, 1921))
+
+    async def states() -> set[str]:
+        letters = (await ask(world, f"/api/dead-letters?entity={entity}")).json()
+        return {one["state"] for one in letters}
+
+    async def is_open() -> bool:
+        return "open" in await states()
+
+    await world.eventually(is_open, "the dead letter", every=0.1)
+    await world.rest()
+    await complete(world)
+    (letter, *_) = (await ask(world, f"/api/dead-letters?state=open&entity={entity}")).json()
+    assert (letter["reason"], letter["origin"], letter["receiver"]) == ("rejected", "deliveries.batches", "rentsync")
+    assert "400" in letter["message"]
+    (group,) = (await ask(world, f"/api/dead-letters/groups?fingerprint={letter['fingerprint']}")).json()
+    assert group["letters"] >= group["open"] >= 1
+
+    listed = await run(world, "dead-letters", "list", "--entity", entity)
+    assert letter["id"] in listed
+    assert letter["message"] in listed
+    shown = json.loads(await run(world, "dead-letters", "show", letter["id"], "--json"))
+    assert {name: shown[name] for name in letter} == letter
+    assert 1921.0 in [float(one["base_rent"]) for one in shown["content"]["units"]]
+
+    world.rentsync.recover()
+    await world.send_webhooks(world.portfolio.set_rent(unit, 1922))
+    await world.until(lambda: listed_rent(world, unit) == 1922.0)
+
+    async def is_closed() -> bool:
+        return await states() == {"closed"}
+
+    await world.eventually(is_closed, "the end of the dead letter", every=0.1)
+    assert await run(world, "dead-letters", "list", "--entity", entity) == (
+        "nothing that was given up is open (--all shows the rest)\n"
+    )
+
+
 async def test_a_view_that_is_dropped_under_load_is_the_same_afterwards(cluster_world: ClusterWorld) -> None:
     world = cluster_world
     unit = pick(world, "Available")
@@ -143,7 +188,7 @@ async def test_a_view_that_is_dropped_under_load_is_the_same_afterwards(cluster_
 
     loading = asyncio.create_task(load())
     try:
-        printed = await rebuild(world)
+        printed = await run(world, "view", "rebuild")
     finally:
         stop.set()
         rent = await loading
@@ -152,7 +197,7 @@ async def test_a_view_that_is_dropped_under_load_is_the_same_afterwards(cluster_
     await world.rest()
     await complete(world)
     before = await asyncio.to_thread(dump, world)
-    await rebuild(world)
+    await run(world, "view", "rebuild")
     await complete(world)
     after = await asyncio.to_thread(dump, world)
     assert {name: len(rows) for name, rows in after.items()} == {name: len(rows) for name, rows in before.items()}

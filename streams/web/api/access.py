@@ -43,6 +43,7 @@ SCOPES: Final = {
     "sync:read": "see what became of properties and owners",
     "sync:write": "have syncs tried again",
     "roll:read": "read the rent roll",
+    "replay:read": "see what was given up",
     "integrations:read": "see integrations and test their connections",
     "integrations:write": "create, change, enable, disable and delete integrations",
 }

@@ -30,6 +30,7 @@ _LINKS: Final = {
     "rentRoll": "/api/rent-roll",
     "deliveries": "/api/deliveries",
     "webhooks": "/api/webhooks",
+    "deadLetters": "/api/dead-letters",
 }
 
 server_routes = APIRouter(tags=["server"])

@@ -43,6 +43,14 @@ _HEADERS: Final[Mapping[str, Any]] = {
         "schema": {"type": "string"},
     },
     "ETag": {"description": "The version, in quotes, for If-Match.", "schema": {"type": "string"}},
+    "Link": {
+        "description": "The next page, as rel=next (RFC 8288); absent on the last one.",
+        "schema": {"type": "string"},
+    },
+    "X-As-Of": {
+        "description": "Everything that was written before is in the answer; absent before the view was complete.",
+        "schema": {"type": "string", "format": "date-time"},
+    },
     "Location": {"description": "The integration's path.", "schema": {"type": "string", "format": "uri-reference"}},
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
     "WWW-Authenticate": {"description": "What is wrong with the token (RFC 6750).", "schema": {"type": "string"}},

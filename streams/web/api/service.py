@@ -10,7 +10,7 @@ from schemas.commands import OwnerBody, PropertyBody, SyncEntity, SyncOperation,
 from schemas.integrations import CheckReport
 from streams.directory.model import IntegrationState, PutIntegration
 from streams.syncs.service import Receipt
-from streams.view.queries import DeliveryFilter, Found, RollFilter, WebhookFilter
+from streams.view.queries import DeliveryFilter, Found, LetterFilter, RollFilter, WebhookFilter
 
 
 class IntegrationService(Protocol):
@@ -100,3 +100,7 @@ class ViewService(Protocol):
     def attempts(self, org: str, wanted: DeliveryFilter, limit: int, cursor: str | None = None) -> Found: ...
 
     def webhooks(self, org: str, wanted: WebhookFilter, limit: int, cursor: str | None = None) -> Found: ...
+
+    def dead_letters(self, org: str, wanted: LetterFilter, limit: int, cursor: str | None = None) -> Found: ...
+
+    def dead_letter_groups(self, org: str, wanted: LetterFilter, limit: int) -> Found: ...

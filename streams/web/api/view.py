@@ -1,4 +1,4 @@
-"""The routes that read the query view: rent roll, deliveries and webhooks."""
+"""The routes that read the query view: rent roll, deliveries, webhooks and dead letters."""
 
 import asyncio
 import re
@@ -7,20 +7,30 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Response, Security
+from fastapi import APIRouter, Depends, Header, Query, Request, Response, Security
 from pydantic import BeforeValidator
 from starlette.exceptions import HTTPException
 
 from schemas.integrations import IntegrationRole
+from streams.core.dead_letters import place_of
 from streams.directory.model import IntegrationState
 from streams.directory.sync import SyncState
 from streams.view.database import ViewUnavailable
-from streams.view.queries import BadCursor, DeliveryFilter, Found, RollFilter, WebhookFilter
+from streams.view.queries import BadCursor, DeliveryFilter, Found, LetterFilter, RollFilter, WebhookFilter
 from streams.web.api.access import AppParts, Parts, authenticate
 from streams.web.api.bodies import JsonRoute
 from streams.web.api.openapi import headers, problems
 from streams.web.api.tokens import Caller
-from streams.web.api.view_models import Attempts, Deliveries, RentRoll, State, Webhooks
+from streams.web.api.view_models import (
+    Attempts,
+    DeadLetter,
+    DeadLetterGroup,
+    Deliveries,
+    LetterState,
+    RentRoll,
+    State,
+    Webhooks,
+)
 
 MOST: Final = 500
 """Rows of one page."""
@@ -31,6 +41,8 @@ router = APIRouter(prefix="/api", route_class=JsonRoute, tags=["view"])
 
 RollReader = Annotated[Caller, Security(authenticate, scopes=["roll:read"])]
 SyncReader = Annotated[Caller, Security(authenticate, scopes=["sync:read"])]
+
+LetterReader = Annotated[Caller, Security(authenticate, scopes=["replay:read"])]
 
 Limit = Annotated[int, Query(ge=1, le=MOST)]
 
@@ -49,6 +61,7 @@ UnitCursor = Annotated[str | None, _cursor(_NAME, _ID)]
 DeliveryCursor = Annotated[str | None, _cursor(_NAME, _NAME, _ID)]
 AttemptCursor = Annotated[str | None, _cursor(_MICROSECONDS, _NAME, _ID, _COUNT, _COUNT)]
 WebhookCursor = Annotated[str | None, _cursor(_MICROSECONDS, _COUNT, _ID)]
+LetterCursor = Annotated[str | None, _cursor(_MICROSECONDS, _COUNT, _ID)]
 Name = Annotated[str | None, Query(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]
 PropertyId = Annotated[int | None, Query(alias="property", ge=0, le=2**63 - 1, description="The PMS's id.")]
 
@@ -207,6 +220,77 @@ async def list_webhooks(
     return _answer(await _read(parts, lambda: parts.view.webhooks(caller.org, wanted, limit, cursor), limit))
 
 
+# --------------------------------------------------------------------------------------------------------- dead letters
+
+
+def _wanted_letters(
+    state: Annotated[LetterState | None, Query(description="By default both states are in the answer.")] = None,
+    since: Annotated[datetime | None, BeforeValidator(_moment), Query()] = None,
+    until: Annotated[datetime | None, BeforeValidator(_moment), Query()] = None,
+    origin: Annotated[str | None, Query(max_length=200, examples=["deliveries.batches"])] = None,
+    reason: Annotated[str | None, Query(max_length=100, examples=["rejected"])] = None,
+    fingerprint: Annotated[str | None, Query(pattern="^[0-9a-f]{1,64}$")] = None,
+    entity: Annotated[str | None, Query(max_length=200, examples=["property:1001"])] = None,
+    integration: Name = None,
+    letter: Annotated[str | None, Query(alias="id", pattern=r"^\d{1,5}-\d{1,18}$", examples=["3-1042"])] = None,
+) -> LetterFilter:
+    """Return which dead letters are wanted."""
+    return LetterFilter(
+        open=None if state is None else state is LetterState.OPEN,
+        place=None if letter is None else place_of(letter),
+        since=since,
+        until=until,
+        origin=origin,
+        reason=reason,
+        fingerprint=fingerprint,
+        entity=entity,
+        integration=integration,
+    )
+
+
+WantedLetters = Annotated[LetterFilter, Depends(_wanted_letters)]
+
+
+@router.get(
+    "/dead-letters",
+    operation_id="listDeadLetters",
+    summary="Read what was given up in the last 30 days, newest first",
+    response_model=list[DeadLetter],
+    responses={200: {"headers": headers("Link", "X-As-Of")}, **_PAGE},
+)
+async def list_dead_letters(
+    request: Request,
+    caller: LetterReader,
+    parts: AppParts,
+    wanted: WantedLetters,
+    limit: Limit = 100,
+    cursor: LetterCursor = None,
+) -> Response:
+    """Return the dead letters of the token's org; the next page is in the header `Link`."""
+    found = await _read(parts, lambda: parts.view.dead_letters(caller.org, wanted, limit, cursor), limit, scans=True)
+    response = _list(found)
+    if found.next_cursor is not None:
+        following = request.url.include_query_params(cursor=found.next_cursor)
+        response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    return response
+
+
+@router.get(
+    "/dead-letters/groups",
+    operation_id="listDeadLetterGroups",
+    summary="Read what was given up, one item for each cause",
+    response_model=list[DeadLetterGroup],
+    responses={200: {"headers": headers("X-As-Of")}, **_PAGE},
+)
+async def list_dead_letter_groups(
+    caller: LetterReader, parts: AppParts, wanted: WantedLetters, limit: Limit = 100
+) -> Response:
+    """Return the dead letters of the token's org by their fingerprint, the cause with the newest one first."""
+    return _list(
+        await _read(parts, lambda: parts.view.dead_letter_groups(caller.org, wanted, limit), limit, scans=True)
+    )
+
+
 # --------------------------------------------------------------------------------------------------------------- shared
 
 
@@ -230,6 +314,14 @@ def _answer(found: Found, head: dict[str, Any] | None = None) -> Response:
     """Return a page; its rows have the members of the models already, so they are not validated."""
     content = {"asOf": found.as_of, "nextCursor": found.next_cursor, **(head or {}), "items": found.items}
     return Response(_ENCODER.encode(content), media_type="application/json")
+
+
+def _list(found: Found) -> Response:
+    """Return a page as a plain list, with what is known of it in headers."""
+    response = Response(_ENCODER.encode(found.items), media_type="application/json")
+    if found.as_of is not None:
+        response.headers["X-As-Of"] = found.as_of.isoformat().replace("+00:00", "Z")
+    return response
 
 
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")

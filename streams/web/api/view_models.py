@@ -164,3 +164,46 @@ class Webhooks(Page):
     """Webhooks of the last days, newest first."""
 
     items: tuple[Webhook, ...]
+
+
+class LetterState(StrEnum):
+    """Whether a record that was given up is still owed."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class DeadLetter(ApiModel):
+    """A record that was given up."""
+
+    id: str = Field(examples=["3-1042"])
+    time: datetime
+    org: str
+    origin: str = Field(description="The topic that it was on.", examples=["deliveries.batches"])
+    flow: str | None = Field(description="What gave it up.", examples=["deliver_batches"])
+    reason: str | None = Field(examples=["rejected"])
+    attempts: int
+    connection: str | None
+    receiver: str | None
+    entity: str | None = Field(
+        description="With the id of the PMS, or our id of a property or an owner.", examples=["property:1001"]
+    )
+    fingerprint: str = Field(description="Equal for failures of the same kind.", examples=["9f2c64a1b0d3"])
+    message: str | None = Field(description="The failure in words.")
+    first_failed_at: datetime | None
+    replays: int = Field(description="How often it was replayed before.")
+    state: LetterState = Field(description="`closed`: what was given up has been made up for since.")
+
+
+class DeadLetterGroup(ApiModel):
+    """Records that were given up for the same cause."""
+
+    fingerprint: str
+    flow: str | None
+    reason: str | None
+    letters: int
+    open: int = Field(description="How many of them are open.")
+    entities: int
+    first: datetime
+    last: datetime
+    message: str | None = Field(description="The words of one of the failures.")

@@ -71,7 +71,10 @@ def test_nothing_in_a_letter_makes_its_reading_fail(value: bytes, key: bytes | N
         ("the name 'Sunset' is taken", "the name 'Corner \"Offices' is taken"),
         ("not before 2026-03-01T12:00:00Z", "not before 2027-12-31T00:00:01Z"),
         ("https://a.example/x answered 503", "https://b.example/y?z=1 answered 503"),
-        ("operation 7d1a5be0-58f2-4a52-8d3e-8f0d8c2b7a11 failed", "operation 0d1a5be0-58f2-4a52-8d3e-8f0d8c2b7a1f failed"),
+        (
+            "operation 7d1a5be0-58f2-4a52-8d3e-8f0d8c2b7a11 failed",
+            "operation 0d1a5be0-58f2-4a52-8d3e-8f0d8c2b7a1f failed",
+        ),
         ("Too   many\nunits", "too many units"),
         ("digest 00ffab1234567890", "digest deadbeef12345678"),
     ],

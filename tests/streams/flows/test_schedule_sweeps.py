@@ -11,7 +11,7 @@ from schemas.pms import STAGES, SweepStep
 from schemas.rent_roll import Page, SweepEnd
 from streams.core.rent_roll import seen_key
 from streams.core.rent_roll.keys import stamp
-from streams.flows.schedule_sweeps import ScheduleSweeps
+from streams.flows.schedule_sweeps import LOOK, ScheduleSweeps
 from streams.topology import RENT_ROLL
 from tests.streams.core.rent_roll.rolls import PREFIX, building, end, fold, page
 from tests.streams.core.views import MemoryView
@@ -58,9 +58,9 @@ async def test_a_sweep_starts_in_every_slot() -> None:
     desk = Desk(account())
     first = desk.look()
     again = desk.look()
-    await desk.site.clock.advance(EVERY - 1)
+    await desk.site.clock.advance(EVERY - LOOK)
     late = desk.look()
-    await desk.site.clock.advance(1)
+    await desk.site.clock.advance(LOOK)
 
     assert first == [SweepStep(org=ORG, connection=CONNECTION, sweep=SLOT, started_at=NOW, stage=EntityKind.PROPERTY)]
     assert again == late == []
@@ -71,11 +71,23 @@ async def test_the_slots_of_accounts_begin_at_different_times() -> None:
     """An account that was never swept does not wait for its slot."""
     desk = Desk(account(), share=0.5)
     first = desk.sweeps()
-    await desk.site.clock.advance(EVERY / 2 - 1)
+    await desk.site.clock.advance(EVERY / 2 - LOOK)
     early = desk.sweeps()
-    await desk.site.clock.advance(1)
+    await desk.site.clock.advance(LOOK)
 
     assert (first, early, desk.sweeps()) == (["20260301T115230Z"], [], ["20260301T120730Z"])
+
+
+async def test_the_accounts_of_a_partition_are_looked_at_from_time_to_time_and_after_a_change() -> None:
+    """There may be a thousand of them, and a scan is made every second."""
+    desk = Desk(account())
+    desk.look()
+    await desk.site.clock.advance(EVERY - 1)
+    assert desk.look() == []
+    await desk.site.clock.advance(1)
+    assert desk.look() == [], "the last look was a second ago"
+    desk.site.put(account(version=2))
+    assert desk.sweeps() == [NEXT]
 
 
 async def test_a_connection_that_is_enabled_is_swept_at_once() -> None:

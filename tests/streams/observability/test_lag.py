@@ -42,8 +42,8 @@ def test_lag_in_records(offsets: Offsets, next_offset: int, lag: int) -> None:
         (Offsets(0, 5, 4), Head(4, NOW - 9000), (1, 9.0, 0.0)),
         (Offsets(0, 5, 4), Head(4, NOW + 9000), (1, 0.0, 0.0)),
         (Offsets(0, 5, 4), None, (1, None, 0.0)),
-        (Offsets(0, 5, 4), Head(4, NOW - 9000=NOW - 1500), (1, 9.0, 1.5)),
-        (Offsets(0, 5, 4), Head(4, NOW - 9000=NOW + 1500), (1, 9.0, 0.0)),
+        (Offsets(0, 5, 4), Head(4, NOW - 9000, due_at=NOW - 1500), (1, 9.0, 1.5)),
+        (Offsets(0, 5, 4), Head(4, NOW - 9000, due_at=NOW + 1500), (1, 9.0, 0.0)),
     ],
 )
 def test_lag_in_seconds(offsets: Offsets, head: Head | None, expected: tuple[int, float | None, float]) -> None:

@@ -21,9 +21,7 @@ from tests.streams.view.parts import NOON, View, delivery, fetched
 LATER = NOON + timedelta(minutes=5)
 
 
-def letter(
-    offset: int, value: Model | bytes, at: datetime = NOON, org: bytes = b"default", **history: Any
-) -> Record:
+def letter(offset: int, value: Model | bytes, at: datetime = NOON, org: bytes = b"default", **history: Any) -> Record:
     facts: dict[str, Any] = {"attempt": 1, "reason": "rejected", "detail": f"unit {offset} is wrong", "flow": "f"}
     headers = History(**facts | history).headers()
     body = encode(value) if isinstance(value, Model) else value

@@ -59,7 +59,7 @@ async def test_the_document_is_openapi_3_1() -> None:
 
     assert loaded.openapi == "3.1.0"
     assert content["info"]["version"] == "1.2.3"
-    assert len(set(ids)) == len(ids) == 23
+    assert len(set(ids)) == len(ids) == 25
     for reference in references(content):
         node = content
         for step in reference.removeprefix("#/").split("/"):
@@ -128,6 +128,8 @@ async def test_every_path_of_the_document_exists() -> None:
         "/api/rent-roll",
         "/api/deliveries",
         "/api/deliveries/attempts",
+        "/api/dead-letters",
+        "/api/dead-letters/groups",
         "/api/webhooks",
         "/api/webhooks/{system}",
         "/api/webhooks/{system}/{connection}",
@@ -164,6 +166,8 @@ async def test_every_route_of_the_api_names_its_scope() -> None:
             scope = "roll:read"
         elif path.startswith("/api/deliveries") or path == "/api/webhooks":
             scope = "sync:read"
+        elif path.startswith("/api/dead-letters"):
+            scope = "replay:read"
         else:
             assert "security" not in operation, (method, path)
             continue

@@ -17,8 +17,9 @@ from schemas.pms import FetchOrigin, FetchRequest
 from streams.core.flows import Record
 from streams.view.database import Database
 from streams.view.queries import Queries
-from streams.web.api.view_models import Attempts, Deliveries, RentRoll, Webhooks
+from streams.web.api.view_models import Attempts, DeadLetter, DeadLetterGroup, Deliveries, RentRoll, Webhooks
 from tests.streams.view.parts import NOON, View, account, building, delivery, known, lease, record, unit
+from tests.streams.view.test_queries import fetch, letter
 from tests.streams.web.api.parts import Entry, Site, bearer, is_problem, new, site
 
 UNITS = 23
@@ -169,11 +170,15 @@ async def test_an_etag_stands_for_what_is_shown() -> None:
 
 async def test_no_org_sees_rows_of_another_one() -> None:
     async with filled() as (here, view):
-        view.write(delivery(), webhook(1), batch(1))
+        view.write(delivery(), webhook(1), batch(1), letter(1, fetch()))
         for path in ("/api/rent-roll", "/api/deliveries", "/api/deliveries/attempts", "/api/webhooks"):
             assert (await here.ask("GET", path)).json()["items"]
             other = await here.client.get(path, headers=bearer(org="other"))
             assert (other.status_code, other.json()["items"]) == (200, [])
+        for path in ("/api/dead-letters", "/api/dead-letters/groups"):
+            assert (await here.ask("GET", path)).json()
+            other = await here.client.get(path, headers=bearer(org="other"))
+            assert (other.status_code, other.json()) == (200, [])
 
 
 async def test_deliveries_show_whether_it_got_there_and_why_not() -> None:
@@ -209,6 +214,26 @@ async def test_webhooks_come_newest_first_also_those_of_one_moment() -> None:
         assert one["ignored"] == "not about a rent roll"
 
 
+async def test_dead_letters_are_a_plain_list_whose_next_page_is_linked() -> None:
+    async with filled() as (here, view):
+        view.write(*(letter(number, fetch(number)) for number in range(5)), letter(9, fetch(), org=b"acme"))
+        view.writer.caught_up(NOON)
+        path, seen = "/api/dead-letters?limit=2&reason=rejected", []
+        while path:
+            page = await here.ask("GET", path)
+            assert page.headers["x-as-of"] == "2026-03-01T12:00:00Z"
+            seen += page.json()
+            link = page.headers.get("link", "")
+            path = link.removeprefix("<").removesuffix('>; rel="next"')
+        assert [one["id"] for one in seen] == ["2-4", "2-3", "2-2", "2-1", "2-0"]
+        assert [DeadLetter.model_validate(one).model_dump(mode="json", by_alias=True) for one in seen] == seen
+        groups = (await here.ask("GET", "/api/dead-letters/groups")).json()
+        assert [DeadLetterGroup.model_validate(one).model_dump(mode="json", by_alias=True) for one in groups] == groups
+        assert (groups[0]["letters"], groups[0]["open"], groups[0]["fingerprint"]) == (5, 5, seen[0]["fingerprint"])
+        (one,) = (await here.ask("GET", "/api/dead-letters?id=2-3&state=open")).json()
+        assert one["id"] == "2-3"
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -227,6 +252,12 @@ async def test_webhooks_come_newest_first_also_those_of_one_moment() -> None:
         "/api/deliveries/attempts?cursor=1.a.1.1.x",
         "/api/webhooks?cursor=x.1.1",
         "/api/webhooks?entity=-1",
+        "/api/dead-letters?id=seven",
+        "/api/dead-letters?since=yesterday",
+        "/api/dead-letters?fingerprint=XYZ",
+        "/api/dead-letters?state=lost",
+        "/api/dead-letters?cursor=1.1",
+        "/api/dead-letters/groups?limit=0",
     ],
 )
 async def test_a_wrong_parameter_is_named(path: str) -> None:
@@ -242,6 +273,8 @@ async def test_a_token_without_the_scope_reads_nothing() -> None:
             ("/api/rent-roll", "roll:read"),
             ("/api/deliveries", "sync:read"),
             ("/api/webhooks", "sync:read"),
+            ("/api/dead-letters", "replay:read"),
+            ("/api/dead-letters/groups", "replay:read"),
         ):
             assert is_problem(await here.client.get(path), 401)
             assert is_problem(await here.client.get(path, headers=bearer("integrations:read")), 403)
@@ -251,7 +284,10 @@ async def test_a_token_without_the_scope_reads_nothing() -> None:
 async def test_a_database_that_is_down_is_503_without_its_password() -> None:
     database = Database(sa.make_url("postgresql+psycopg://ann:canary@127.0.0.1:1/rent"))
     async with site(view=Queries(database)) as here:
-        for path in ("/api/rent-roll", "/api/deliveries", "/api/deliveries/attempts", "/api/webhooks"):
+        for path in (
+            *("/api/rent-roll", "/api/deliveries", "/api/deliveries/attempts", "/api/webhooks"),
+            *("/api/dead-letters", "/api/dead-letters/groups"),
+        ):
             refused: httpx.Response = await here.ask("GET", path)
             assert is_problem(refused, 503)
             assert refused.headers["retry-after"] == "5"
