@@ -28,6 +28,7 @@ check: $(VENV)/dev.stamp ## check format, lint, types, import rules and generate
 	@$(PY) -m schemas --check || { echo 'check: schemas/avsc is outdated; run `make avsc` and commit the result' >&2; exit 1; }
 	@$(PY) .ci/topology.py --check
 	@$(PY) .ci/delivery.py --check
+	@$(PY) .ci/answers.py --check
 	@$(PY) .ci/lock.py --check
 	@$(PY) .ci/surroundings.py
 	@echo 'check: all checks passed'
@@ -41,9 +42,10 @@ chaos: $(VENV)/dev.stamp ## kill, freeze and restart workers under load, for lon
 avsc: $(VENV)/dev.stamp ## write the Avro schemas of changed records to schemas/avsc
 	@$(PY) -m schemas
 
-docs: $(VENV)/dev.stamp ## generate docs/topology.md and docs/delivery.md
+docs: $(VENV)/dev.stamp ## generate docs/topology.md, docs/delivery.md and the table of answers in docs/operations.md
 	@$(PY) .ci/topology.py
 	@$(PY) .ci/delivery.py
+	@$(PY) .ci/answers.py
 
 lock: $(VENV)/dev.stamp ## generate the lock files; ARGS=--upgrade for the newest versions
 	@$(PY) .ci/lock.py $(ARGS)

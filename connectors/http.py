@@ -140,19 +140,36 @@ async def exchange(
         return _failure(system, error, seconds)
 
 
+NETWORK: Final[tuple[tuple[type[Exception], type[Failure], str], ...]] = (
+    (TimeoutError, Unavailable, "no answer in time"),
+    (httpx.UnsupportedProtocol, Missing, "the configured URL cannot be called"),
+    (httpx.InvalidURL, Missing, "the configured URL cannot be called"),
+    (httpx.LocalProtocolError, Rejected, "the request is not valid HTTP; check the credentials for line breaks"),
+    (httpx.ConnectTimeout, Unavailable, "the connection timed out"),
+    (httpx.ReadTimeout, Unavailable, "the response timed out"),
+    (httpx.WriteTimeout, Unavailable, "sending the request timed out"),
+    (httpx.PoolTimeout, Unavailable, "no connection of the pool became free in time"),
+    (httpx.ConnectError, Unavailable, "the connection failed"),
+    (httpx.RemoteProtocolError, Unavailable, "the server closed the connection or did not send valid HTTP"),
+    (httpx.ReadError, Unavailable, "the connection was closed"),
+    (httpx.WriteError, Unavailable, "the connection was closed"),
+    (httpx.DecodingError, Unavailable, "the response has an invalid content encoding"),
+    (Exception, Unavailable, "the answer cannot be processed"),
+)
+"""What an exception of a call means; the first row that fits applies. Name resolution and TLS are a `ConnectError`."""
+
+
 def _failure(system: str, error: Exception, seconds: float) -> Failure:
-    """Return what an exception of a call means."""
-    match error:
-        case TimeoutError():
-            return Unavailable(f"{system} did not answer within {seconds:g} s")
-        case httpx.UnsupportedProtocol() | httpx.InvalidURL():
-            return Missing(f"{system}: the configured URL cannot be called", status=None)
-        case httpx.LocalProtocolError():
-            return Rejected(f"{system}: the request is not valid HTTP; check the credentials for line breaks")
-        case httpx.HTTPError():
-            return Unavailable(f"{system}: {_network(error)}")
-    log.warning("%s: a call raised %s", system, type(error).__name__, exc_info=error)
-    return Unavailable(f"{system}: the answer cannot be processed ({type(error).__name__})")
+    """Return what an exception of a call means; only the message of a failed connect is shown: it quotes no request."""
+    kind, words = next((kind, words) for raised, kind, words in NETWORK if isinstance(error, raised))
+    if isinstance(error, TimeoutError):
+        return kind(f"{system} did not answer within {seconds:g} s", status=None)
+    if isinstance(error, httpx.ConnectError):
+        words = f"{words} ({str(error) or 'no reason is known'})"
+    elif not isinstance(error, httpx.HTTPError | httpx.InvalidURL):
+        log.warning("%s: a call raised %s", system, type(error).__name__, exc_info=error)
+        words = f"{words} ({type(error).__name__})"
+    return kind(f"{system}: {words}", status=None)
 
 
 STALE_CONNECTIONS: Final = 3
@@ -181,23 +198,6 @@ async def _sent(client: httpx.AsyncClient, request: httpx.Request, most_bytes: i
     finally:
         await response.aclose()
     return Reply(response.status_code, response.headers, bytes(body))
-
-
-def _network(error: httpx.HTTPError) -> str:
-    """Return a network error as text. Only the message of a failed connect is included: it quotes no request."""
-    texts: dict[type[httpx.HTTPError], str] = {
-        httpx.ConnectTimeout: "the connection timed out",
-        httpx.ReadTimeout: "the response timed out",
-        httpx.WriteTimeout: "sending the request timed out",
-        httpx.PoolTimeout: "no connection of the pool became free in time",
-        httpx.RemoteProtocolError: "the server closed the connection or did not send valid HTTP",
-        httpx.ReadError: "the connection was closed",
-        httpx.WriteError: "the connection was closed",
-        httpx.DecodingError: "the response has an invalid content encoding",
-    }
-    if isinstance(error, httpx.ConnectError):
-        return f"the connection failed ({str(error) or 'no reason is known'})"
-    return texts.get(type(error), type(error).__name__)
 
 
 class OpenClient(Protocol):

@@ -524,6 +524,40 @@ def sync(
 
 
 @cli.command()
+@click.option("--org", default="default", show_default=True, help="The org of the receivers.")
+@click.option("--receiver", default=None, metavar="NAME", help="One receiver.  [default: all]")
+@click.option("--connection", default=None, metavar="NAME", help="One connection.  [default: all]")
+@click.option("--property", "property_id", default=None, type=click.IntRange(1), metavar="ID", help="One property.")
+@click.option("--dry-run", is_flag=True, help="Show what would be sent again, and stop.")
+@click.option("--yes", is_flag=True, help="Begin without a confirmation, which only a terminal is asked for.")
+@click.pass_obj
+def resend(
+    env: Mapping[str, str],
+    org: str,
+    receiver: str | None,
+    connection: str | None,
+    property_id: int | None,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Send receivers all of what they should know again: a snapshot of each property, changed or not."""
+    from streams.roles import manage  # noqa: PLC0415
+    from streams.roles import resend as role  # noqa: PLC0415
+
+    settings = read_settings(lambda: RentStreamSettings.read(env))
+    try:
+        found = read_settings(lambda: role.targets(settings, role.Request(org, receiver, connection, property_id)))
+    except manage.ManageFailed as error:
+        raise Failed(str(error)) from None
+    click.echo("\n".join(role.lines(found)))
+    if dry_run:
+        return
+    if not yes and at_terminal():
+        click.confirm("Send all of that again?", abort=True)
+    ManagedOrg(env, org).run(lambda service: role.resend(service, org, found, SystemClock(), click.echo))
+
+
+@cli.command()
 @click.option("--org", default="default", show_default=True, help="The org whose integrations and syncs are shown.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -596,7 +630,7 @@ def why(env: Mapping[str, str], entity: str, org: str, as_json: bool) -> None:
         raise Failed(f"no record of org {org} is about {entity}; older ones may have left their topics")
 
 
-@cli.group("dead-letters")
+@cli.group()
 def dead_letters() -> None:
     """Inspect what was given up."""
 

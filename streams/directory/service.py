@@ -282,6 +282,30 @@ class Integrations:
         await self._ask(topics.WEBHOOKS, request)
         await self._ask(topics.DUE, due)
 
+    async def resend(self, org: str, receiver: str, connection: str, property_id: int, at: datetime) -> None:
+        """Ask for a snapshot of a property to a receiver, whatever it knows; ``at`` names the request.
+
+        The receiver gets one snapshot for each moment at most. Raise `NotFound`, `Conflict` or `Unavailable`.
+        """
+        self._ready()
+        entry = self._directory.get(org, receiver)
+        if entry is None:
+            raise NotFound(f"{org} has no integration {receiver}")
+        if entry.role is not IntegrationRole.SINK:
+            raise Conflict(f"{receiver} is no receiver")
+        if not entry.enabled:
+            raise Conflict(f"{receiver} is disabled: enable it first")
+        due = DeliveryDue(
+            org=org,
+            connection=connection,
+            property_id=property_id,
+            reason=DueReason.ASKED,
+            seen_at=at,
+            sink=receiver,
+            snapshot_at=at,
+        )
+        await self._ask(topics.DUE, due)
+
     # ------------------------------------------------------------------------------------------------------- the parts
 
     def _source(self, org: str, name: str) -> None:

@@ -8,6 +8,7 @@ from connectors.ports import Accepted, Clock, Failure
 from schemas import topics
 from schemas.codec import decode_as
 from schemas.delivery import Batch, DeliveryDue, DeliveryOutcome, DeliveryResult, DueReason
+from streams.core.answers import Work, refused
 from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Disposition, Emit, Record
 from streams.core.observer import Observer
@@ -27,7 +28,7 @@ from streams.core.retry import (
 from streams.directory.clients import Clients
 from streams.directory.directory import Directory
 from streams.directory.entry import Problem, ProblemKind
-from streams.flows.integrations import HOLDS, refusal_by_sink
+from streams.flows.integrations import HOLDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class DeliverBatches:
             if held := self.breakers.hold(integration, now):
                 return self._failed(batch, held, None, first)
             answer = await sink.deliver(batch)
-        thing, at, refusal = (batch.connection, batch.property.id), self.clock.now(), refusal_by_sink(answer)
+        thing, at, refusal = (batch.connection, batch.property.id), self.clock.now(), refused(Work.DELIVERY, answer)
         if refusal and self.clients.version(batch.org, batch.sink) != version:
             return await self.perform(records)  # the configuration was replaced while the call was on its way
         held = self.breakers.ended(integration, thing, answer, at, refusal=refusal)

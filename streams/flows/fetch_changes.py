@@ -11,6 +11,7 @@ from schemas.codec import decode_as
 from schemas.pms import STAGES, FetchRequest
 from schemas.rent_roll import Page, PageItem
 from schemas.retry import SEQ
+from streams.core.answers import Work, refused
 from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Disposition, Emit, Record
 from streams.core.rent_roll import item_of
@@ -18,7 +19,7 @@ from streams.core.retry import Done, Held
 from streams.core.sequence import FetchSequence
 from streams.directory.clients import Clients
 from streams.directory.entry import Problem
-from streams.flows.integrations import held_by, may_be_left_out, refusal_by_source
+from streams.flows.integrations import held_by, may_be_left_out
 from streams.runners.look import Look
 
 
@@ -61,7 +62,7 @@ class FetchChanges:
                 elif not may_be_left_out(kind, of_kind):
                     answer = of_kind
                     break
-        if refusal_by_source(answer) and self.clients.version(request.org, request.connection) != version:
+        if refused(Work.READ, answer) and self.clients.version(request.org, request.connection) != version:
             return await self.perform(records)  # the configuration was replaced while the call was on its way
         done = self._after(requests, integration, answer, look.first)
         return replace(done, effects=(*done.effects, *whole)) if isinstance(done, Done) else done
@@ -90,7 +91,7 @@ class FetchChanges:
     ) -> Done | Failure | Held:
         """Return what follows an answer."""
         request, at = requests[-1], self.clock.now()
-        thing, refusal = (request.kind, request.entity), refusal_by_source(answer)
+        thing, refusal = (request.kind, request.entity), refused(Work.READ, answer)
         if held := self.breakers.ended(integration, thing, answer, at, refusal=refusal):
             return held
         if may_be_left_out(request.kind, answer):

@@ -9,6 +9,7 @@ from schemas.base import EntityKind
 from schemas.codec import decode_as
 from schemas.pms import PulseStep
 from schemas.rent_roll import PulseEnd
+from streams.core.answers import Work, refused
 from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Disposition, Emit, Record
 from streams.core.pulse import CHANGING, MAX_PAGES, SKEW, Listings, changed_listings, listings_of, pages, unlisted
@@ -19,7 +20,7 @@ from streams.core.sweep import sequences
 from streams.directory.clients import Clients
 from streams.directory.entry import Problem
 from streams.flows.fetch_changes import page_out
-from streams.flows.integrations import may_be_left_out, refusal_by_source
+from streams.flows.integrations import may_be_left_out
 from streams.runners.look import Look
 
 IGNORED = Done(ending=Disposition.IGNORED)
@@ -50,7 +51,7 @@ class PulseAccounts:
                 return IGNORED
             pulse = _Pulse(self, source, step, partition)
             failure = await pulse.read()
-        at, refusal = self.clock.now(), refusal_by_source(failure)
+        at, refusal = self.clock.now(), refused(Work.READ, failure)
         self.breakers.ended(integration, "pulse", failure, at, refusal=refusal)
         return IGNORED if failure is not None else Done((*pulse.emits, pulse.end()))
 

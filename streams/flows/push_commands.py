@@ -9,6 +9,7 @@ from schemas import topics
 from schemas.codec import decode_as
 from schemas.commands import Command, CommandAction, FieldProblem, Push, PushOutcome, PushResult
 from streams.core import sync
+from streams.core.answers import Work, refused
 from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Emit, Record
 from streams.core.retry import (
@@ -25,7 +26,7 @@ from streams.core.retry import (
 )
 from streams.directory.clients import Clients
 from streams.directory.entry import Problem, ProblemKind
-from streams.flows.integrations import HOLDS, refusal_by_source
+from streams.flows.integrations import HOLDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class PushCommands:
                 return self._failed(push, held, first)
             answer = await gateway.push(push)
         why = answer.why if isinstance(answer, Halfway) else answer
-        refusal = refusal_by_source(why)
+        refusal = refused(Work.COMMAND, why)
         if refusal and self.clients.version(push.org, push.connection) != version:
             return await self.perform(records)  # the configuration was replaced while the call was on its way
         held = self.breakers.ended(integration, (push.entity, push.id), why, self.clock.now(), refusal=refusal)

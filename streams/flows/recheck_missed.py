@@ -11,6 +11,7 @@ from schemas.base import EntityKind
 from schemas.codec import decode_as
 from schemas.pms import RecheckStep
 from schemas.rent_roll import Page, PageItem
+from streams.core.answers import Work, refused
 from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Disposition, Emit, Record
 from streams.core.rent_roll import item_of
@@ -19,7 +20,6 @@ from streams.core.sequence import FetchSequence
 from streams.directory.clients import Clients
 from streams.directory.entry import Problem
 from streams.flows.fetch_changes import page_out
-from streams.flows.integrations import refusal_by_source
 from streams.runners.look import Look
 
 AT_ONCE: Final = 10
@@ -54,7 +54,7 @@ class RecheckMissed:
             with Look(self.sequence, partition, self.clock) as look:
                 answers = await asyncio.gather(*(source.fetch(step.kind, number, Priority.SWEEP) for number in ids))
         failure = next((answer for answer in answers if not isinstance(answer, Fetched)), None)
-        refusal = refusal_by_source(failure)
+        refusal = refused(Work.READ, failure)
         self.breakers.ended(integration, "recheck", failure, self.clock.now(), refusal=refusal)
         brought = self._brought(step, answers, look.first)
         if failure is not None:

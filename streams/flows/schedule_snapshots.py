@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from typing import Final
 
 from connectors.ports import Clock
 from schemas import topics
@@ -9,12 +10,16 @@ from schemas.codec import decode_as
 from schemas.delivery import DeliveryDue, DeliveryPhase, DeliveryRow, DueReason
 from streams.core.delivery import deliveries_of, property_of
 from streams.core.flows import Barrier, Emit, View
+from streams.core.pace import Pace
 from streams.core.policy import SinkPolicy
 from streams.core.schedule import latest_due
 from streams.directory.directory import Directory
 from streams.topology import DELIVERIES
 
 _COMES_BY_ITSELF = (DeliveryPhase.IN_FLIGHT, DeliveryPhase.WAITING)
+
+LOOK: Final = 5.0
+"""Seconds between two looks at the schedules of a partition, while no configuration changes."""
 
 
 class ScheduleSnapshots:
@@ -31,10 +36,13 @@ class ScheduleSnapshots:
         self._clock = clock
         self._asked: dict[tuple[str, str], datetime] = {}
         """By receiver: the latest moment for which all of its rows were looked at."""
+        self._pace = Pace(LOOK)
 
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | Barrier | None]:
         """Emit which snapshots are due on this partition; yield null between rows, so that other work may go on."""
-        now = self._clock.now()
+        now, looks = self._clock.now(), (partition, self._directory.configured, self._clock.monotonic())
+        if not self._pace.is_due(*looks):
+            return
         for org in self._directory.on_partition(partition, self._partitions).orgs:
             for policy in self._directory.sinks(org):
                 if policy.schedule is None:
@@ -46,6 +54,7 @@ class ScheduleSnapshots:
                     yield from self._connection(views[DELIVERIES], policy, source.name, due, now)
                 yield Barrier.DURABLE
                 self._asked[key] = due
+        self._pace.looked(*looks)
 
     def _connection(
         self, rows: View, policy: SinkPolicy, connection: str, due: datetime, now: datetime

@@ -11,6 +11,7 @@ from schemas.codec import decode_as
 from schemas.pms import SweepStep
 from schemas.rent_roll import AccountRow, SeenRow
 from streams.core.flows import Emit, View
+from streams.core.pace import Pace
 from streams.core.rent_roll import STAGES, account_key, scope, seen_key
 from streams.core.rent_roll.keys import stamp
 from streams.core.spread import Share, share_of
@@ -46,13 +47,12 @@ class ScheduleSweeps:
         self._begun: dict[tuple[str, str], str] = {}
         self._ahead: dict[tuple[str, str], float] = {}
         """When the last sweep was started whose id is ahead of the time, by `Clock.monotonic`."""
-        self._looked: dict[int, tuple[int, float]] = {}
-        """By partition: the state of the directory at the last look, and when that was, by `Clock.monotonic`."""
+        self._pace = Pace(LOOK)
 
     def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit]:
         """Emit the first step of each sweep that is due on this partition."""
-        now = self._clock.now()
-        if not self._is_to_look(partition, self._clock.monotonic()):
+        now, looks = self._clock.now(), (partition, self._directory.configured, self._clock.monotonic())
+        if not self._pace.is_due(*looks):
             return
         for one in self._directory.on_partition(partition, self._partitions).connections:
             if not one.enabled:
@@ -72,14 +72,7 @@ class ScheduleSweeps:
                 continue
             step = SweepStep(org=one.org, connection=one.name, sweep=due, started_at=now, stage=EntityKind.PROPERTY)
             yield Emit(topics.SWEEPS, one.org, step)
-
-    def _is_to_look(self, partition: int, at: float) -> bool:
-        """Return whether it is time to look at a partition: at once if a configuration has changed."""
-        configured, looked = self._looked.get(partition, (-1, at))
-        if configured == self._directory.configured and at - looked < LOOK:
-            return False
-        self._looked[partition] = self._directory.configured, at
-        return True
+        self._pace.looked(*looks)
 
     def _is_due_ahead(self, key: tuple[str, str]) -> bool:
         """Return whether the interval has passed since the last sweep with an id that is ahead of the time."""

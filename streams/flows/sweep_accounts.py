@@ -10,6 +10,7 @@ from schemas import topics
 from schemas.codec import decode_as
 from schemas.pms import SweepStep
 from schemas.rent_roll import SweepEnd
+from streams.core.answers import Work, refused
 from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Disposition, Emit, Record
 from streams.core.retry import (
@@ -40,7 +41,7 @@ from streams.core.sweep import (
 from streams.directory.clients import Clients
 from streams.directory.entry import Problem, ProblemKind
 from streams.flows.fetch_changes import page_out
-from streams.flows.integrations import held_by, may_be_left_out, refusal_by_source
+from streams.flows.integrations import held_by, may_be_left_out
 from streams.runners.look import Look
 
 
@@ -68,15 +69,15 @@ class SweepAccounts:
             if isinstance(source, Problem):
                 return self._unusable(step, source)
             now = self.clock.now()
-            if (refused := self._refused(step, now)) is not None:
-                return refused
+            if (unusable := self._refused(step, now)) is not None:
+                return unusable
             integration = Integration(step.org, step.connection, self.clients.version(step.org, step.connection))
             if held := self.breakers.hold(integration, now):
                 return held
             if not step.seq:  # of the whole sweep: from before its first request
                 step = step.model_copy(update={"seq": self.sequence.take(record.partition, now)})
             answer = await self._read(source, step, record.partition)
-        if refusal_by_source(answer) and self.clients.version(step.org, step.connection) != integration.version:
+        if refused(Work.READ, answer) and self.clients.version(step.org, step.connection) != integration.version:
             return await self.perform(records)  # the configuration was replaced while the calls were on their way
         return self._after(step, integration, answer, attempt_of(record))
 
@@ -129,7 +130,7 @@ class SweepAccounts:
         self, step: SweepStep, integration: Integration, answer: list[tuple[Read, PageOf]] | Failure, attempt: int
     ) -> Outcome | Held:
         """Return what follows the answers to a step."""
-        at, refusal = self.clock.now(), refusal_by_source(answer)
+        at, refusal = self.clock.now(), refused(Work.READ, answer)
         last = answer[-1][1] if isinstance(answer, list) else answer
         held = self.breakers.ended(integration, step.stage, last, at, refusal=refusal)
         if isinstance(answer, list):

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -18,10 +17,11 @@ from streams.core.flows import Record
 from streams.roles.integrations import kafka_backend
 from streams.roles.manage import READ_WITHIN, ManageFailed
 from streams.roles.reading import ends_of, fetched
+from streams.roles.view import opened
 from streams.runners.global_ import within
 from streams.settings import KafkaSettings, RentStreamSettings
-from streams.view.database import Database, ViewUnavailable, url_of
-from streams.view.queries import Item, LetterFilter, Queries
+from streams.view.database import ViewUnavailable
+from streams.view.queries import Item, LetterFilter
 
 PAGE: Final = 500
 """Letters of one query."""
@@ -32,33 +32,19 @@ SHOWN: Final = 5
 
 def find(settings: RentStreamSettings, org: str, wanted: LetterFilter, limit: int) -> tuple[list[Item], list[Item]]:
     """Return the newest dead letters of an org, and their groups. Raise `ManageFailed` and `SettingsError`."""
-    database = Database(_existing(settings))
-    queries = Queries(database)
-    try:
-        letters: list[Item] = []
-        cursor = None
-        while len(letters) < limit:
-            page = queries.dead_letters(org, wanted, min(PAGE, limit - len(letters)), cursor)
-            letters += page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                break
-        return letters, queries.dead_letter_groups(org, wanted, limit).items
-    except ViewUnavailable as error:
-        raise ManageFailed(f"{error}: check DATABASE_URL, or that the web role has run, which fills the view") from None
-    finally:
-        database.close()
-
-
-def _existing(settings: RentStreamSettings) -> Any:
-    """Return the URL of the view's database; opening SQLite would create a file. Raise `ManageFailed`."""
-    url = url_of(settings)
-    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
-        raise ManageFailed(
-            f"there is no query view in {url.database}: run this where the web role runs, which fills the view, "
-            "or set DATABASE_URL to its database"
-        )
-    return url
+    with opened(settings) as queries:
+        try:
+            letters: list[Item] = []
+            cursor = None
+            while len(letters) < limit:
+                page = queries.dead_letters(org, wanted, min(PAGE, limit - len(letters)), cursor)
+                letters += page.items
+                cursor = page.next_cursor
+                if cursor is None:
+                    break
+            return letters, queries.dead_letter_groups(org, wanted, limit).items
+        except ViewUnavailable as error:
+            raise ManageFailed(f"{error}: check DATABASE_URL, or that the web role has run, which fills it") from None
 
 
 def content(settings: RentStreamSettings, kafka: KafkaSettings, place: tuple[int, int]) -> Record:
@@ -66,7 +52,7 @@ def content(settings: RentStreamSettings, kafka: KafkaSettings, place: tuple[int
     clock = SystemClock()
 
     async def read() -> Record | None:
-        backend = kafka_backend(settings, kafka, "dead-letters")
+        backend = kafka_backend(settings, kafka, "letters")
         partition = Partition(topics.DEAD_LETTERS.name, place[0])
         return await within(clock, _record(backend, clock, partition, place[1]), READ_WITHIN)
 

@@ -3,7 +3,9 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 from connectors.clock import SystemClock
 from streams import topology
@@ -15,6 +17,7 @@ from streams.settings import KafkaSettings, RentStreamSettings
 from streams.view.database import Database, ViewUnavailable, url_of
 from streams.view.projection import projections
 from streams.view.projector import Projector
+from streams.view.queries import Queries
 
 LOOK: float = 1.0
 """Seconds between two lines of progress."""
@@ -26,6 +29,22 @@ REST = 3.0
 """Seconds of rest after each second of writing: priorities do not count between sessions on every system."""
 
 Echo = Callable[[str], None]
+
+
+@contextmanager
+def opened(settings: RentStreamSettings) -> Iterator[Queries]:
+    """Open the query view for reads; SQLite alone would create a file. Raise `ManageFailed` and `SettingsError`."""
+    url = url_of(settings)
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
+        raise ManageFailed(
+            f"there is no query view in {url.database}: run this where the web role runs, which fills the view, "
+            "or set DATABASE_URL to its database"
+        )
+    database = Database(url)
+    try:
+        yield Queries(database)
+    finally:
+        database.close()
 
 
 async def rebuild(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings, echo: Echo) -> None:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response, Securi
 from pydantic import BeforeValidator
 from starlette.exceptions import HTTPException
 
+from schemas import topics
 from schemas.integrations import IntegrationRole
 from streams.core.dead_letters import place_of
 from streams.directory.model import IntegrationState
@@ -227,7 +228,7 @@ def _wanted_letters(
     state: Annotated[LetterState | None, Query(description="By default both states are in the answer.")] = None,
     since: Annotated[datetime | None, BeforeValidator(_moment), Query()] = None,
     until: Annotated[datetime | None, BeforeValidator(_moment), Query()] = None,
-    origin: Annotated[str | None, Query(max_length=200, examples=["deliveries.batches"])] = None,
+    origin: Annotated[str | None, Query(max_length=200, examples=[topics.BATCHES.name])] = None,
     reason: Annotated[str | None, Query(max_length=100, examples=["rejected"])] = None,
     fingerprint: Annotated[str | None, Query(pattern="^[0-9a-f]{1,64}$")] = None,
     entity: Annotated[str | None, Query(max_length=200, examples=["property:1001"])] = None,

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from schemas import topics
 from streams.web.api.models import ApiModel
 
 
@@ -179,7 +180,7 @@ class DeadLetter(ApiModel):
     id: str = Field(examples=["3-1042"])
     time: datetime
     org: str
-    origin: str = Field(description="The topic that it was on.", examples=["deliveries.batches"])
+    origin: str = Field(description="The topic that it was on.", examples=[topics.BATCHES.name])
     flow: str | None = Field(description="What gave it up.", examples=["deliver_batches"])
     reason: str | None = Field(examples=["rejected"])
     attempts: int

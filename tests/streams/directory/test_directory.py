@@ -13,6 +13,7 @@ from connectors.ports import Configuration, LeasingRules, Refused
 from schemas.base import EntityKind, Model
 from schemas.codec import encode
 from schemas.integrations import CheckReport, Integration, StoredSetting, SyncProgress, SyncResult
+from schemas.partitions import partition_for
 from schemas.pms import FetchRequest
 from streams.core.policy import Switches
 from streams.directory.directory import Directory
@@ -40,6 +41,22 @@ def report(name: str, account: int | None = None, at: datetime = AT) -> CheckRep
 ENVIRONMENT = configuration(
     {"baseUrl": "https://pms.example/1"}, clientId="id", clientSecret="from-the-environment", webhookSecret="hook-env"
 )
+
+
+def test_what_is_on_a_partition_follows_the_records() -> None:
+    """Each org is on one, and a change shows at once."""
+    known = directory()
+    for org in ("acme", "maple", "cedar"):
+        put(known, pms(org=org))
+    found = [known.on_partition(partition, 3) for partition in range(3)]
+    assert sorted(org for one in found for org in one.orgs) == ["acme", "cedar", "maple"]
+    assert [[one.org for one in part.connections] for part in found] == [list(part.orgs) for part in found]
+
+    partition = partition_for("acme", 3)
+    put(known, pms(name="other", enabled=False))
+    names = [(one.name, one.enabled) for one in known.on_partition(partition, 3).connections if one.org == "acme"]
+    assert names == [("main", True), ("other", False)]
+
 
 # ----------------------------------------------------------------------------------------------- stored and environment
 
