@@ -32,11 +32,12 @@ class Course(StrEnum):
 
 
 TEXTS: Final = {
-    Course.RETRY: "next rung of the ladder; after the last a dead letter",
-    Course.PAUSE: "all of the integration waits as long as asked, at least the first rung; no attempt is used up",
+    Course.RETRY: "the next attempt is on the next rung of the ladder; after the last one a dead letter. If the answer has "
+    "`Retry-After`, the same as pause",
+    Course.PAUSE: "all of the integration waits as long as asked, at least the first delay; no attempt is used up",
     Course.HOLD: "all of the integration is on hold until its configuration is corrected; no attempt is used up",
-    Course.GIVE_UP: "dead letter",
-    Course.LEAVE_OUT: "listings are left out; of another kind of entity a dead letter",
+    Course.GIVE_UP: "a dead letter at once",
+    Course.LEAVE_OUT: "listings are left out of the rent roll; for any other kind of entity a dead letter",
 }
 
 
@@ -100,26 +101,31 @@ Network = Sequence[tuple[type[Exception], type[Failure], str]]
 
 
 def markdown(meaning: Meaning, network: Network) -> str:
-    """Return the table for people."""
+    """Return the table for people, with its legend."""
     head = ("answer", "a batch to a receiver", "a read of an account", "an operation in the account")
     rows = [head, ("---",) * len(head), *_statuses(meaning), *_errors(network)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return table + "\n" + "".join(f"- **{course}**: {text}\n" for course, text in TEXTS.items())
 
 
 def _statuses(meaning: Meaning) -> Iterator[tuple[str, ...]]:
-    """Return one row for each range of statuses with the same rule."""
+    """Return one row for all statuses with the same rule."""
+    ranges: dict[Rule | None, list[str]] = {}
     for rule, statuses in groupby(STATUSES, lambda status: _rule(meaning(status, ""))):
         first, *rest = statuses
-        name = f"{first} to {rest[-1]}" if rest else f"{first}"
-        yield name, *("success" if rule is None else TEXTS[rule.course(work)] for work in Work)
+        ranges.setdefault(rule, []).append(f"{first} to {rest[-1]}" if rest else f"{first}")
+    for rule, names in ranges.items():
+        yield ", ".join(names), *_courses(rule)
 
 
 def _errors(network: Network) -> Iterator[tuple[str, ...]]:
-    """Return one row for each kind of failure that network errors lead to."""
+    """Return one row for all network errors that lead to the same failure."""
     by_kind: dict[type[Failure], list[str]] = {}
     for _, kind, words in network:
         by_kind.setdefault(kind, []).append(words)
-    for kind, words in by_kind.items():
-        rule = _rule(kind("", status=None))
-        assert rule is not None
-        yield "; ".join(dict.fromkeys(words)), *(TEXTS[rule.course(work)] for work in Work)
+    for kind, texts in by_kind.items():
+        yield "; ".join(dict.fromkeys(texts)), *_courses(_rule(kind("", status=None)))
+
+
+def _courses(rule: Rule | None) -> Iterator[str]:
+    return ("success" if rule is None else rule.course(work).value for work in Work)

@@ -89,11 +89,13 @@ async def test_a_delivery_takes_the_course_of_the_table(hundred: int) -> None:
         assert course_taken(outcome, desk.outcome.result) == expected(status), status
 
 
-def test_the_table_is_shown_with_its_ranges() -> None:
-    lines = markdown(meaning, NETWORK).splitlines()
-    names = [line.split(" | ")[0].removeprefix("| ") for line in lines]
+def test_the_table_has_one_row_for_what_has_the_same_course() -> None:
+    text = markdown(meaning, NETWORK)
+    rows = dict(line.strip("| ").split(" | ", 1) for line in text.splitlines() if line.startswith("|"))
 
-    assert names[2:6] == ["100 to 199", "200 to 299", "300 to 399", "400"]
-    assert "403" in names
-    assert names[-3].startswith("no answer in time; the connection timed out")
-    assert all(line.count(" | ") == 3 for line in lines)
+    assert rows["200 to 299"] == "success | success | success"
+    assert rows["100 to 199, 408 to 409, 425, 500 to 599"] == "retry | retry | retry"
+    assert rows["403"] == "hold | leave out | give up"
+    assert rows["429"] == "pause | pause | pause"
+    assert [course for name, course in rows.items() if "the connection timed out" in name] == ["retry | retry | retry"]
+    assert all(f"- **{course}**: " in text for course in Course)
