@@ -32,8 +32,8 @@ class Course(StrEnum):
 
 
 TEXTS: Final = {
-    Course.RETRY: "the next attempt is on the next rung of the ladder; after the last one a dead letter. If the answer has "
-    "`Retry-After`, the same as pause",
+    Course.RETRY: "the next attempt is on the next rung of the ladder; after the last one a dead letter. With "
+    "`Retry-After` in the answer the same as pause",
     Course.PAUSE: "all of the integration waits as long as asked, at least the first delay; no attempt is used up",
     Course.HOLD: "all of the integration is on hold until its configuration is corrected; no attempt is used up",
     Course.GIVE_UP: "a dead letter at once",
