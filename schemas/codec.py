@@ -69,6 +69,7 @@ RECORDS: tuple[type[Model], ...] = (
     integrations.CheckReport,
     integrations.SyncProgress,
     integrations.SyncResult,
+    integrations.HoldReport,
 )
 """Every record that is a value of its own on a topic, in a row or in an item; nested ones follow from them."""
 

@@ -213,5 +213,31 @@ class SyncResult(Model, frozen=True, kw_only=True):
     """Entities whose removal waits for the confirmation of a person."""
 
 
-STATUS_KINDS: Mapping[type[Model], str] = {CheckReport: "check", SyncProgress: "progress", SyncResult: "sync"}
+class HoldReport(Model, frozen=True, kw_only=True):
+    """An integration that is not called for a while, or its release. Written to ``integrations.status``."""
+
+    org: str
+    name: str
+    version: int
+    """Version of the integration that it is about: another one is not held by it."""
+    reason: str
+    """One word of a closed set (`streams.core.retry.Reason`)."""
+    detail: str
+    """Why, one sentence without secrets."""
+    since: Instant
+    """When it began; names the hold."""
+    until: Instant | None = None
+    """When the next call is tried; null: the hold has ended."""
+    refused: bool = False
+    """Whether the configuration was refused: a person has to correct it."""
+    pause_seconds: int = 0
+    """The pause before the next trial, which doubles if that fails."""
+
+
+STATUS_KINDS: Mapping[type[Model], str] = {
+    CheckReport: "check",
+    SyncProgress: "progress",
+    SyncResult: "sync",
+    HoldReport: "hold",
+}
 """The records of ``integrations.status``, and how their keys end."""

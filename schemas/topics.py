@@ -93,7 +93,7 @@ INTEGRATIONS = TopicSpec(
 )
 INTEGRATION_STATUS = TopicSpec(
     "integrations.status",
-    "last connection test and sync of each integration",
+    "last connection test, sync and hold of each integration",
     cleanup="compact",
     retention_ms=None,
     key=by_integration_and_kind,

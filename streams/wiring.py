@@ -12,7 +12,7 @@ from schemas.retry import SEQ
 from streams import topology
 from streams.backends.ports import Backend
 from streams.core.breaker import Breakers
-from streams.core.flows import Record
+from streams.core.flows import Emit, Record
 from streams.core.observer import Observer
 from streams.core.retry import Ladder
 from streams.core.sequence import FetchSequence
@@ -153,7 +153,8 @@ def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
     """Return one runner for each consumer group of calls: the flows of a group share the owner of an org."""
     sequence = FetchSequence()
     throttled = timedelta(seconds=needs.rungs[0].seconds)
-    breakers, running = Breakers(needs.observer, throttled, needs.clock.monotonic), Running()
+    breakers = Breakers(needs.observer, throttled, needs.clock.monotonic, needs.directory.hold_report)
+    running = Running()
     flows: Mapping[str, Calling] = {
         "push_commands": PushCommands(needs.clients, needs.rungs, needs.clock, breakers),
         "fetch_changes": FetchChanges(needs.clients, sequence, needs.clock, breakers),
@@ -165,15 +166,25 @@ def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
         ),
     }
 
+    async def forget(partitions: Collection[int]) -> None:
+        breakers.forget(lambda org: partition_for(org, needs.partitions) in partitions)
+
     async def take_over(partitions: Collection[int]) -> None:
         def is_new(org: str) -> bool:
             return partition_for(org, needs.partitions) in partitions
 
+        await forget(partitions)
         running.forget(is_new)
         needs.clients.taken_over(is_new)
         for partition, records in (await backend.last(topics.CHANGES.name, partitions, TAIL)).items():
             for record in records:
                 sequence.seed(partition, _sequence_of(record))
+
+    def reports(group: object) -> tuple[Emit, ...]:
+        match group:
+            case (str(org), str(name)):
+                return breakers.reports(org, name)
+        return ()
 
     groups: dict[str, list[Flow]] = {}
     for flow in topology.of_kind(Kind.CALL):
@@ -186,7 +197,8 @@ def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
             needs.clock,
             needs.rungs,
             observer=needs.observer,
-            on_assigned=take_over if any(topics.CHANGES in flow.writes for flow in members) else None,
+            on_assigned=take_over if any(topics.CHANGES in flow.writes for flow in members) else forget,
+            reports=reports,
         )
         for group, members in groups.items()
     )

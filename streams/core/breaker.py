@@ -19,6 +19,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from connectors.ports import Missing, Throttled, Unauthorized, Unavailable
+from schemas import topics
+from schemas.integrations import HoldReport
+from streams.core.flows import Emit
 from streams.core.observer import Observer
 from streams.core.retry import Held, Reason
 
@@ -27,6 +30,8 @@ FAILURES = 5
 
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(minutes=10)
+LONGEST_HOLD = timedelta(days=1)
+"""Of a report: the clock of the process that wrote it may have been ahead."""
 
 TRIAL_WITHIN = timedelta(minutes=2)
 """A trial call without an answer after this time may be repeated, because it was cancelled or raised an exception."""
@@ -67,6 +72,8 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
 }
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+_TICK = timedelta(microseconds=1)
+"""Holds are named by their beginning: another one begins later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +144,18 @@ class Integration(NamedTuple):
     version: int = 0
 
 
+def _reason(answer: object) -> Reason:
+    """Return why nothing is called after an answer."""
+    match answer:
+        case Missing():
+            return Reason.MISSING
+        case Unauthorized():
+            return Reason.UNAUTHORIZED
+        case Throttled():
+            return Reason.THROTTLED
+    return Reason.CIRCUIT_OPEN
+
+
 def _moment(at: datetime) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
@@ -149,23 +168,32 @@ class Breakers:
         observer: Observer,
         throttled: timedelta = timedelta(minutes=1),
         monotonic: Callable[[], float] | None = None,
+        reported: Callable[[str, str], HoldReport | None] | None = None,
     ) -> None:
         """Create the breakers of a worker, all of them closed.
 
         ``throttled``: the pause after a 429, at the least. ``monotonic``: seconds of a clock that never steps, so that
         one that does neither prolongs nor ends a pause; null: pauses are measured by the times that are passed in.
+        ``reported``: returns the last report about an integration, by org and name.
         """
         self._observer = observer
         self._monotonic = monotonic
         self._throttled = throttled
+        self._reported = reported
         self._breakers: dict[Integration, Breaker] = {}
+        self._holds: dict[Integration, HoldReport] = {}
+        """The last report about each breaker that is not closed."""
+        self._ended: dict[Integration, datetime] = {}
+        """When the last hold of each began that ended here: its report may still be on its way."""
+        self._due: dict[tuple[str, str], HoldReport] = {}
+        """Reports that are not written yet."""
 
     def hold(self, integration: Integration, now: datetime) -> Held | None:
         """Return null if a call is allowed, otherwise the hold of its record.
 
         The end of an allowed call has to be reported to `ended`.
         """
-        before = self._breakers.get(integration, CLOSED)
+        before = self._known(integration, now)
         after, allowed = admit(before, self._steady(now))
         self._store(integration, before, after)
         if allowed:
@@ -191,19 +219,81 @@ class Breakers:
         That is the record of a failed trial call, of a call after which the system asked for a pause, and of a
         ``refusal``: an answer that refuses the configuration as a whole. A breaker holds, it never drops.
         """
-        before, asked = self._breakers.get(integration, CLOSED), self._asked(answer)
+        before, asked = self._known(integration, now), self._asked(answer)
         available = refusal is None and not isinstance(answer, Unavailable | Throttled)
         steady = self._steady(now)
         after = answered(before, entity, steady, available=available, refused=refusal is not None, asked=asked)
         self._store(integration, before, after)
+        self._report(integration, before, after, answer if refusal is None else refusal, now)
         if refusal is not None:
-            reason = Reason.MISSING if isinstance(refusal, Missing) else Reason.UNAUTHORIZED
+            reason = _reason(refusal)
             return Held(reason, f"{integration.name} is on hold until its configuration is corrected: {refusal.detail}")
         if not isinstance(answer, Unavailable | Throttled) or (asked is None and before.state is not State.HALF_OPEN):
             return None
-        reason = Reason.THROTTLED if isinstance(answer, Throttled) else Reason.CIRCUIT_OPEN
         until = self._until(after, now)
-        return Held(reason, f"{integration.name} is not called before {_moment(until)}: {answer.detail}", until)
+        detail = f"{integration.name} is not called before {_moment(until)}: {answer.detail}"
+        return Held(_reason(answer), detail, until)
+
+    def reports(self, org: str, name: str) -> tuple[Emit, ...]:
+        """Return what has to be written about an integration, and count it as written."""
+        report = self._due.pop((org, name), None)
+        return () if report is None else (Emit(topics.INTEGRATION_STATUS, org, report),)
+
+    def forget(self, is_new: Callable[[str], bool]) -> None:
+        """Forget the integrations of orgs that another worker may have called: their reports count."""
+        for known in (self._breakers, self._holds, self._ended):
+            for one in [one for one in known if is_new(one.org)]:
+                del known[one]
+        for key in [key for key in self._due if is_new(key[0])]:
+            del self._due[key]
+
+    def _known(self, integration: Integration, now: datetime) -> Breaker:
+        """Return the present state, with what reports of a former owner or of a person have to say about it."""
+        found = self._breakers.get(integration)
+        report = self._reported(integration.org, integration.name) if self._reported is not None else None
+        if report is None or report.version != integration.version:
+            return found or CLOSED
+        if found is None:
+            if report.until is None or self._ended.get(integration) == report.since:
+                return CLOSED
+            wait = min(max(report.until - now, timedelta()), LONGEST_HOLD)
+            until, pause = self._steady(now) + wait, timedelta(seconds=report.pause_seconds)
+            self._holds[integration] = report
+            self._breakers[integration] = found = Breaker(
+                State.OPEN, pause=pause, until=until, refused=report.refused, asked_until=until
+            )
+        elif report.until is None and found.state is State.OPEN and self._is_own(integration, report):
+            steady = self._steady(now)
+            self._breakers[integration] = found = replace(found, until=min(found.until, steady), asked_until=_NEVER)
+            self._ended[integration] = self._holds.pop(integration).since
+        return found
+
+    def _is_own(self, integration: Integration, report: HoldReport) -> bool:
+        hold = self._holds.get(integration)
+        return hold is not None and hold.since == report.since
+
+    def _report(self, integration: Integration, before: Breaker, after: Breaker, answer: object, now: datetime) -> None:
+        """Note what has to be written: that a hold began, goes on for longer, or has ended."""
+        hold = self._holds.get(integration)
+        if after.state is State.OPEN and after != before:
+            detail = getattr(answer, "detail", "")
+            began = max(now, self._ended.get(integration, _NEVER) + _TICK) if hold is None else hold.since
+            report = HoldReport(
+                org=integration.org,
+                name=integration.name,
+                version=integration.version,
+                reason=_reason(answer),
+                detail=detail,
+                since=began,
+                until=self._until(after, now),
+                refused=after.refused,
+                pause_seconds=round(after.pause.total_seconds()),
+            )
+            self._holds[integration] = self._due[integration.org, integration.name] = report
+        elif after.state is State.CLOSED and hold is not None:
+            del self._holds[integration]
+            self._ended[integration] = hold.since
+            self._due[integration.org, integration.name] = hold.model_copy(update={"until": None})
 
     def _steady(self, now: datetime) -> datetime:
         """Return the time by which pauses are measured."""

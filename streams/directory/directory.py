@@ -14,7 +14,15 @@ from connectors.ports import Configuration, Connection, WebhookReader
 from schemas import topics
 from schemas.base import Model
 from schemas.codec import DecodeError, UnknownWriter, decode_as
-from schemas.integrations import STATUS_KINDS, CheckReport, Integration, IntegrationRole, SyncProgress, SyncResult
+from schemas.integrations import (
+    STATUS_KINDS,
+    CheckReport,
+    HoldReport,
+    Integration,
+    IntegrationRole,
+    SyncProgress,
+    SyncResult,
+)
 from schemas.partitions import partition_for
 from streams.core.policy import EPOCH, SinkPolicy, Switches, fingerprint, switches_of
 from streams.directory.entry import AnySystem, Entry, HeldReader, as_source, described, stored
@@ -32,7 +40,7 @@ ORG: Final = "default"
 TOPICS: Final = (topics.INTEGRATIONS.name, topics.INTEGRATION_STATUS.name)
 """The topics that a directory is built from."""
 
-CHECK, PROGRESS, RESULT = (STATUS_KINDS[one] for one in (CheckReport, SyncProgress, SyncResult))
+CHECK, PROGRESS, RESULT, HOLD = (STATUS_KINDS[one] for one in (CheckReport, SyncProgress, SyncResult, HoldReport))
 """Last parts of the keys of `topics.INTEGRATION_STATUS`."""
 
 Key = tuple[str, str]
@@ -112,6 +120,7 @@ class Directory:
         self._checks: dict[Key, CheckReport] = {}
         self._progress: dict[Key, SyncProgress] = {}
         self._results: dict[Key, SyncResult] = {}
+        self._holds: dict[Key, HoldReport] = {}
         self._unreadable: dict[tuple[str, bytes | None], UnreadableRecord] = {}
         self._connections: tuple[Connection, ...] | None = None
         self._on_partitions: dict[tuple[int, int], Accounts] = {}
@@ -190,6 +199,8 @@ class Directory:
             _keep(self._progress, SyncProgress, org, name, value)
         elif kind == RESULT:
             _keep(self._results, SyncResult, org, name, value)
+        elif kind == HOLD:
+            _keep(self._holds, HoldReport, org, name, value)
         else:
             raise DecodeError(f"no kind of status is called {kind}")
 
@@ -336,12 +347,28 @@ class Directory:
         progress = self._progress.get((org, name))
         return progress.at if progress and progress.failed is not None else None
 
+    def hold_report(self, org: str, name: str) -> HoldReport | None:
+        """Return the last report about holds of an integration; one that has ended has no ``until``."""
+        return self._holds.get((org, name))
+
+    def hold(self, org: str, name: str) -> HoldReport | None:
+        """Return why an enabled integration is not called at the moment; null if it is."""
+        entry, report = self._entries.get((org, name)), self._holds.get((org, name))
+        if entry is None or not entry.enabled or report is None or report.until is None:
+            return None
+        return report if report.version == entry.version and report.since >= self._created(org, name) else None
+
+    def held_systems(self) -> frozenset[str]:
+        """Return the systems of which an integration is on hold; may be called in any thread."""
+        return frozenset(self.system_of(*key) for key in list(self._holds) if self.hold(*key))
+
     def status_keys(self, org: str, name: str) -> tuple[bytes, ...]:
         """Return the keys of the records of status that there are."""
         kinds: tuple[tuple[str, Mapping[Key, Model]], ...] = (
             (CHECK, self._checks),
             (PROGRESS, self._progress),
             (RESULT, self._results),
+            (HOLD, self._holds),
         )
         return tuple(status_key(org, name, kind) for kind, records in kinds if (org, name) in records)
 
@@ -380,7 +407,7 @@ class Directory:
             last_status=sync.last_status,
             last_sweep=sync.last_sweep,
             held_removals=sync.held_removals,
-            hold=entry.problem.detail if entry.problem else None,
+            hold=entry.problem.detail if entry.problem else _shown(self.hold(org, name)),
             properties_default=entry.switches.default,
             properties_on=tuple(sorted(entry.switches.on)),
             properties_off=tuple(sorted(entry.switches.off)),
@@ -391,6 +418,17 @@ class Directory:
         """Return since when records of status concern the integration of this name, and not one before it."""
         entry = self._entries.get((org, name))
         return entry.record.created_at if entry and entry.record else EPOCH
+
+
+def _shown(report: HoldReport | None) -> str | None:
+    """Return a hold in words, with its beginning and the next trial."""
+    if report is None or report.until is None:
+        return None
+    what = ": correct its configuration" if report.refused else ""
+    return (
+        f"{report.detail} (since {report.since:%Y-%m-%dT%H:%M:%SZ}; the next call is tried at "
+        f"{report.until:%Y-%m-%dT%H:%M:%SZ}{what})"
+    )
 
 
 def _warn(entry: Entry) -> None:

@@ -157,8 +157,10 @@ class Integrations:
             return self._state(org, name), current is None or current.record is None
 
     async def enable(self, org: str, name: str, by: str) -> IntegrationState:
-        """Let an integration work. Raise `NotFound`, `Conflict` with the reason, or `Unavailable`."""
-        return await self._change(org, name, by, changes.enabled)
+        """Let an integration work, and end its hold. Raise `NotFound`, `Conflict` with the reason, or `Unavailable`."""
+        state = await self._change(org, name, by, changes.enabled)
+        await self._release(org, name)
+        return self._state(org, name) if state.hold else state
 
     async def disable(self, org: str, name: str, by: str) -> IntegrationState:
         """Stop an integration; its settings and secrets stay. Raise `NotFound`, `Conflict` or `Unavailable`."""
@@ -258,6 +260,7 @@ class Integrations:
             asked=True,
             confirms_removals=confirm_removals,
         )
+        await self._release(org)
         await self._ask(topics.SWEEPS, step)
         return step.sweep
 
@@ -279,6 +282,7 @@ class Integrations:
             also=STAGES[1:],
         )
         due = DeliveryDue(org=org, connection=name, property_id=property_id, reason=DueReason.ASKED, seen_at=now)
+        await self._release(org)
         await self._ask(topics.WEBHOOKS, request)
         await self._ask(topics.DUE, due)
 
@@ -304,6 +308,7 @@ class Integrations:
             sink=receiver,
             snapshot_at=at,
         )
+        await self._release(org, receiver)
         await self._ask(topics.DUE, due)
 
     # ------------------------------------------------------------------------------------------------------- the parts
@@ -320,6 +325,15 @@ class Integrations:
             raise Conflict(f"{name} cannot be used: {entry.problem.detail}")
         if not entry.enabled:
             raise Conflict(f"{name} is disabled: enable it first")
+
+    async def _release(self, org: str, name: str | None = None) -> None:
+        """End the hold of an integration, or of all of an org: the next call is tried at once."""
+        for entry in self._directory.integrations(org):
+            hold = self._directory.hold(org, entry.name)
+            if hold is not None and name in (None, entry.name):
+                released = hold.model_copy(update={"until": None})
+                key = topics.INTEGRATION_STATUS.key_of(released)
+                await self._append_and_read(topics.INTEGRATION_STATUS.name, key, org, encode(released))
 
     async def _ask(self, topic: TopicSpec, record: SweepStep | FetchRequest | DeliveryDue) -> None:
         await _confirmed(self._producer.write(topic.name, topic.key_of(record), record.org, encode(record)))

@@ -1,7 +1,7 @@
 """What a worker reports, as metrics: the observer, and ports that report their calls."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 from connectors.ports import (
@@ -190,6 +190,16 @@ class PrometheusObserver(NullObserver):
         self._doubts.keep(partitions)
         self._held_removals.keep(partitions)
         self._unswept.keep(partitions)
+
+
+def show_holds(metrics: Metrics, sinks: Collection[str], held: Callable[[], Collection[str]]) -> None:
+    """Export which of the systems ``sinks`` have a receiver on hold; ``held`` returns them, in any thread."""
+
+    def read() -> list[tuple[tuple[str, ...], float]]:
+        systems = held()
+        return [((system,), float(system in systems)) for system in sinks]
+
+    metrics.watch("rentstream_receiver_hold", read)
 
 
 class _Sums:

@@ -247,10 +247,6 @@ class Metrics:
         """Count changes that a sweep found and that no webhook announced."""
         self._increment("rentstream_webhook_misses_total", system, by=changes)
 
-    def hold(self, sink: str, held: bool) -> None:
-        """Set whether a receiver is on hold."""
-        self._set("rentstream_receiver_hold", sink, value=float(held))
-
     def undelivered(self, sink: str, oldest_seconds: float) -> None:
         """Set the age of the oldest change that a receiver has not acknowledged."""
         self._set("rentstream_oldest_undelivered_seconds", sink, value=oldest_seconds)

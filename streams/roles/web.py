@@ -17,6 +17,7 @@ from streams.backends.clients import client_options
 from streams.backends.producer import OrgWriter, ReconnectingProducer, WebhookPublisher
 from streams.local.kept_secrets import console_password, encryption_keys, jwt_secret
 from streams.local.processes import ProcessSpec, Supervisor
+from streams.observability.instruments import show_holds
 from streams.observability.lag import LagExporter
 from streams.observability.metrics import Metrics
 from streams.observability.probes import Heartbeat, Probes, ProbesError
@@ -72,6 +73,7 @@ def run_web(
     database = Database(url_of(settings))
     queries = Queries(database)
     metrics.watch("rentstream_view_age_seconds", lambda: _age(queries, clock))
+    show_holds(metrics, integrations.directory.sink_systems, integrations.directory.held_systems)
     sessions = Sessions(console_password(settings), encryption_keys(settings)[0].key, clock)
     public_url = _public_url(env)
     producer: ReconnectingProducer | None = None

@@ -14,7 +14,13 @@ from streams.backends.admin import TopicAdmin, TopicError
 from streams.backends.clients import client_options
 from streams.directory.clients import Clients
 from streams.engine import Engine, EngineSettings, run_worker
-from streams.observability.instruments import MeasuredGateway, MeasuredSink, MeasuredSource, PrometheusObserver
+from streams.observability.instruments import (
+    MeasuredGateway,
+    MeasuredSink,
+    MeasuredSource,
+    PrometheusObserver,
+    show_holds,
+)
 from streams.observability.metrics import Metrics
 from streams.observability.probes import Probes, ProbesError
 from streams.roles.integrations import Known, kafka_backend, known
@@ -145,8 +151,7 @@ def build(
         gateway_wrapper=lambda one: MeasuredGateway(one, observer, clock),
         sink_wrapper=lambda one: MeasuredSink(one, observer, clock),
     )
-    for system in directory.sink_systems:
-        metrics.hold(system, held=False)
+    show_holds(metrics, directory.sink_systems, directory.held_systems)
     metrics.watch(
         "rentstream_api_budget_used_ratio",
         lambda: [((system,), used) for system, used in clients.used_ratios().items()],

@@ -25,7 +25,7 @@ from typing import Any
 from connectors.ports import MAY_CALL, Clock, Failure, may_call
 from schemas.codec import DecodeError, UnknownWriter
 from streams.backends.ports import Backend, NotOwner, Producer, TooLarge
-from streams.core.flows import Disposition, ProducerRecord, Record, encoded
+from streams.core.flows import Disposition, Emit, ProducerRecord, Record, encoded
 from streams.core.observer import NullObserver, Observer
 from streams.core.retry import (
     Dead,
@@ -139,8 +139,11 @@ class Call:
         guard: DeadLetterGuard | None = None,
         on_assigned: OnAssigned | None = None,
         bounds: Bounds | None = None,
+        reports: Callable[[Hashable], Sequence[Emit]] | None = None,
     ) -> None:
         """Create a runner. Raise `ValueError` if two flows read the same topic.
+
+        ``reports`` returns what has to be written about the integration of a record once the record was performed.
 
         A ``producer`` that is passed in has to be started and stopped by the caller; otherwise the runner has its own.
         """
@@ -152,6 +155,7 @@ class Call:
         self._ladder = ladder
         self._observer: Observer = observer or NullObserver()
         self._guard = guard or DeadLetterGuard()
+        self._reports = reports
         quotas = {flow.name: Quota(flow.max_in_flight, flow.max_in_flight_per_integration) for flow in flows}
         self._lanes: Lanes[_Waiting] = Lanes([quotas[flow.name] for flow, _ in self._ranked], max_batch)
         self._background = [quotas[flow.name] for flow in flows if flow.background]
@@ -302,6 +306,8 @@ class Call:
                 outgoing.append(park(item.record, one, flow.name, now))
                 if one.instead is not None:
                     break  # it returns once, in the place of all records
+        if self._reports is not None:
+            outgoing += [encoded(report) for report in self._reports(items[0].group)]
         return _Decided(items, outcomes, outgoing)
 
     def _unfinished(self, flow: CallFlow, record: Record, why: Dead | Held) -> Answer:

@@ -284,7 +284,7 @@ WRITES_IN: dict[str, tuple[str, ...]] = {
     "recheck_missed": ("streams/flows/fetch_changes.py",),
     "pulse_accounts": ("streams/core/rent_roll/refetch.py",),
 }
-"""Where a flow's effects are made, beside its own file."""
+"""Where a flow's effects are made, beside its own file, and of every call the breaker, which reports its holds."""
 
 
 def tree(path: str) -> ast.Module:
@@ -323,7 +323,8 @@ def test_the_wiring_has_exactly_one_entry_for_each_flow() -> None:
 @pytest.mark.parametrize("flow", IN_FLOWS, ids=lambda flow: flow.name)
 def test_the_topics_that_a_flow_names_are_those_that_it_declares(flow: Flow) -> None:
     """A delivery that waits comes back to where it is cut: the rung writes that."""
-    paths = (f"streams/flows/{flow.name}.py", *WRITES_IN.get(flow.name, ()))
+    calls = ("streams/core/breaker.py",) if flow.kind is Kind.CALL else ()
+    paths = (f"streams/flows/{flow.name}.py", *WRITES_IN.get(flow.name, ()), *calls)
     named = {vars(topics)[name] for path in paths for name in attributes(path, "topics") if name.isupper()}
     if flow.returns_to:
         named.remove(flow.returns_to)

@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.ports import Accepted, Missing, Rejected, Throttled, Unauthorized, Unavailable
+from schemas.integrations import HoldReport
 from streams.core.breaker import (
     CLOSED,
     FAILURES,
     FIRST_PAUSE,
+    LONGEST_HOLD,
     LONGEST_PAUSE,
     TRANSITIONS,
     TRIAL_WITHIN,
@@ -282,3 +284,130 @@ def test_an_answer_after_a_refusal_closes_it() -> None:
     breakers.ended(BUILDIUM, 2, Accepted(200), NOW)
 
     assert breakers.hold(BUILDIUM, NOW) is None
+
+
+# ------------------------------------------------------------------------------------------------------------- reports
+
+
+class Log:
+    """The last report about each integration, as a directory has it; a test decides when it is written."""
+
+    def __init__(self) -> None:
+        self.reports: dict[tuple[str, str], HoldReport] = {}
+
+    def last(self, org: str, name: str) -> HoldReport | None:
+        return self.reports.get((org, name))
+
+    def write(self, breakers: Breakers) -> HoldReport | None:
+        """Write what is due about `BUILDIUM`; return it."""
+        for emit in breakers.reports(BUILDIUM.org, BUILDIUM.name):
+            assert isinstance(emit.record, HoldReport)
+            self.reports[BUILDIUM.org, BUILDIUM.name] = emit.record
+            return emit.record
+        return None
+
+    def worker(self) -> Breakers:
+        return Breakers(NullObserver(), reported=self.last)
+
+
+def test_a_hold_is_reported_when_it_begins_goes_on_and_ends() -> None:
+    log = Log()
+    breakers = log.worker()
+    assert breakers.hold(BUILDIUM, NOW) is None
+    breakers.ended(BUILDIUM, 1, DOWN, NOW)
+    assert log.write(breakers) is None
+    refusal = Unauthorized("wrong key")
+    breakers.ended(BUILDIUM, 1, refusal, NOW, refusal=refusal)
+    begun = log.write(breakers)
+    assert begun is not None
+    assert (begun.reason, begun.detail, begun.refused) == ("unauthorized", "wrong key", True)
+    assert (begun.since, begun.until, begun.pause_seconds) == (NOW, NOW + FIRST_PAUSE, 30)
+
+    trial = NOW + FIRST_PAUSE
+    assert breakers.hold(BUILDIUM, trial) is None
+    assert log.write(breakers) is None
+    breakers.ended(BUILDIUM, 1, DOWN, trial)
+    longer = log.write(breakers)
+    assert longer is not None
+    assert (longer.reason, longer.since, longer.until) == ("circuit_open", NOW, trial + 2 * FIRST_PAUSE)
+
+    later = trial + 2 * FIRST_PAUSE
+    assert breakers.hold(BUILDIUM, later) is None
+    breakers.ended(BUILDIUM, 1, Accepted(200), later)
+    assert breakers.hold(BUILDIUM, later) is None, "its last report still says that it is held"
+    ended = log.write(breakers)
+    assert ended is not None
+    assert (ended.since, ended.until) == (NOW, None)
+    assert log.write(breakers) is None
+
+
+def test_a_new_owner_begins_with_the_hold_and_with_its_pause() -> None:
+    log = Log()
+    first = log.worker()
+    first.ended(BUILDIUM, 1, Throttled("slow", 600), NOW)
+    log.write(first)
+    second = log.worker()
+    held = second.hold(BUILDIUM, NOW + timedelta(seconds=599))
+    assert held is not None
+    assert held.until == NOW + timedelta(seconds=600)
+    assert second.hold(OTHER, NOW) is second.hold(BUILDIUM._replace(version=1), NOW) is None
+
+    at = NOW + timedelta(seconds=600)
+    assert second.hold(BUILDIUM, at) is None
+    assert second.hold(BUILDIUM, at) is not None, "one trial, not five calls"
+    second.ended(BUILDIUM, 1, DOWN, at)
+    again = log.write(second)
+    assert again is not None
+    assert (again.since, again.until) == (NOW, at + 2 * FIRST_PAUSE)
+
+
+def test_a_person_ends_a_hold() -> None:
+    log = Log()
+    breakers = log.worker()
+    breakers.ended(BUILDIUM, 1, Throttled("slow", 600), NOW)
+    report = log.write(breakers)
+    assert report is not None
+    log.reports[BUILDIUM.org, BUILDIUM.name] = report.model_copy(update={"until": None})
+
+    assert breakers.hold(BUILDIUM, NOW) is None
+    assert breakers.hold(BUILDIUM, NOW) is not None, "the trial is in flight"
+    breakers.ended(BUILDIUM, 1, Throttled("slow", 60), NOW)
+    assert breakers.hold(BUILDIUM, NOW) is not None
+    further = log.write(breakers)
+    assert further is not None
+    assert further.until == NOW + timedelta(seconds=60)
+
+
+def test_the_end_of_an_earlier_hold_does_not_end_this_one() -> None:
+    log = Log()
+    breakers = log.worker()
+    breakers.ended(BUILDIUM, 1, Throttled("slow", 60), NOW)
+    report = log.write(breakers)
+    assert report is not None
+    at = NOW + timedelta(seconds=60)
+    assert breakers.hold(BUILDIUM, at) is None
+    breakers.ended(BUILDIUM, 1, Accepted(200), at)
+    log.write(breakers)
+    breakers.ended(BUILDIUM, 1, Throttled("slow", 600), at)
+    assert breakers.hold(BUILDIUM, at + timedelta(seconds=1)) is not None
+
+
+def test_what_another_worker_may_have_called_is_forgotten() -> None:
+    log = Log()
+    breakers = log.worker()
+    breakers.ended(BUILDIUM, 1, Throttled("slow", 600), NOW)
+    log.write(breakers)
+    log.reports.clear()
+    assert breakers.hold(BUILDIUM, NOW) is not None
+    breakers.forget(lambda org: org == BUILDIUM.org)
+    assert breakers.hold(BUILDIUM, NOW) is None
+
+
+def test_a_report_of_a_clock_that_was_ahead_holds_for_a_day_at_the_most() -> None:
+    log = Log()
+    ahead = log.worker()
+    ahead.ended(BUILDIUM, 1, Throttled("slow", 60), NOW + timedelta(days=30))
+    log.write(ahead)
+    breakers = log.worker()
+    assert breakers.hold(BUILDIUM, NOW) is not None
+    assert breakers.hold(BUILDIUM, NOW + LONGEST_HOLD) is None

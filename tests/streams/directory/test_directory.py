@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from connectors.ports import Configuration, LeasingRules, Refused
 from schemas.base import EntityKind, Model
 from schemas.codec import encode
-from schemas.integrations import CheckReport, Integration, StoredSetting, SyncProgress, SyncResult
+from schemas.integrations import CheckReport, HoldReport, Integration, StoredSetting, SyncProgress, SyncResult
 from schemas.partitions import partition_for
 from schemas.pms import FetchRequest
 from streams.core.policy import Switches
@@ -41,6 +41,35 @@ def report(name: str, account: int | None = None, at: datetime = AT) -> CheckRep
 ENVIRONMENT = configuration(
     {"baseUrl": "https://pms.example/1"}, clientId="id", clientSecret="from-the-environment", webhookSecret="hook-env"
 )
+
+
+def hold(name: str = "main", **more: Any) -> HoldReport:
+    facts: dict[str, Any] = {"version": 1, "reason": "unauthorized", "detail": "401", "since": AT, "refused": True}
+    return HoldReport(org="acme", name=name, **{"until": AT + timedelta(minutes=1), **facts, **more})
+
+
+def test_a_hold_is_shown_as_long_as_it_is_about_the_present_configuration() -> None:
+    known = directory()
+    put(known, pms())
+    note(known, "hold", hold())
+    state = known.state("acme", "main")
+    assert state
+    assert state.hold == (
+        "401 (since 2026-03-01T12:00:00Z; the next call is tried at 2026-03-01T12:01:00Z: correct its configuration)"
+    )
+    assert known.held_systems() == {"pms"}
+    assert known.status_keys("acme", "main") == (b"acme/main/hold",)
+
+    for ended in (hold(until=None), hold(version=2), hold(since=AT - timedelta(days=999))):
+        note(known, "hold", ended)
+        assert known.hold("acme", "main") is None
+        assert known.hold_report("acme", "main") == ended
+    note(known, "hold", hold())
+    put(known, pms(enabled=False))
+    assert known.hold("acme", "main") is None
+    assert known.held_systems() == frozenset()
+    note(known, "hold", hold("gone"))
+    assert known.hold("acme", "gone") is None
 
 
 def test_what_is_on_a_partition_follows_the_records() -> None:

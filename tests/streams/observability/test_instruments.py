@@ -28,7 +28,7 @@ from streams.backends.memory import MovableClock
 from streams.core.doubts import TEXTS
 from streams.core.flows import DoubtChange
 from streams.core.observer import Observer
-from streams.observability.instruments import MeasuredSink, MeasuredSource, PrometheusObserver, outcome
+from streams.observability.instruments import MeasuredSink, MeasuredSource, PrometheusObserver, outcome, show_holds
 from streams.observability.metrics import DELIVERY_OUTCOMES, OUTCOMES, Metrics
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -209,6 +209,16 @@ def test_removals_that_wait_are_summed_over_the_owned_partitions() -> None:
 
     assert both == 42
     assert metrics.value("rentstream_held_removals", system="buildium") == 0
+
+
+def test_holds_are_read_when_the_metrics_are() -> None:
+    metrics, held = Metrics(), set[str]()
+    show_holds(metrics, ("rentsync", "other"), lambda: held)
+    before = metrics.value("rentstream_receiver_hold", sink="rentsync")
+    held.add("rentsync")
+
+    assert (before, metrics.value("rentstream_receiver_hold", sink="rentsync")) == (0, 1)
+    assert metrics.value("rentstream_receiver_hold", sink="other") == 0
 
 
 def test_the_time_of_scans_is_shown() -> None:

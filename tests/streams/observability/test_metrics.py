@@ -63,7 +63,7 @@ def updated_metrics() -> Metrics:
     metrics.standby_lag(7)
     metrics.scanned("watch_syncs", 0.01)
     metrics.watch("rentstream_api_budget_used_ratio", lambda: [(("buildium",), 0.25)])
-    metrics.hold("rentsync", held=True)
+    metrics.watch("rentstream_receiver_hold", lambda: [(("rentsync",), 1.0)])
     metrics.undelivered("rentsync", 4.0)
     metrics.open_dead_letters("rentsync", 2)
     metrics.doubts("overdue_move_out", 3)
