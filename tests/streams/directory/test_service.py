@@ -15,6 +15,7 @@ from schemas.codec import decode_as, encode
 from schemas.integrations import (
     ChangeAction,
     CheckStatus,
+    HoldReport,
     Integration,
     IntegrationChange,
     IntegrationMode,
@@ -28,6 +29,7 @@ from streams.directory.directory import PROGRESS, status_key
 from streams.directory.entry import Problem
 from streams.directory.model import Conflict, IntegrationState, Invalid, NotFound, PutIntegration, Unavailable
 from streams.directory.service import READ_BACK_WITHIN, RandomIds
+from streams.directory.writer import LogWriter
 from tests.streams.directory.stage import PARTITIONS, Process, Stage, pms_body, portal_body, ring
 from tests.streams.directory.systems import configuration
 
@@ -218,6 +220,43 @@ async def test_concurrent_changes_are_applied_one_after_the_other(stage: Stage) 
 
 
 # ---------------------------------------------------------------------------- enabled, disabled, deleted, created again
+
+
+async def test_a_person_ends_holds(stage: Stage) -> None:
+    """Enabling an integration again ends its own; reading an account those of the org."""
+    async with stage.process() as process:
+        service = process.service
+        for org in ("acme", "maple"):
+            await service.put(org, "main", pms_body(), "a test")
+            await service.enable(org, "main", "a test")
+
+        async def held(org: str) -> bool:
+            state = await service.get(org, "main")
+            return state.hold is not None
+
+        async def hold(org: str) -> None:
+            version, now = (await service.get(org, "main")).version, stage.clock.now()
+            report = HoldReport(
+                org=org, name="main", version=version, reason="throttled", detail="429", since=now, until=now
+            )
+            key = topics.INTEGRATION_STATUS.key_of(report)
+            await LogWriter(process.log.producer(), PARTITIONS).write(
+                topics.INTEGRATION_STATUS.name, key, org, encode(report)
+            )
+            await settle()
+
+        for end in (
+            lambda: service.enable("acme", "main", "a test"),
+            lambda: service.sweep("acme", "main"),
+            lambda: service.refresh_property("acme", "main", 10),
+        ):
+            await hold("acme")
+            await hold("maple")
+            assert await held("acme")
+            await end()
+            assert not await held("acme")
+            assert await held("maple")
+        assert (await service.enable("acme", "main", "a test")).hold is None
 
 
 async def test_an_integration_is_enabled_disabled_deleted_and_created_again(stage: Stage) -> None:

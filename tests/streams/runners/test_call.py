@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.ports import Rejected, Throttled, Unavailable, may_call
-from schemas.codec import DecodeError, UnknownWriter
+from schemas import topics
+from schemas.codec import DecodeError, UnknownWriter, decode
+from schemas.integrations import HoldReport
 from schemas.topics import TopicSpec
 from streams.backends.memory import MemoryBackend, MemoryConsumer, settle
 from streams.backends.ports import Backend, BackendError, NotOwner, TooLarge
-from streams.core.flows import ProducerRecord, Record
+from streams.core.flows import Emit, ProducerRecord, Record
 from streams.core.observer import NullObserver
 from streams.core.retry import Dead, DeadLetterGuard, Done, Held, Outcome, Parked, Reason, ladder
 from streams.runners.call import Call, CallFlow
@@ -23,6 +26,7 @@ from streams.runners.intake import Bounds
 from tests.streams.runners.stage import FakePort, Runner, Stage, echo, emit_of, key, stage, text
 
 LADDER = ladder("1m,2m")
+SINCE = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def calling(
@@ -344,6 +348,26 @@ async def test_a_transient_failure_is_parked_with_its_history() -> None:
         assert int(dict(parked.headers)["rent-due-at"]) == parked.timestamp + 60_000
         assert observer.events == [("f", "parked", 2), ("f", "1m", "throttled")]
         assert world.broker.lag("g") == 0
+
+
+async def test_what_is_to_be_reported_about_an_integration_is_written_with_the_outcome() -> None:
+    """Once, to the partition of the record, and whatever the outcome is."""
+    port = FakePort()
+    report = HoldReport(org="a", name="pms", version=1, reason="throttled", detail="slow", since=SINCE)
+    due = {(b"a", "pms"): [Emit(topics.INTEGRATION_STATUS, "a", report)]}
+    flow = CallFlow("f", ("in",), key, port.perform, group_of=lambda found: (found, "pms"))
+    async with stage(2) as world:
+        for name in ("a:1", "a:2", "b:1"):
+            world.produce("in", name, partition=1)
+        await world.start(calling(flow, world, reports=lambda group: due.pop(group, ())))
+        await port.end("b:1")
+        assert world.broker.read(topics.INTEGRATION_STATUS.name) == []
+        await port.end("a:1", Throttled("slow", 100))
+        await port.end("a:2")
+        (written,) = world.broker.read(topics.INTEGRATION_STATUS.name)
+
+        assert (written.partition, written.key) == (1, b"a/pms/hold")
+        assert decode(written.value) == report
 
 
 async def test_a_held_record_is_parked_without_using_up_an_attempt() -> None:
