@@ -509,6 +509,8 @@ class ClusterWorld:
             org.buildium_url, org.rentsync_url = buildium, rentsync
             try:
                 yield org
+                # What is still asked for would wait for an integration of this name to come back, for a day.
+                await self.rest()
             finally:
                 await org.delete()
                 await self.rest()
