@@ -7,13 +7,17 @@ the changelogs of standby rows.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from faust.assignor.client_assignment import ClientAssignment, ClientMetadata, CopartitionedAssignment
+from faust.assignor.client_assignment import ClientAssignment, ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.types import TP
+
+
+STANDBY = "standby:"
+"""Before the names of topics with standby rows: Faust would have the consumer of the group read a plain changelog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +106,14 @@ class Assignor(PartitionAssignor):  # type: ignore[misc]
         for partitions, together in sorted(groups.items()):
             for group in together:
                 before = {
-                    member: _share(client.assignment.copartitioned_assignment(group))
+                    member: _share(client.assignment, group)
                     for member, client in clients.items()
                     if group.issubset(subscriptions[member])
                 }
                 for member, share in place(before, partitions, self.replicas).items():
-                    part = CopartitionedAssignment(set(share.owned), set(share.standby), group)
-                    made[member].add_copartitioned_assignment(part)
+                    made[member].actives |= {topic: sorted(share.owned) for topic in group}
+                    made[member].standbys |= {STANDBY + topic: sorted(share.standby) for topic in group}
         return self._protocol_assignments(made, {}, {}, {})  # what routes requests between workers is not used
-
-    def _protocol_assignments(self, assignments: Any, *others: Any) -> Any:
-        made = super()._protocol_assignments(assignments, *others)
-        for member, assignment in assignments.items():
-            made[member].assignment[:] = sorted(assignment.actives.items())
-        return made
 
     def on_assignment(self, assignment: Any) -> None:
         metadata = ClientMetadata.loads(self._decompress(assignment.user_data))
@@ -128,8 +126,13 @@ class Assignor(PartitionAssignor):  # type: ignore[misc]
 
     def standbys(self) -> frozenset[TP]:
         """Return the partitions of all topics that this worker keeps standby rows of, if they are changelogs."""
-        return frozenset(self._assignment.standby_tps)
+        return frozenset(TP(tp.topic.removeprefix(STANDBY), tp.partition) for tp in self._assignment.standby_tps)
 
 
-def _share(assignment: CopartitionedAssignment) -> Share:
-    return Share(frozenset(assignment.actives), frozenset(assignment.standbys))
+def _share(assignment: ClientAssignment, topics: Iterable[str]) -> Share:
+    """Return what a member had of some topics, which are all assigned alike; a new topic is not assigned yet."""
+
+    def first(found: Mapping[str, list[int]], prefix: str = "") -> frozenset[int]:
+        return next((frozenset(found[prefix + topic]) for topic in topics if found.get(prefix + topic)), frozenset())
+
+    return Share(first(assignment.actives), first(assignment.standbys, STANDBY))

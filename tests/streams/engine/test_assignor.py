@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from faust.assignor.partition_assignor import PartitionAssignor
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,6 +93,18 @@ def test_a_worker_alone_has_everything_and_no_standby_rows() -> None:
     member = assignor("w0")
     balance({"w0": member})
     assert (partitions([member]), partitions([member], standby=True)) == ([set(range(PARTITIONS))], [set()])
+
+
+def test_a_worker_with_the_assignor_of_faust_can_be_in_the_group() -> None:
+    """During an upgrade, as a member or as the leader."""
+    tables = SimpleNamespace(changelog_topics={"app-counts-changelog"}, data={})
+    app = SimpleNamespace(tables=tables, conf=SimpleNamespace(canonical_url="http://old"))
+    for names in (("new", "old"), ("old", "new")):
+        members: dict[str, Any] = {"old": PartitionAssignor(app, replicas=0), "new": assignor("new")}
+        ordered = {name: members[name] for name in names}
+        balance(ordered)
+        balance(ordered)
+        assert [len(part) for part in partitions(members.values())] == [PARTITIONS // 2] * 2
 
 
 def test_the_consumer_is_assigned_what_the_worker_owns_only() -> None:
