@@ -15,7 +15,6 @@ from faust.assignor.client_assignment import ClientAssignment, ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.types import TP
 
-
 STANDBY = "standby:"
 """Before the names of topics with standby rows: Faust would have the consumer of the group read a plain changelog."""
 
