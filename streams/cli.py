@@ -685,7 +685,7 @@ def list_dead_letters(
 @json_option
 @click.pass_obj
 def show_dead_letter(env: Mapping[str, str], letter: str, org: str, as_json: bool) -> None:
-    """Show one record that was given up, with what it says."""
+    """Show one record that was given up, with its content."""
     from streams.core.dead_letters import place_of  # noqa: PLC0415
     from streams.roles import dead_letters as role  # noqa: PLC0415
     from streams.roles import manage  # noqa: PLC0415

@@ -248,7 +248,7 @@ class Breakers:
             del self._due[key]
 
     def _known(self, integration: Integration, now: datetime) -> Breaker:
-        """Return the present state, with what reports of a former owner or of a person have to say about it."""
+        """Return the present state, after the reports of a former owner and of people."""
         found = self._breakers.get(integration)
         report = self._reported(integration.org, integration.name) if self._reported is not None else None
         if report is None or report.version != integration.version:

@@ -1,4 +1,4 @@
-"""What a dead letter says: which record was given up, of which entity, why, and which other ones are alike.
+"""The description of a dead letter: which record was given up, of which entity and why, and which other ones are alike.
 
 Letters are alike if the same flow gave them up for the same reason with the same words, whatever ids, times and numbers
 these contain: that is their fingerprint. A person corrects one cause, and replays what it has led to.

@@ -424,11 +424,9 @@ def _shown(report: HoldReport | None) -> str | None:
     """Return a hold in words, with its beginning and the next trial."""
     if report is None or report.until is None:
         return None
-    what = ": correct its configuration" if report.refused else ""
-    return (
-        f"{report.detail} (since {report.since:%Y-%m-%dT%H:%M:%SZ}; the next call is tried at "
-        f"{report.until:%Y-%m-%dT%H:%M:%SZ}{what})"
-    )
+    since, until = f"{report.since:%Y-%m-%dT%H:%M:%SZ}", f"{report.until:%Y-%m-%dT%H:%M:%SZ}"
+    what = "correct the configuration; " if report.refused else ""
+    return f"{report.detail} ({what}on hold since {since}, the next call is tried at {until})"
 
 
 def _warn(entry: Entry) -> None:

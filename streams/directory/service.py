@@ -297,6 +297,8 @@ class Integrations:
             raise NotFound(f"{org} has no integration {receiver}")
         if entry.role is not IntegrationRole.SINK:
             raise Conflict(f"{receiver} is no receiver")
+        if entry.problem:
+            raise Conflict(f"{receiver} cannot be used: {entry.problem.detail}")
         if not entry.enabled:
             raise Conflict(f"{receiver} is disabled: enable it first")
         due = DeliveryDue(

@@ -27,7 +27,7 @@ async def refuse(world: MemoryWorld, status: int = 401) -> int:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-async def test_a_receiver_that_refuses_is_on_hold_and_everybody_sees_it(memory_world: MemoryWorld, status: int) -> None:
+async def test_a_receiver_that_refuses_is_visibly_on_hold(memory_world: MemoryWorld, status: int) -> None:
     world = memory_world
     assert await hold_of(world, SINK) is None
     await refuse(world, status)
@@ -36,7 +36,7 @@ async def test_a_receiver_that_refuses_is_on_hold_and_everybody_sees_it(memory_w
     hold = await hold_of(world, SINK)
     assert hold is not None
     assert f"RentSync answered {status}" in hold
-    assert "correct its configuration" in hold
+    assert "correct the configuration" in hold
     assert world.workers[0].known.directory.held_systems() == {"rentsync"}
     assert await hold_of(world, SOURCE) is None
     world.rentsync.recover()

@@ -334,7 +334,7 @@ def test_a_hold_is_reported_when_it_begins_goes_on_and_ends() -> None:
     later = trial + 2 * FIRST_PAUSE
     assert breakers.hold(BUILDIUM, later) is None
     breakers.ended(BUILDIUM, 1, Accepted(200), later)
-    assert breakers.hold(BUILDIUM, later) is None, "its last report still says that it is held"
+    assert breakers.hold(BUILDIUM, later) is None, "its last report still shows the hold"
     ended = log.write(breakers)
     assert ended is not None
     assert (ended.since, ended.until) == (NOW, None)

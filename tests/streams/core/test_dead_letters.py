@@ -1,4 +1,4 @@
-"""What a dead letter says, and which ones are alike."""
+"""The description of a dead letter, and which ones are alike."""
 
 from datetime import UTC, datetime
 

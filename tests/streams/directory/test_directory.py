@@ -55,7 +55,8 @@ def test_a_hold_is_shown_as_long_as_it_is_about_the_present_configuration() -> N
     state = known.state("acme", "main")
     assert state
     assert state.hold == (
-        "401 (since 2026-03-01T12:00:00Z; the next call is tried at 2026-03-01T12:01:00Z: correct its configuration)"
+        "401 (correct the configuration; on hold since 2026-03-01T12:00:00Z, "
+        "the next call is tried at 2026-03-01T12:01:00Z)"
     )
     assert known.held_systems() == {"pms"}
     assert known.status_keys("acme", "main") == (b"acme/main/hold",)

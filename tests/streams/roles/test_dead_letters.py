@@ -72,7 +72,7 @@ def test_an_empty_list_says_so(terminal: Terminal, view: View, words: tuple[str,
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "shown"),
     [
         (("list", "--since", "yesterday"), 2, "--since needs a time"),
         (("list", "--limit", "0"), 2, "--limit"),
@@ -81,12 +81,12 @@ def test_an_empty_list_says_so(terminal: Terminal, view: View, words: tuple[str,
     ],
 )
 def test_wrong_use_is_one_sentence(
-    terminal: Terminal, view: View, words: tuple[str, ...], code: int, said: str
+    terminal: Terminal, view: View, words: tuple[str, ...], code: int, shown: str
 ) -> None:
     view.write(letter(1, fetch()))
     terminal.run("dead-letters", *words)
     assert terminal.exit_code == code
-    assert said in "".join(terminal.outputs)
+    assert shown in "".join(terminal.outputs)
     assert "Traceback" not in "".join(terminal.outputs)
 
 

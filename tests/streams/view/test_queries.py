@@ -104,7 +104,7 @@ def test_a_letter_of_a_delivery_is_open_until_the_receiver_knows_the_property(vi
     assert states(view) == {"2-1": "closed"}
 
 
-def test_a_letter_of_a_delivery_that_nobody_owes_any_more_is_closed(view: View) -> None:
+def test_a_letter_of_a_delivery_that_is_owed_no_longer_is_closed(view: View) -> None:
     """The property was changed back, or left the scope: nothing is sent, so nothing is acknowledged."""
     view.write(letter(1, batch(), LATER, origin="deliveries.batches"), delivery())
     assert states(view) == {"2-1": "open"}, "its row may not have been read yet"
