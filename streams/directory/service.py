@@ -291,16 +291,7 @@ class Integrations:
 
         The receiver gets one snapshot for each moment at most. Raise `NotFound`, `Conflict` or `Unavailable`.
         """
-        self._ready()
-        entry = self._directory.get(org, receiver)
-        if entry is None:
-            raise NotFound(f"{org} has no integration {receiver}")
-        if entry.role is not IntegrationRole.SINK:
-            raise Conflict(f"{receiver} is no receiver")
-        if entry.problem:
-            raise Conflict(f"{receiver} cannot be used: {entry.problem.detail}")
-        if not entry.enabled:
-            raise Conflict(f"{receiver} is disabled: enable it first")
+        self._usable(org, receiver, IntegrationRole.SINK, "is no receiver")
         due = DeliveryDue(
             org=org,
             connection=connection,
@@ -317,12 +308,16 @@ class Integrations:
 
     def _source(self, org: str, name: str) -> None:
         """Raise `NotFound`, `Conflict` or `Unavailable` unless an account can be read."""
+        self._usable(org, name, IntegrationRole.SOURCE, "is a receiver; only a property management system can be read")
+
+    def _usable(self, org: str, name: str, role: IntegrationRole, otherwise: str) -> None:
+        """Raise `NotFound`, `Conflict` or `Unavailable` unless an integration has a role and works."""
         self._ready()
         entry = self._directory.get(org, name)
         if entry is None:
             raise NotFound(f"{org} has no integration {name}")
-        if entry.role is not IntegrationRole.SOURCE:
-            raise Conflict(f"{name} is a receiver; only a property management system can be read")
+        if entry.role is not role:
+            raise Conflict(f"{name} {otherwise}")
         if entry.problem:
             raise Conflict(f"{name} cannot be used: {entry.problem.detail}")
         if not entry.enabled:
