@@ -40,6 +40,7 @@ from streams.web.api.app import build_api
 from streams.web.api.tokens import SharedSecret, TokenVerifier, issue
 from streams.web.server import run_http
 from tests.postgres import postgres
+from tests.streams.replays.parts import memory_replays
 from tests.streams.view.parts import NOON, View, account, building, delivery, known, lease, record, unit
 from tests.streams.web.api.parts import MemoryIntegrations, MemorySyncs, MovableClock
 
@@ -117,7 +118,8 @@ def serve(port: int, path: str) -> None:
         clock = MovableClock()
         database = Database(parse_url(f"sqlite:///{path}"))
         verifier = TokenVerifier(SharedSecret(SECRET), clock)
-        yield build_api(MemoryIntegrations(clock), MemorySyncs(clock), Queries(database), verifier, version="1")
+        view, integrations, syncs = Queries(database), MemoryIntegrations(clock), MemorySyncs(clock)
+        yield build_api(integrations, syncs, view, memory_replays(view, clock), verifier, version="1")
         database.close()
 
     run_http(opened, "127.0.0.1", port)

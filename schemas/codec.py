@@ -17,7 +17,7 @@ import fastavro
 import msgspec
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from schemas import commands, delivery, integrations, pms, rent_roll
+from schemas import commands, delivery, integrations, pms, rent_roll, replay
 from schemas.avro import NAMESPACE, ROWS, schema_of
 from schemas.base import Model, Row
 from schemas.binary import reader_of, writer_of
@@ -70,6 +70,10 @@ RECORDS: tuple[type[Model], ...] = (
     integrations.SyncProgress,
     integrations.SyncResult,
     integrations.HoldReport,
+    replay.ReplayPlan,
+    replay.ReplayOrder,
+    replay.ReplayProgress,
+    replay.ReplayStep,
 )
 """Every record that is a value of its own on a topic, in a row or in an item; nested ones follow from them."""
 

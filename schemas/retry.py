@@ -12,6 +12,9 @@ Headers = Sequence[tuple[str, bytes | None]]
 SEQ = "rent-seq"
 """The fetch sequence of a page, so that a new owner of a partition can go on from it without decoding. No history."""
 
+REPLAY = "rent-replay"
+"""The header with the id of the replay."""
+
 LONGEST = 2000
 """Characters of a value."""
 
@@ -35,7 +38,9 @@ class History:
     first_failed_at: int | None = None
     """Milliseconds since the epoch."""
     replays: int = 0
-    """How often it was a dead letter that was replayed."""
+    """How often it was replayed."""
+    replay: str | None = None
+    """The replay that wrote it last."""
 
     @classmethod
     def read(cls, headers: Headers) -> Self:
@@ -56,6 +61,11 @@ class History:
     def changed(self, **values: object) -> Self:
         """Return a history with other values of these fields."""
         return replace(self, **values)  # type: ignore[arg-type]
+
+
+def is_replayed(headers: Headers) -> bool:
+    """Return whether a replay wrote a record."""
+    return any(name == REPLAY for name, _ in headers)
 
 
 def is_history(name: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from schemas.base import Model
 from schemas.integrations import STATUS_KINDS
+from schemas.replay import REPLAY_KINDS
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -34,6 +35,11 @@ def by_integration(record: Any) -> str:
 def by_integration_and_kind(record: Model) -> str:
     """Return ``org/name/kind`` (``default/buildium/sync``): of each kind of status the last record is kept."""
     return f"{by_integration(record)}/{STATUS_KINDS[type(record)]}"
+
+
+def by_replay_and_kind(record: Any) -> str:
+    """Return ``org/id/kind`` (``default/20261127T140000Z-3f/plan``) of a record of a replay."""
+    return f"{record.org}/{record.id}/{REPLAY_KINDS[type(record)]}"
 
 
 def by_entity(record: Any) -> str:
@@ -104,6 +110,14 @@ INTEGRATION_HISTORY = TopicSpec(
     retention_ms=366 * DAY_MS,
     key=by_integration,
 )
+REPLAY_STATES = TopicSpec(
+    "replays.states",
+    "plans of replays, orders of people, and how far each replay is",
+    cleanup="compact",
+    retention_ms=None,
+    key=by_replay_and_kind,
+)
+REPLAY_STEPS = TopicSpec("replays.steps", "requests to replay the next records of a plan", retention_ms=DAY_MS)
 DEAD_LETTERS = TopicSpec("dead-letters", "what was given up, with its bytes and the reason", retention_ms=30 * DAY_MS)
 
 
@@ -146,6 +160,8 @@ TOPICS = (
     INTEGRATIONS,
     INTEGRATION_STATUS,
     INTEGRATION_HISTORY,
+    REPLAY_STATES,
+    REPLAY_STEPS,
     DEAD_LETTERS,
 )
 """Every topic but the rungs and the changelogs, which follow from the settings and the topology."""

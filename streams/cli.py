@@ -15,12 +15,17 @@ from pydantic import SecretStr
 
 from connectors.clock import SystemClock
 from connectors.settings import SettingsError, seconds
+from schemas.replay import ReplayWish
 from streams import __version__
 from streams.settings import KafkaSettings, RentStreamSettings, environment
 
 if TYPE_CHECKING:
     from streams.directory.model import IntegrationState
     from streams.directory.service import Integrations
+    from streams.replays.book import Replay
+    from streams.replays.planner import ReplayRequest
+    from streams.replays.service import Replays
+    from streams.view.queries import Queries
 
 T = TypeVar("T")
 
@@ -710,6 +715,181 @@ def show_dead_letter(env: Mapping[str, str], letter: str, org: str, as_json: boo
         click.echo(json.dumps({**role.as_json(found)[0], **body}, indent=2))
     else:
         click.echo("\n".join(role.letter_lines(found[0], body)))
+
+
+@cli.group(invoke_without_command=True)
+@click.option("--org", default="default", show_default=True, help="The org of the records.")
+@click.option("--topic", default=None, metavar="TOPIC", help="Where the records are.  [default: dead-letters]")
+@click.option("--id", "letter", metavar="ID", help="One record: PARTITION-OFFSET, such as 3-1042.")
+@click.option("--since", callback=_moment_option, metavar="TIME", help="Written at this time or later.")
+@click.option("--until", callback=_moment_option, metavar="TIME", help="Written before this time.")
+@click.option("--origin", metavar="TOPIC", help="The topic that dead letters were on, such as deliveries.batches.")
+@click.option("--reason", metavar="WORD", help="Such as rejected, exhausted, unauthorized or bug.")
+@click.option("--fingerprint", metavar="HEX", help="Of one cause.")
+@click.option("--entity", metavar="KIND:ID", help="Such as property:1001, or our id of a property or an owner.")
+@click.option("--integration", metavar="NAME", help="The connection or the receiver.")
+@click.option("--rate", default=None, type=int, metavar="NUMBER", help="Records a second at most.  [default: 20]")
+@click.option("--dry-run", is_flag=True, help="Show the plan, and stop.")
+@click.option("--yes", is_flag=True, help="Begin without a confirmation, which only a terminal is asked for.")
+@json_option
+@click.pass_context
+def replay(
+    context: click.Context,
+    /,
+    org: str,
+    topic: str | None,
+    letter: str | None,
+    rate: int | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    **filters: Any,
+) -> None:
+    """Have records processed again: open dead letters, or those that the options name.
+
+    The plan is shown first. It is carried out by the workers, behind live changes, and goes on if this command ends.
+    """
+    from streams.core.dead_letters import place_of  # noqa: PLC0415
+    from streams.replays.planner import ReplayRequest  # noqa: PLC0415
+    from streams.view.queries import LetterFilter  # noqa: PLC0415
+
+    replays = ManagedReplays(context.obj, org)
+    if context.invoked_subcommand is not None:
+        context.obj = replays
+        return
+    try:
+        place = None if letter is None else place_of(letter)
+    except ValueError as error:
+        raise WrongUse(str(error)) from None
+    filtered = place is not None or any(value is not None for value in filters.values())
+    wanted = LetterFilter(open=None if filtered else True, place=place, **filters)
+    chosen: dict[str, Any] = {name: value for name, value in (("source", topic), ("rate", rate)) if value is not None}
+    replays.replay(ReplayRequest(org, wanted, **chosen), dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class ManagedReplays:
+    """The org of the commands of `replay`, and the environment."""
+
+    env: Mapping[str, str]
+    org: str
+
+    def run(self, action: Callable[["Replays", "Queries"], Awaitable[T]]) -> T:
+        """Run an action on the service and return its result. Raise `WrongUse` or `Failed`."""
+        from streams.roles import manage  # noqa: PLC0415
+        from streams.roles import replay as role  # noqa: PLC0415
+
+        settings = read_settings(lambda: RentStreamSettings.read(self.env))
+        kafka = find_kafka(self.env, settings)
+        try:
+            return role.run(settings, kafka, action)
+        except SettingsError as error:
+            raise WrongUse("these settings cannot be used:\n  " + "\n  ".join(error.lines)) from None
+        except manage.ManageRefused as error:
+            raise WrongUse(str(error)) from None
+        except manage.ManageFailed as error:
+            raise Failed(str(error)) from None
+
+    def replay(self, request: "ReplayRequest", *, dry_run: bool, yes: bool, as_json: bool) -> None:
+        """Plan a replay, show the plan, and run it once it is approved."""
+        from streams.roles import replay as role  # noqa: PLC0415
+
+        one = self.run(lambda replays, _: role.planned(replays, request, store=not dry_run))
+        if dry_run and as_json:
+            click.echo(json.dumps(role.as_json(one, 0), indent=2))
+            return
+        if not as_json:
+            click.echo("\n".join(role.plan_lines(one)))
+        if dry_run or not one.plan.replayed:
+            return
+        if not yes and at_terminal() and not click.confirm("Replay them?"):
+            self.order(one.plan.id, ReplayWish.CANCEL)
+            raise click.Abort
+        self.order(one.plan.id, ReplayWish.RUN)
+        self.follow(one.plan.id, as_json=as_json)
+
+    def order(self, replay_id: str, wish: ReplayWish) -> "Replay":
+        """Order something about a replay; return it."""
+        from streams.roles import replay as role  # noqa: PLC0415
+
+        return self.run(lambda replays, _: role.ordered(replays, self.org, replay_id, wish))
+
+    def follow(self, replay_id: str, *, as_json: bool) -> None:
+        """Show the progress of a replay until it ends, then its report."""
+        from streams.roles import replay as role  # noqa: PLC0415
+
+        async def follow(replays: "Replays", queries: "Queries") -> tuple["Replay", int]:
+            one = await replays.get(self.org, replay_id)
+            with click.progressbar(length=one.plan.replayed, label=replay_id, file=sys.stderr) as bar:
+                one = await role.followed(replays, one, bar, SystemClock())
+            return one, queries.given_up_again(self.org, replay_id)
+
+        self.show(*self.run(follow), as_json=as_json)
+
+    def show(self, one: "Replay", given_up_again: int | None, *, as_json: bool) -> None:
+        """Print the report of a replay."""
+        from streams.roles import replay as role  # noqa: PLC0415
+
+        if as_json:
+            click.echo(json.dumps(role.as_json(one, given_up_again), indent=2))
+        else:
+            click.echo("\n".join(role.report_lines(one, given_up_again)))
+
+
+@replay.command("list")
+@json_option
+@click.pass_obj
+def list_replays(managed: ManagedReplays, as_json: bool) -> None:
+    """List the replays of the org, the newest first."""
+    from streams.roles import replay as role  # noqa: PLC0415
+
+    async def found(replays: "Replays", queries: "Queries") -> "list[tuple[Replay, int]]":
+        return [(one, queries.given_up_again(managed.org, one.plan.id)) for one in replays.list(managed.org)]
+
+    all_of = managed.run(found)
+    if as_json:
+        click.echo(json.dumps([role.as_json(*one) for one in all_of], indent=2))
+    else:
+        click.echo("\n".join(role.list_lines([one for one, _ in all_of])))
+
+
+@replay.command("show")
+@click.argument("replay_id", metavar="ID")
+@json_option
+@click.pass_obj
+def show_replay(managed: ManagedReplays, replay_id: str, as_json: bool) -> None:
+    """Show the report of a replay."""
+
+    async def found(replays: "Replays", queries: "Queries") -> "tuple[Replay, int]":
+        return await replays.get(managed.org, replay_id), queries.given_up_again(managed.org, replay_id)
+
+    managed.show(*managed.run(found), as_json=as_json)
+
+
+@replay.command("resume")
+@click.argument("replay_id", metavar="ID")
+@json_option
+@click.pass_obj
+def resume_replay(managed: ManagedReplays, replay_id: str, as_json: bool) -> None:
+    """Approve a replay that was planned, or go on with a paused one, and follow it."""
+    managed.order(replay_id, ReplayWish.RUN)
+    managed.follow(replay_id, as_json=as_json)
+
+
+@replay.command("pause")
+@click.argument("replay_id", metavar="ID")
+@click.pass_obj
+def pause_replay(managed: ManagedReplays, replay_id: str) -> None:
+    """Pause a replay."""
+    managed.show(managed.order(replay_id, ReplayWish.PAUSE), None, as_json=False)
+
+
+@replay.command("cancel")
+@click.argument("replay_id", metavar="ID")
+@click.pass_obj
+def cancel_replay(managed: ManagedReplays, replay_id: str) -> None:
+    """End a replay without the rest of its plan."""
+    managed.show(managed.order(replay_id, ReplayWish.CANCEL), None, as_json=False)
 
 
 @cli.group()

@@ -279,6 +279,47 @@ FLOWS: tuple[Flow, ...] = (
         max_in_flight=128,
         max_in_flight_per_integration=16,
     ),
+    Flow(
+        "plan_replays",
+        Kind.INGRESS,
+        "stores plans of replays and the orders of people about them",
+        writes=(topics.REPLAY_STATES,),
+        port="Replays",
+    ),
+    Flow(
+        "follow_replays",
+        Kind.GLOBAL,
+        "keeps the plans, orders and progress of all replays in the memory of web roles and workers",
+        reads=(topics.REPLAY_STATES,),
+    ),
+    Flow(
+        "watch_replays",
+        Kind.SCAN,
+        "begins replays that were approved, and goes on with those that no record would go on with",
+        writes=(topics.REPLAY_STEPS,),
+        every=1.0,
+    ),
+    Flow(
+        "replay_records",
+        Kind.CALL,
+        "has the next records of an approved plan processed again",
+        reads=(topics.REPLAY_STEPS,),
+        writes=(
+            topics.COMMANDS,
+            topics.SYNC_EVENTS,
+            topics.WEBHOOKS,
+            topics.CHANGES,
+            topics.DUE,
+            topics.OUTCOMES,
+            topics.REPLAY_STATES,
+            topics.REPLAY_STEPS,
+        ),
+        port="Backend",
+        group=READERS,
+        max_in_flight=32,
+        max_in_flight_per_integration=1,
+        background=True,
+    ),
 )
 """Every flow but the redelivery of the rungs, which follows from the ladder (`redeliveries`)."""
 

@@ -14,6 +14,7 @@ from streams.backends.ports import Backend
 from streams.core.breaker import Breakers
 from streams.core.flows import Emit, Record
 from streams.core.observer import Observer
+from streams.core.replays import Chains
 from streams.core.retry import Ladder
 from streams.core.sequence import FetchSequence
 from streams.core.sweep import Running
@@ -28,13 +29,16 @@ from streams.flows.pulse_accounts import PulseAccounts
 from streams.flows.push_commands import PushCommands
 from streams.flows.recheck_missed import RecheckMissed
 from streams.flows.reconcile_receivers import ReconcileReceivers
+from streams.flows.replay_records import ReplayRecords
 from streams.flows.schedule_pulses import SchedulePulses
 from streams.flows.schedule_snapshots import ScheduleSnapshots
 from streams.flows.schedule_sweeps import ScheduleSweeps
 from streams.flows.sweep_accounts import SweepAccounts
 from streams.flows.watch_accounts import WatchAccounts
 from streams.flows.watch_deliveries import WatchDeliveries
+from streams.flows.watch_replays import WatchReplays
 from streams.flows.watch_syncs import WatchSyncs
+from streams.replays.book import ReplayBook
 from streams.runners.call import Answer, Call, CallFlow
 from streams.runners.fold import Fold, FoldStep
 from streams.runners.redeliver import Redeliver, Wait
@@ -50,6 +54,7 @@ class Dependencies:
     """What the flows need of the process: integrations, clock, observer, and the settings of the streams."""
 
     directory: Directory
+    replays: ReplayBook
     clients: Clients
     clock: Clock
     observer: Observer
@@ -108,6 +113,7 @@ SCANS: Final[Mapping[str, Callable[[Dependencies], ScanStep]]] = {
         WatchDeliveries(needs.directory, needs.partitions, needs.clock, needs.observer).step
     ),
     "watch_accounts": lambda needs: WatchAccounts(needs.directory, needs.partitions, needs.observer).step,
+    "watch_replays": lambda needs: WatchReplays(needs.replays, needs.partitions, needs.clock).step,
 }
 """The step of each scan."""
 
@@ -154,7 +160,8 @@ def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
     sequence = FetchSequence()
     throttled = timedelta(seconds=needs.rungs[0].seconds)
     breakers = Breakers(needs.observer, throttled, needs.clock.monotonic, needs.directory.hold_report)
-    running = Running()
+    running, chains = Running(), Chains()
+    groups: dict[str, Call] = {}
     flows: Mapping[str, Calling] = {
         "push_commands": PushCommands(needs.clients, needs.rungs, needs.clock, breakers),
         "fetch_changes": FetchChanges(needs.clients, sequence, needs.clock, breakers),
@@ -163,6 +170,9 @@ def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
         "pulse_accounts": PulseAccounts(needs.clients, sequence, needs.clock, breakers),
         "deliver_batches": DeliverBatches(
             needs.directory, needs.clients, needs.rungs, needs.clock, needs.observer, breakers
+        ),
+        "replay_records": ReplayRecords(
+            needs.replays, backend, needs.clock, chains, lambda: groups[topology.READERS].replayed_waiting
         ),
     }
 
@@ -175,6 +185,7 @@ def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
 
         await forget(partitions)
         running.forget(is_new)
+        chains.forget(is_new)
         needs.clients.taken_over(is_new)
         for partition, records in (await backend.last(topics.CHANGES.name, partitions, TAIL)).items():
             for record in records:
@@ -186,22 +197,21 @@ def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
                 return breakers.reports(org, name)
         return ()
 
-    groups: dict[str, list[Flow]] = {}
+    members: dict[str, list[Flow]] = {}
     for flow in topology.of_kind(Kind.CALL):
-        groups.setdefault(flow.group or "", []).append(flow)
-    return tuple(
-        Call(
+        members.setdefault(flow.group or "", []).append(flow)
+    for group, of_group in members.items():
+        groups[group] = Call(
             group,
-            [_call_flow(flow, flows[flow.name]) for flow in members],
+            [_call_flow(flow, flows[flow.name]) for flow in of_group],
             backend,
             needs.clock,
             needs.rungs,
             observer=needs.observer,
-            on_assigned=take_over if any(topics.CHANGES in flow.writes for flow in members) else forget,
+            on_assigned=take_over if group == topology.READERS else forget,
             reports=reports,
         )
-        for group, members in groups.items()
-    )
+    return tuple(groups.values())
 
 
 def _sequence_of(record: Record) -> int:

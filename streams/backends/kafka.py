@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,9 @@ from streams.core.flows import ProducerRecord, Record
 log = logging.getLogger("streams.backends.kafka")
 
 MIB = 1 << 20
+
+SKIP_RECORDS = 500
+"""Records that are read and left out rather than sought."""
 
 READER_WAIT_MS = 100
 """Milliseconds that a broker may hold a reader's fetch; short, so that changes take effect in every process soon."""
@@ -90,6 +94,40 @@ class KafkaBackend:
 
     def reader(self, topics: Sequence[str], positions: Mapping[Partition, int] = NOWHERE) -> "KafkaReader":
         return KafkaReader(self.settings, topics, positions)
+
+    async def read(self, topic: str, partition: int, offsets: Sequence[int]) -> Mapping[int, Record]:
+        settings = self.settings
+        found: dict[int, ConsumedRecord] = {}
+        asked = frozenset(offsets)
+        consumer = aiokafka.AIOKafkaConsumer(enable_auto_commit=False, fetch_max_wait_ms=20, **settings.client())
+        try:
+            async with asyncio.timeout(settings.request_timeout):
+                await self._read(consumer, aiokafka.TopicPartition(settings.prefix + topic, partition), asked, found)
+        except (KafkaError, TimeoutError) as error:
+            raise BackendError(f"records of {topic} cannot be read: {error!r}") from error
+        finally:
+            await stop_client(consumer)
+        return {offset: record._replace(topic=topic) for offset, record in sorted(found.items())}
+
+    @staticmethod
+    async def _read(consumer: Any, place: Any, asked: frozenset[int], found: dict[int, ConsumedRecord]) -> None:
+        """Read the records at some offsets of a partition; ones that are far from each other are sought."""
+        await consumer.start()
+        consumer.assign([place])
+        begin = (await consumer.beginning_offsets([place]))[place]
+        end = (await consumer.end_offsets([place]))[place]
+        wanted = deque(offset for offset in sorted(asked) if begin <= offset < end)
+        position: int | None = None
+        while wanted:
+            if position is None or wanted[0] - position > SKIP_RECORDS:
+                consumer.seek(place, wanted[0])
+            fetched = await consumer.getmany(place, timeout_ms=1000, max_records=SKIP_RECORDS)
+            for record in fetched.get(place, ()):
+                if record.offset in asked:
+                    found[record.offset] = _arrived(place.topic, record)
+            position = await consumer.position(place)
+            while wanted and wanted[0] < position:
+                wanted.popleft()
 
     async def last(self, topic: str, partitions: Collection[int], count: int = 1) -> Mapping[int, Sequence[Record]]:
         settings = self.settings

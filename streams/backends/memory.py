@@ -242,6 +242,11 @@ class MemoryBackend:
     def reader(self, topics: Sequence[str], positions: Mapping[Partition, int] = NOWHERE) -> "MemoryReader":
         return MemoryReader(self, topics, positions)
 
+    async def read(self, topic: str, partition: int, offsets: Sequence[int]) -> Mapping[int, Record]:
+        await self.alive(self.broker.present())
+        there = {record.offset: record for record in self.broker.log(Partition(topic, partition))}
+        return {offset: there[offset] for offset in offsets if offset in there}
+
     async def last(self, topic: str, partitions: Collection[int], count: int = 1) -> Mapping[int, Sequence[Record]]:
         await self.alive(self.broker.present())
         return {number: self.broker.log(Partition(topic, number))[-count:] for number in partitions}

@@ -191,6 +191,13 @@ class Backend(Protocol):
         """Return a reader that starts at these positions; a partition without one starts at its beginning."""
         ...
 
+    async def read(self, topic: str, partition: int, offsets: Sequence[int]) -> Mapping[int, Record]:
+        """Return the records at some offsets, in rising order; without those that the topic has no more.
+
+        Raise `BackendError`.
+        """
+        ...
+
     async def last(self, topic: str, partitions: Collection[int], count: int = 1) -> Mapping[int, Sequence[Record]]:
         """Return the last records of each partition, at most ``count``, in the order of their offsets."""
         ...

@@ -39,6 +39,8 @@ class DeadLetter:
     fingerprint: str
     first_failed_at: datetime | None
     replays: int
+    replay: str | None = None
+    """The replay that it was given up after."""
     connection: str | None = None
     receiver: str | None = None
     entity: str | None = None
@@ -79,7 +81,8 @@ def letter_of(record: Record) -> DeadLetter:
         fingerprint=fingerprint(history.flow, history.reason, history.detail),
         first_failed_at=None if history.first_failed_at is None else _moment(history.first_failed_at),
         replays=history.replays,
-        **_subject(record.value),
+        replay=history.replay,
+        **subject_of(record.value),
     )
 
 
@@ -118,8 +121,8 @@ def _moment(milliseconds: int) -> datetime:
         return datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _subject(value: bytes | None) -> dict[str, Any]:
-    """Return what a record is about, as far as it can be read."""
+def subject_of(value: bytes | None) -> dict[str, Any]:
+    """Return what a record is about, as far as it can be read, as fields of a `DeadLetter`."""
     try:
         record = decode(value)
     except (DecodeError, UnknownWriter):

@@ -197,7 +197,7 @@ def milliseconds(moment: datetime) -> int:
 def park(record: Record, parked: Parked, flow: str, now: datetime) -> ProducerRecord:
     """Return the record to produce to the topic of the rung."""
     if parked.instead is None:
-        returning = ProducerRecord(record.topic, record.key or b"", record.value, _other_headers(record))
+        returning = ProducerRecord(record.topic, record.key or b"", record.value, other_headers(record))
     else:
         returning = encoded(parked.instead)
     history = History(
@@ -221,7 +221,7 @@ def to_dead_letter(record: Record, dead: Dead, flow: str, now: datetime) -> Prod
         detail=dead.detail,
         flow=flow,
     )
-    headers = _other_headers(record) + _continued(record, history, now)
+    headers = other_headers(record) + _continued(record, history, now)
     return ProducerRecord(topics.DEAD_LETTERS.name, record.key or b"", record.value, headers)
 
 
@@ -243,10 +243,11 @@ def first_failed_at(record: Record) -> int | None:
 def first_failure(record: Record) -> Headers:
     """Return the headers of a parked record that its replacement has to keep."""
     history = history_of(record)
-    return History(first_failed_at=history.first_failed_at, replays=history.replays).headers()
+    return History(first_failed_at=history.first_failed_at, replays=history.replays, replay=history.replay).headers()
 
 
-def _other_headers(record: Record) -> Headers:
+def other_headers(record: Record) -> Headers:
+    """Return the headers of a record that are not its history."""
     return tuple((name, value) for name, value in record.headers if not is_history(name))
 
 
@@ -254,7 +255,7 @@ def _continued(record: Record, history: History, now: datetime) -> Headers:
     """Return the headers of a history that goes on from that of a record."""
     before = history_of(record)
     first = milliseconds(now) if before.first_failed_at is None else before.first_failed_at
-    return history.changed(first_failed_at=first, replays=before.replays).headers()
+    return history.changed(first_failed_at=first, replays=before.replays, replay=before.replay).headers()
 
 
 # -------------------------------------------------------------------------------- dead letters that indicate a bug

@@ -10,7 +10,7 @@ from schemas.base import EntityKind
 from schemas.codec import decode_as
 from schemas.pms import STAGES, FetchRequest
 from schemas.rent_roll import Page, PageItem
-from schemas.retry import SEQ
+from schemas.retry import SEQ, is_replayed
 from streams.core.answers import Work, refused
 from streams.core.breaker import Breakers, Integration
 from streams.core.flows import Disposition, Emit, Record
@@ -51,12 +51,13 @@ class FetchChanges:
             now = self.clock.now()
             if held := self.breakers.hold(integration, now):
                 return held
+            priority = Priority.SWEEP if all(is_replayed(one.headers) for one in records) else Priority.WEBHOOK
             with self._look(records) as look:
-                answer = await source.fetch(request.kind, request.entity, Priority.WEBHOOK)
+                answer = await source.fetch(request.kind, request.entity, priority)
             whole: list[Emit] = []
             for kind in _also(requests) if isinstance(answer, Fetched) else ():
                 with self._look(records) as at:
-                    of_kind = await source.all_of(kind, request.entity, Priority.WEBHOOK)
+                    of_kind = await source.all_of(kind, request.entity, priority)
                 if isinstance(of_kind, Fetched):
                     whole.append(self._whole(requests, kind, of_kind, at.first))
                 elif not may_be_left_out(kind, of_kind):

@@ -16,9 +16,9 @@ from streams.backends.ports import Backend, BackendError, Partition
 from streams.core.flows import Record
 from streams.roles.integrations import kafka_backend
 from streams.roles.manage import READ_WITHIN, ManageFailed
-from streams.roles.reading import ends_of, fetched
 from streams.roles.view import opened
 from streams.runners.global_ import within
+from streams.runners.reading import ends_of, fetched
 from streams.settings import KafkaSettings, RentStreamSettings
 from streams.view.database import ViewUnavailable
 from streams.view.queries import Item, LetterFilter

@@ -21,6 +21,10 @@ from streams.observability.instruments import show_holds
 from streams.observability.lag import LagExporter
 from streams.observability.metrics import Metrics
 from streams.observability.probes import Heartbeat, Probes, ProbesError
+from streams.replays.book import TOPICS as REPLAY_TOPICS
+from streams.replays.book import ReplayBook
+from streams.replays.planner import Planner
+from streams.replays.service import Replays
 from streams.roles.integrations import Known, kafka_backend, known
 from streams.runners.global_ import Follow
 from streams.settings import KafkaSettings, RentStreamSettings
@@ -60,14 +64,20 @@ def run_web(
     """
     clock = SystemClock()
     integrations = known(env, settings, kafka_backend(settings, kafka, "web-directory"), clock)
-    book = SyncBook()
-    followed = tuple(topic.name for topic in topology.flow("follow_syncs").reads)
+    book, followed = SyncBook(), tuple(topic.name for topic in topology.flow("follow_syncs").reads)
     syncing = Follow(kafka_backend(settings, kafka, "web-syncs"), followed, book, clock)
+    backend, replays = kafka_backend(settings, kafka, "web-replays"), ReplayBook()
+    replaying = Follow(backend, REPLAY_TOPICS, replays, clock)
     client = {
         "bootstrap_servers": kafka.bootstrap_servers,
         "client_id": f"{settings.prefix}web",
         **client_options(kafka),
     }
+    followers = (
+        (integrations.directory, integrations.follower, "the integrations"),
+        (book, syncing, "the commands"),
+        (replays, replaying, "the replays"),
+    )
     metrics, heartbeat = Metrics(), Heartbeat()
     signing = SharedSecret(jwt_secret(settings)) if settings.jwt_jwks is None else None
     database = Database(url_of(settings))
@@ -87,10 +97,9 @@ def run_web(
         return (False, f"{', '.join(ended)} ended") if ended else heartbeat.check()
 
     def ready() -> tuple[bool, str]:
-        if not integrations.directory.caught_up:
-            return False, integrations.follower.problem or "the stored integrations are being read"
-        if not book.caught_up:
-            return False, syncing.problem or "the commands are being read"
+        for memory, follower, what in followers:
+            if not memory.caught_up:
+                return False, follower.problem or f"{what} are being read"
         return producer.ready() if producer is not None else (False, "it is starting")
 
     @contextlib.asynccontextmanager
@@ -106,8 +115,7 @@ def run_web(
             for name, run in (
                 ("the heartbeat", heartbeat.run()),
                 ("the export of the lag", lag.run()),
-                ("the follower of integrations", integrations.follower.run()),
-                ("the follower of syncs", syncing.run()),
+                *((f"the follower of {what}", follower.run()) for _, follower, what in followers),
                 *((("the query view", _fill_view(env)),) if only != "ingress" else ()),
             )
         )
@@ -120,6 +128,7 @@ def run_web(
                     writer,
                     Syncs(book, syncing, writer, integrations.directory, clock),
                     queries,
+                    Replays(replays, replaying, writer, Planner(queries, backend, settings.partitions, clock), clock),
                     TokenVerifier(keys, clock),
                     sessions,
                     WebhookPublisher(producer, settings.partitions),
@@ -151,6 +160,7 @@ def _app(
     writer: OrgWriter,
     syncs: Syncs,
     view: Queries,
+    replays: Replays,
     verifier: TokenVerifier,
     sessions: Sessions,
     publisher: WebhookPublisher,
@@ -162,7 +172,7 @@ def _app(
     """Return the app: webhooks in front of the console in front of the API."""
     clock = SystemClock()
     service = integrations.service(writer, clock)
-    app = build_api(service, syncs, view, verifier, version=__version__, health=health, public_url=public_url)
+    app = build_api(service, syncs, view, replays, verifier, version=__version__, health=health, public_url=public_url)
     if only != "ingress":
         secure = public_url is not None and public_url.startswith("https:")
         app = Console(app, service, syncs, sessions, clock, secure=secure)

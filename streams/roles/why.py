@@ -16,8 +16,8 @@ from streams.core.retry import history_of
 from streams.core.timeline import Subject, Timeline
 from streams.roles import manage
 from streams.roles.integrations import kafka_backend
-from streams.roles.reading import ends_of, fetched
 from streams.runners.global_ import within
+from streams.runners.reading import ends_of, fetched
 from streams.settings import KafkaSettings, RentStreamSettings
 
 READ_WITHIN: Final = 120.0

@@ -23,6 +23,8 @@ from streams.observability.instruments import (
 )
 from streams.observability.metrics import Metrics
 from streams.observability.probes import Probes, ProbesError
+from streams.replays.book import TOPICS as REPLAY_TOPICS
+from streams.replays.book import ReplayBook
 from streams.roles.integrations import Known, kafka_backend, known
 from streams.runners.global_ import Follow
 from streams.runners.service import Runnable, RunnerService
@@ -156,8 +158,11 @@ def build(
         "rentstream_api_budget_used_ratio",
         lambda: [((system,), used) for system, used in clients.used_ratios().items()],
     )
+    replays = ReplayBook()
+    replaying = Follow(kafka_backend(settings, kafka, f"{name}-replays"), REPLAY_TOPICS, replays, clock)
     needs = Dependencies(
         directory=directory,
+        replays=replays,
         clients=clients,
         clock=clock,
         observer=observer,
@@ -182,6 +187,7 @@ def build(
         observer,
     )
     engine.background(Following(integrations.follower, clients))
+    engine.background(Following(replaying))
     tables = {table: engine.table(table) for table in topology.tables()}
     for part in folds(needs):
         assert part.flow.table is not None
@@ -212,21 +218,23 @@ def build(
 
 
 class Following:
-    """The global flow of the integrations: the engine consumes no record before all of them are read."""
+    """A global flow: the engine consumes no record before all that it follows is read."""
 
-    def __init__(self, follower: Follow, clients: Clients) -> None:
+    def __init__(self, follower: Follow, clients: Clients | None = None) -> None:
+        """``clients``: those of the integrations, which are closed at the end."""
         self._follower = follower
         self._clients = clients
 
     async def run(self) -> None:
-        """Follow the integrations until stopped."""
+        """Follow until stopped."""
         await self._follower.run()
 
     async def ready(self) -> None:
-        """Wait until all stored integrations are read."""
+        """Wait until all is read that was written before the start."""
         await self._follower.caught_up()
 
     async def stop(self) -> None:
         """Close the clients and stop following."""
-        await self._clients.aclose()
+        if self._clients is not None:
+            await self._clients.aclose()
         await self._follower.stop()

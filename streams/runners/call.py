@@ -24,6 +24,7 @@ from typing import Any
 
 from connectors.ports import MAY_CALL, Clock, Failure, may_call
 from schemas.codec import DecodeError, UnknownWriter
+from schemas.retry import is_replayed
 from streams.backends.ports import Backend, NotOwner, Producer, TooLarge
 from streams.core.flows import Disposition, Emit, ProducerRecord, Record, encoded
 from streams.core.observer import NullObserver, Observer
@@ -47,6 +48,9 @@ from streams.runners.intake import Bounds, Intake, OnAssigned, PartitionProgress
 from streams.runners.lanes import Lanes, Quota
 
 log = logging.getLogger("streams.runners")
+
+REPLAYED_IN_FLIGHT = 2
+"""Replayed records of one integration that are processed at once, beside live ones."""
 
 Answer = Outcome | Failure | Held
 
@@ -148,6 +152,8 @@ class Call:
         A ``producer`` that is passed in has to be started and stopped by the caller; otherwise the runner has its own.
         """
         self._ranked = [(flow, topic) for flow in flows for topic in flow.topics]
+        self._live = len(self._ranked)
+        """Ranks of live records; each has one for replayed ones, behind all of these."""
         self._by_topic = {topic: (rank, flow) for rank, (flow, topic) in enumerate(self._ranked)}
         if len(self._by_topic) != len(self._ranked):
             raise ValueError(f"group {group}: two flows read the same topic; give each topic one flow")
@@ -157,8 +163,12 @@ class Call:
         self._guard = guard or DeadLetterGuard()
         self._reports = reports
         quotas = {flow.name: Quota(flow.max_in_flight, flow.max_in_flight_per_integration) for flow in flows}
-        self._lanes: Lanes[_Waiting] = Lanes([quotas[flow.name] for flow, _ in self._ranked], max_batch)
-        self._background = [quotas[flow.name] for flow in flows if flow.background]
+        replayed = {flow.name: Quota(max(flow.max_in_flight // 4, 1), REPLAYED_IN_FLIGHT) for flow in flows}
+        self._lanes: Lanes[_Waiting] = Lanes(
+            [*(quotas[flow.name] for flow, _ in self._ranked), *(replayed[flow.name] for flow, _ in self._ranked)],
+            max_batch,
+        )
+        self._background = [quotas[flow.name] for flow in flows if flow.background] + list(replayed.values())
         self._running: dict[asyncio.Task[None], _Running] = {}
         self._failed = False
         self._intake = Intake(backend, group, list(self._by_topic), self, clock, bounds or Bounds(), on_assigned)
@@ -184,6 +194,11 @@ class Call:
         return len(self._running)
 
     @property
+    def replayed_waiting(self) -> int:
+        """Return how many replayed records wait for their turn."""
+        return self._lanes.waiting_from(self._live)
+
+    @property
     def settled(self) -> bool:
         """Return whether every consumed record is processed and committed."""
         return not self._running and self._intake.settled
@@ -203,7 +218,8 @@ class Call:
                 # `perform` raises for such a record as well, and its exception is handled there.
                 key, group, joins = (number, progress.partition.topic, record.offset), None, None
             together = None if joins is None else (flow.name, joins)
-            self._lanes.put(key, _Waiting(record, progress, flow, rank, group, together))
+            place = rank + self._live if is_replayed(record.headers) else rank
+            self._lanes.put(key, _Waiting(record, progress, flow, place, group, together))
         self._begin()
 
     def hold_background(self, held: bool) -> None:

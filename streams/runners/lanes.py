@@ -136,6 +136,10 @@ class Lanes(Generic[I]):
             self._move(quota, group, self._full, self._ready)
         self._file(key, lane)
 
+    def waiting_from(self, rank: int) -> int:
+        """Return how many items of a rank and those below it wait."""
+        return sum(len(queue) for lane in self._lanes.values() for queue in lane.queues[rank:])
+
     def drop(self, matches: Callable[[I], bool]) -> None:
         """Remove the waiting items that match."""
         for key, lane in list(self._lanes.items()):

@@ -445,6 +445,7 @@ def of_dead_letter(record: Record) -> Iterator[Change]:
             "property_id": letter.property_id,
             "operation": letter.operation,
             "replays": letter.replays,
+            "replay": letter.replay,
             "first_failed_at": letter.first_failed_at,
             "at": letter.at,
         },

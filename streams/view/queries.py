@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -116,6 +116,20 @@ class LetterFilter:
     entity: str | None = None
     integration: str | None = None
     """Name of the connection or of the receiver."""
+
+
+class Replayable(NamedTuple):
+    """A dead letter, as far as a plan of its replay depends on it."""
+
+    partition: int
+    offset: int
+    origin: str
+    connection: str | None
+    receiver: str | None
+    entity: str | None
+    operation: str | None
+    is_closed: bool
+    replays: int
 
 
 class Queries:
@@ -322,6 +336,24 @@ class Queries:
         )
         rows, _, as_of = self._rows(query, limit)
         return Found(as_of, rows, None)
+
+    def replayable(self, org: str, wanted: LetterFilter) -> list[Replayable]:
+        """Return all dead letters that match, with what a plan of their replay needs."""
+        one, state = tables.DEAD_LETTERS.c, self._letter_state()
+        query = sa.select(
+            one.partition, one.offset, one.origin, one.connection, one.receiver, one.entity, one.operation,
+            (state == "closed"), one.replays,
+        ).where(one.org_id == org, *_letters(wanted, state))  # fmt: skip
+        with self._reading() as connection:
+            return [Replayable(*row) for row in connection.execute(query)]
+
+    def given_up_again(self, org: str, replay: str) -> int:
+        """Return how many records of a replay became dead letters again."""
+        one = tables.DEAD_LETTERS.c
+        query = sa.select(sa.func.count()).where(one.org_id == org, one.replay == replay)
+        with self._reading() as connection:
+            found: int = connection.scalar(query) or 0
+            return found
 
     def _letter_state(self) -> "sa.Case[str]":
         return _state((self.as_of() or _EPOCH + SETTLED) - SETTLED)

@@ -323,11 +323,13 @@ DEAD_LETTERS: Final = Table(
     Column("property_id", BigInteger, comment="Of a delivery."),
     Column("operation", String, comment="Of a command."),
     Column("replays", Integer, nullable=False),
+    Column("replay", String, comment="The replay that it was given up after."),
     Column("first_failed_at", Moment),
     Column("at", Moment, nullable=False),
     Index(None, "org_id", "at"),
     Index(None, "org_id", "fingerprint", "at"),
     Index(None, "org_id", "entity"),
+    Index(None, "org_id", "replay"),
     Index(None, "at"),
     comment="What was given up.",
 )

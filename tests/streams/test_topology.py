@@ -14,6 +14,7 @@ from schemas.base import EntityKind
 from schemas.codec import decode
 from schemas.commands import SyncEntity, SyncState, SyncStatus
 from schemas.integrations import CheckReport, SyncProgress, SyncResult
+from schemas.replay import ReplayOrder, ReplayPlan, ReplayProgress, ReplayWish
 from schemas.topics import TOPICS, TopicSpec
 from streams import topology, wiring
 from streams.core.rent_roll import STAGES
@@ -150,6 +151,9 @@ def test_what_is_compacted_is_a_state_and_kept_for_ever(topic: TopicSpec) -> Non
     assert (topic.retention_ms is None) is state
 
 
+COUNTS = ("matched", "replayed", "superseded", "exhausted", "unsuitable")
+
+
 def test_the_key_of_a_compacted_topic_names_what_its_record_is_about() -> None:
     """Compaction keeps one record of each integration, and one of each kind of its status; a fact has its org."""
     now = datetime(2026, 3, 1, tzinfo=UTC)
@@ -157,7 +161,12 @@ def test_the_key_of_a_compacted_topic_names_what_its_record_is_about() -> None:
     progress = SyncProgress(**facts, at=now, stage=EntityKind.UNIT, number=1, stages=4)
     result = SyncResult(**facts, ended_at=now, entities=1, first_sweep="s")
     report = CheckReport(org="o", name="n", version=1, at=now, passed=True, checks=())
-    audited = (topics.INTEGRATIONS, topics.INTEGRATION_STATUS, topics.INTEGRATION_HISTORY, topics.SYNC_STATES)
+    counts: dict[str, Any] = dict.fromkeys(COUNTS, 0)
+    plan = ReplayPlan(org="o", id="r", at=now, by="b", source="t", rate=1, **counts)
+    order = ReplayOrder(org="o", id="r", wish=ReplayWish.RUN, at=now, by="b")
+    replayed = ReplayProgress(org="o", id="r", at=now, began_at=now, position=0)
+    of_integrations = (topics.INTEGRATIONS, topics.INTEGRATION_STATUS, topics.INTEGRATION_HISTORY)
+    audited = (*of_integrations, topics.SYNC_STATES, topics.REPLAY_STATES)
     synced = SyncState(
         org="o", connection="c", entity=SyncEntity.OWNER, id="7", status=SyncStatus.SYNCED, updated_at=now
     )
@@ -167,6 +176,9 @@ def test_the_key_of_a_compacted_topic_names_what_its_record_is_about() -> None:
     }
     assert topics.INTEGRATIONS.key_of(report) == key_of("o", "n")
     assert topics.SYNC_STATES.key_of(synced) == b"o/owner/7"
+    assert {topics.REPLAY_STATES.key_of(one) for one in (plan, order, replayed)} == {
+        b"o/r/plan", b"o/r/order", b"o/r/progress",
+    }  # fmt: skip
     assert {one.key_of(report) for one in TOPICS if one not in audited} == {b"o"}
 
 
@@ -199,8 +211,12 @@ def test_a_flow_is_whole(flow: Flow) -> None:
 
 
 def test_every_call_climbs_the_ladder_or_is_soon_made_again() -> None:
-    """A pulse asks from the end of the last one on, and each sweep asks for what is still missing."""
-    assert {flow.name for flow in OF_KIND[Kind.CALL] if not flow.retries} == {"pulse_accounts", "recheck_missed"}
+    """A pulse goes on from the last one, each sweep asks for what is missing, and a scan for the step of a replay."""
+    assert {flow.name for flow in OF_KIND[Kind.CALL] if not flow.retries} == {
+        "pulse_accounts",
+        "recheck_missed",
+        "replay_records",
+    }
 
 
 @each_flow
@@ -252,7 +268,9 @@ def test_a_flow_has_its_name_for_itself() -> None:
 def test_one_group_owns_all_the_reading_of_an_account() -> None:
     """Its budget of calls has one owner; the folds are one group too, and a waiting topic stops nobody else."""
     found = groups(DELAYS)
-    assert found[topology.READERS] == ("pms.pushes", "pms.webhooks", "pms.pulses", "pms.sweeps", "pms.rechecks")
+    assert found[topology.READERS] == (
+        "pms.pushes", "pms.webhooks", "pms.pulses", "pms.sweeps", "pms.rechecks", "replays.steps",
+    )  # fmt: skip
     assert found[APP] == ("pms.commands", "sync.events", "rent-roll.changes", "deliveries.due", "deliveries.outcomes")
     ports = {flow.port: {one.group for one in OF_KIND[Kind.CALL] if one.port == flow.port} for flow in ALL if flow.port}
     assert all(len(owners) <= 1 for owners in ports.values())
@@ -283,6 +301,7 @@ WRITES_IN: dict[str, tuple[str, ...]] = {
     "sweep_accounts": ("streams/flows/fetch_changes.py",),
     "recheck_missed": ("streams/flows/fetch_changes.py",),
     "pulse_accounts": ("streams/core/rent_roll/refetch.py",),
+    "replay_records": ("streams/core/replays.py",),
 }
 """Where a flow's effects are made, beside its own file, and of every call the breaker, which reports its holds."""
 
@@ -323,7 +342,8 @@ def test_the_wiring_has_exactly_one_entry_for_each_flow() -> None:
 @pytest.mark.parametrize("flow", IN_FLOWS, ids=lambda flow: flow.name)
 def test_the_topics_that_a_flow_names_are_those_that_it_declares(flow: Flow) -> None:
     """A delivery that waits comes back to where it is cut: the rung writes that."""
-    calls = ("streams/core/breaker.py",) if flow.kind is Kind.CALL else ()
+    reports = flow.kind is Kind.CALL and topics.INTEGRATION_STATUS in flow.writes
+    calls = ("streams/core/breaker.py",) if reports else ()
     paths = (f"streams/flows/{flow.name}.py", *WRITES_IN.get(flow.name, ()), *calls)
     named = {vars(topics)[name] for path in paths for name in attributes(path, "topics") if name.isupper()}
     if flow.returns_to:

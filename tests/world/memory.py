@@ -35,18 +35,25 @@ from streams.directory.clients import Clients
 from streams.directory.model import IntegrationState, PutIntegration
 from streams.directory.service import Integrations
 from streams.directory.writer import LogWriter
+from streams.replays.book import TOPICS as REPLAY_TOPICS
+from streams.replays.book import ReplayBook
+from streams.replays.planner import Planner
+from streams.replays.service import Replays
 from streams.roles.integrations import Known, known
 from streams.runners.global_ import Follow
 from streams.runners.service import Runnable
 from streams.settings import RentStreamSettings
 from streams.syncs.book import SyncBook
 from streams.syncs.service import Syncs
+from streams.view.queries import Queries
 from streams.web.api.app import build_api
 from streams.web.api.tokens import SharedSecret, TokenVerifier, issue
 from streams.web.ingress import first_verified
 from streams.wiring import Dependencies, calls, redeliveries
+from tests.streams.replays.parts import memory_replays
 from tests.streams.web.api.parts import memory_view
 from tests.world.folds import MemoryFolds, Tables
+from tests.world.view import view_of
 from tests.world.world import receiver_matches
 
 DELAYS = ("1m", "2m", "5m", "10m")
@@ -233,8 +240,11 @@ class Worker(Process):
     def __init__(self, world: "MemoryWorld") -> None:
         super().__init__(world)
         self.clients = Clients(self.known.directory, self.clock, random.Random(1))
+        replays = ReplayBook()
+        self.following = Follow(self.backend, REPLAY_TOPICS, replays, self.clock)
         needs = Dependencies(
             directory=self.known.directory,
+            replays=replays,
             clients=self.clients,
             clock=self.clock,
             observer=world.observed,
@@ -244,6 +254,7 @@ class Worker(Process):
             pulse_every=world.pulse_every,
             linger=0.5,
         )
+        self.tasks.append(asyncio.create_task(self.following.run()))
         self.run(
             MemoryFolds(needs, self.backend, world.tables),
             *calls(needs, self.backend),
@@ -263,7 +274,22 @@ class Web(Process):
         follower = Follow(self.backend, followed, book, self.clock)
         self.syncs = Syncs(book, follower, writer, self.known.directory, self.clock)
         self.tasks.append(asyncio.create_task(follower.run()))
+        self._world, self._writer = world, writer
+        self._book = ReplayBook()
+        self._replaying = Follow(self.backend, REPLAY_TOPICS, self._book, self.clock)
+        self.tasks.append(asyncio.create_task(self._replaying.run()))
         self.run()
+
+    @property
+    def view(self) -> Queries:
+        """Return a query view that has caught up."""
+        return view_of(self._world.broker, self._world.tables)
+
+    @property
+    def replays(self) -> Replays:
+        """Return the service of replays over the query view."""
+        planner = Planner(self.view, self.backend, self._world.broker.partitions, self.clock)
+        return Replays(self._book, self._replaying, self._writer, planner, self.clock)
 
 
 class MemoryWorld:
@@ -444,7 +470,8 @@ class MemoryWorld:
         signing = SecretStr("a secret of the stories, long enough for HS256")
         clock = self.web.clock
         verifier = TokenVerifier(SharedSecret(signing), clock)
-        api = build_api(self.web.integrations, self.web.syncs, memory_view(), verifier, version="1")
+        view = memory_view()
+        api = build_api(self.web.integrations, self.web.syncs, view, memory_replays(view, clock), verifier, version="1")
         token = issue(signing, STORY, org, None, timedelta(hours=1), clock.now())
         headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
         if key is not None:

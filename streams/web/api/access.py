@@ -9,7 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityS
 from starlette.exceptions import HTTPException
 
 from streams.web.api.openapi import Document
-from streams.web.api.service import IntegrationService, SyncService, ViewService
+from streams.web.api.service import IntegrationService, ReplayService, SyncService, ViewService
 from streams.web.api.tokens import Caller, InvalidToken, KeysUnavailable, TokenVerifier
 
 Health = Callable[[], tuple[bool, str]]
@@ -23,6 +23,7 @@ class Parts:
     service: IntegrationService
     syncs: SyncService
     view: ViewService
+    replays: ReplayService
     verifier: TokenVerifier
     health: Health
     version: str
@@ -43,7 +44,8 @@ SCOPES: Final = {
     "sync:read": "see what became of properties and owners",
     "sync:write": "have syncs tried again",
     "roll:read": "read the rent roll",
-    "replay:read": "see what was given up",
+    "replay:read": "see what was given up, and replays",
+    "replay:write": "plan and run replays",
     "integrations:read": "see integrations and test their connections",
     "integrations:write": "create, change, enable, disable and delete integrations",
 }

@@ -13,11 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streams.directory.model import IntegrationError
 from streams.syncs.service import KeyReused
 from streams.web.api import commands, integrations, models, problems
+from streams.web.api import replays as replay_routes
 from streams.web.api import view as view_routes
 from streams.web.api.access import AppParts, Health, Parts
 from streams.web.api.openapi import Document, document, webhook_routes
 from streams.web.api.openapi import problems as documented_problems
-from streams.web.api.service import IntegrationService, SyncService, ViewService
+from streams.web.api.service import IntegrationService, ReplayService, SyncService, ViewService
 from streams.web.api.tokens import TokenVerifier
 
 log = logging.getLogger("streams.web.api")
@@ -31,6 +32,7 @@ _LINKS: Final = {
     "deliveries": "/api/deliveries",
     "webhooks": "/api/webhooks",
     "deadLetters": "/api/dead-letters",
+    "replays": "/api/replays",
 }
 
 server_routes = APIRouter(tags=["server"])
@@ -103,6 +105,7 @@ def build_api(
     service: IntegrationService,
     syncs: SyncService,
     view: ViewService,
+    replays: ReplayService,
     verifier: TokenVerifier,
     *,
     version: str,
@@ -122,7 +125,7 @@ def build_api(
             Exception: problems.on_unexpected,
         }
     )
-    app.state.parts = Parts(service, syncs, view, verifier, health, version, public_url, _document(version))
+    app.state.parts = Parts(service, syncs, view, replays, verifier, health, version, public_url, _document(version))
     return Shell(app)
 
 
@@ -152,4 +155,5 @@ def _routed(**options: Any) -> FastAPI:
     app.include_router(commands.router)
     app.include_router(integrations.router)
     app.include_router(view_routes.router)
+    app.include_router(replay_routes.router)
     return app

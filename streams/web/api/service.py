@@ -8,7 +8,10 @@ from pydantic import SecretStr
 
 from schemas.commands import OwnerBody, PropertyBody, SyncEntity, SyncOperation, SyncState
 from schemas.integrations import CheckReport
+from schemas.replay import ReplayWish
 from streams.directory.model import IntegrationState, PutIntegration
+from streams.replays.book import Replay
+from streams.replays.planner import ReplayRequest
 from streams.syncs.service import Receipt
 from streams.view.queries import DeliveryFilter, Found, LetterFilter, RollFilter, WebhookFilter
 
@@ -80,6 +83,21 @@ class SyncService(Protocol):
     def failed(self, org: str) -> Sequence[SyncState]: ...
 
 
+class ReplayService(Protocol):
+    """Plans and orders replays of an org (`streams.replays.service.Replays`).
+
+    Every method may raise `streams.directory.model.IntegrationError`.
+    """
+
+    async def plan(self, request: ReplayRequest, by: str) -> Replay: ...
+
+    async def order(self, org: str, replay: str, wish: ReplayWish, by: str) -> Replay: ...
+
+    async def get(self, org: str, replay: str) -> Replay: ...
+
+    def list(self, org: str) -> Sequence[Replay]: ...
+
+
 class ViewService(Protocol):
     """Reads the query view (`streams.view.queries.Queries`); called in threads.
 
@@ -104,3 +122,5 @@ class ViewService(Protocol):
     def dead_letters(self, org: str, wanted: LetterFilter, limit: int, cursor: str | None = None) -> Found: ...
 
     def dead_letter_groups(self, org: str, wanted: LetterFilter, limit: int) -> Found: ...
+
+    def given_up_again(self, org: str, replay: str) -> int: ...

@@ -1,7 +1,6 @@
 """The routes that read the query view: rent roll, deliveries, webhooks and dead letters."""
 
 import asyncio
-import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -20,6 +19,7 @@ from streams.view.database import ViewUnavailable
 from streams.view.queries import BadCursor, DeliveryFilter, Found, LetterFilter, RollFilter, WebhookFilter
 from streams.web.api.access import AppParts, Parts, authenticate
 from streams.web.api.bodies import JsonRoute
+from streams.web.api.moments import moment
 from streams.web.api.openapi import headers, problems
 from streams.web.api.tokens import Caller
 from streams.web.api.view_models import (
@@ -67,18 +67,9 @@ Name = Annotated[str | None, Query(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?
 PropertyId = Annotated[int | None, Query(alias="property", ge=0, le=2**63 - 1, description="The PMS's id.")]
 
 
-def _moment(text: Any) -> Any:
-    """Return the text of a time as RFC 3339 has it; pydantic alone also takes numbers. Raise `ValueError`."""
-    if isinstance(text, str) and not _MOMENT.fullmatch(text):
-        raise ValueError("must be a time with its time zone, such as 2026-03-01T12:00:00Z")
-    return text
-
-
-_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
-
 Since = Annotated[
     datetime | None,
-    BeforeValidator(_moment),
+    BeforeValidator(moment),
     Query(alias="changedSince", description="With its time zone, such as `2026-03-01T12:00:00Z`."),
 ]
 Text = Annotated[str | None, Query(alias="q", max_length=100, description="Part of a code, a name or an address.")]
@@ -226,8 +217,8 @@ async def list_webhooks(
 
 def _wanted_letters(
     state: Annotated[LetterState | None, Query(description="By default both states are in the answer.")] = None,
-    since: Annotated[datetime | None, BeforeValidator(_moment), Query()] = None,
-    until: Annotated[datetime | None, BeforeValidator(_moment), Query()] = None,
+    since: Annotated[datetime | None, BeforeValidator(moment), Query()] = None,
+    until: Annotated[datetime | None, BeforeValidator(moment), Query()] = None,
     origin: Annotated[str | None, Query(max_length=200, examples=[topics.BATCHES.name])] = None,
     reason: Annotated[str | None, Query(max_length=100, examples=["rejected"])] = None,
     fingerprint: Annotated[str | None, Query(pattern="^[0-9a-f]{1,64}$")] = None,

@@ -262,6 +262,21 @@ class BackendSuite:
 
         assert {number: values(records) for number, records in found.items()} == {0: [], 1: [b"1", b"2"], 2: [b"a"]}
 
+    async def test_records_can_be_read_by_their_offsets(
+        self, backend: Backend, producer: Producer, topics: list[str]
+    ) -> None:
+        """Near each other and far from each other; those that are not there are left out."""
+        await producer.send(out(topics[0], *(b"%d" % number for number in range(1500))), 1)
+        found = await backend.read(topics[0], 1, [3, 4, 1400, 1499, 1500, 9000])
+
+        assert {offset: record.value for offset, record in found.items()} == {
+            3: b"3", 4: b"4", 1400: b"1400", 1499: b"1499",
+        }  # fmt: skip
+        assert {record.topic for record in found.values()} == {topics[0]}
+        assert list(found) == sorted(found)
+        assert await backend.read(topics[0], 2, [0]) == {}
+        assert await backend.read(topics[0], 1, []) == {}
+
     async def test_every_reader_reads_all_records_of_all_partitions(
         self, backend: Backend, producer: Producer, topics: list[str]
     ) -> None:

@@ -46,6 +46,7 @@ from streams.web.api.app import build_api
 from streams.web.api.service import ViewService
 from streams.web.api.tokens import SharedSecret, TokenVerifier, issue
 from streams.web.ingress import build_ingress
+from tests.streams.replays.parts import memory_replays
 from tests.streams.web.parts import MemoryPublisher, Reader, Readers, served
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -386,11 +387,13 @@ async def site(
     service = MemoryIntegrations(clock)
     health = [(True, "well")]
     syncs = MemorySyncs(clock)
-    view = view or memory_view()
+    queries = memory_view()
+    view = view or queries
     api = build_api(
         service,
         syncs,
         view,
+        memory_replays(queries, clock),
         verifier or TokenVerifier(SharedSecret(SIGNING), clock),
         version="1.2.3",
         health=lambda: health[-1],

@@ -723,7 +723,7 @@ async def test_the_root_lists_the_resources() -> None:
         answers = [await here.ask("GET", link) for link in index.json()["links"].values()]
 
     assert (index.json()["name"], index.json()["version"]) == ("RentStream", "1.2.3")
-    assert len(answers) == 8
+    assert len(answers) == 9
     assert all(answer.status_code == 200 for answer in answers)
 
 

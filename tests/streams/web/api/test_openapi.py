@@ -19,6 +19,7 @@ from streams.web.api.models import Integration, IntegrationInput, Received, Webh
 from streams.web.api.openapi import webhook_routes
 from streams.web.api.tokens import SharedSecret, TokenVerifier
 from streams.web.ingress import build_ingress
+from tests.streams.replays.parts import memory_replays
 from tests.streams.web.api.parts import (
     BODY,
     SIGNING,
@@ -59,7 +60,7 @@ async def test_the_document_is_openapi_3_1() -> None:
 
     assert loaded.openapi == "3.1.0"
     assert content["info"]["version"] == "1.2.3"
-    assert len(set(ids)) == len(ids) == 25
+    assert len(set(ids)) == len(ids) == 31
     for reference in references(content):
         node = content
         for step in reference.removeprefix("#/").split("/"):
@@ -109,7 +110,7 @@ async def test_every_path_of_the_document_exists() -> None:
             asked[method, path] = answer.status_code
             assert str(answer.status_code) in operation["responses"], (method, path)
 
-    assert set(asked.values()) <= {200, 202, 204, 404}
+    assert set(asked.values()) <= {200, 201, 202, 204, 404}
     assert {path for _, path in asked} == {
         "/",
         "/healthz",
@@ -130,6 +131,11 @@ async def test_every_path_of_the_document_exists() -> None:
         "/api/deliveries/attempts",
         "/api/dead-letters",
         "/api/dead-letters/groups",
+        "/api/replays",
+        "/api/replays/{id}",
+        "/api/replays/{id}/approve",
+        "/api/replays/{id}/pause",
+        "/api/replays/{id}/cancel",
         "/api/webhooks",
         "/api/webhooks/{system}",
         "/api/webhooks/{system}/{connection}",
@@ -168,6 +174,8 @@ async def test_every_route_of_the_api_names_its_scope() -> None:
             scope = "sync:read"
         elif path.startswith("/api/dead-letters"):
             scope = "replay:read"
+        elif path.startswith("/api/replays"):
+            scope = "replay:" + ("read" if method == "GET" else "write")
         else:
             assert "security" not in operation, (method, path)
             continue
@@ -228,9 +236,8 @@ async def test_the_documented_webhook_answers_like_the_ingress() -> None:
 def app() -> Any:
     clock = MovableClock()
     service = MemoryIntegrations(clock)
-    api = build_api(
-        service, MemorySyncs(clock), memory_view(), TokenVerifier(SharedSecret(SIGNING), clock), version="1"
-    )
+    view, verifier = memory_view(), TokenVerifier(SharedSecret(SIGNING), clock)
+    api = build_api(service, MemorySyncs(clock), view, memory_replays(view, clock), verifier, version="1")
     return build_ingress(Readers(), MemoryPublisher(), clock, others=api)
 
 

@@ -16,6 +16,7 @@ from streams.web.api.tokens import SharedSecret, TokenVerifier
 from streams.web.console.app import COOKIE, Console
 from streams.web.console.sessions import BURST, LASTS, Sessions
 from streams.web.ingress import build_ingress
+from tests.streams.replays.parts import memory_replays
 from tests.streams.web.api.parts import (
     SIGNING,
     Entry,
@@ -69,7 +70,8 @@ class Pages:
 async def pages(*, secure: bool = False) -> AsyncIterator[Pages]:
     clock = MovableClock()
     service, syncs = MemoryIntegrations(clock), MemorySyncs(clock)
-    api = build_api(service, syncs, memory_view(), TokenVerifier(SharedSecret(SIGNING), clock), version="1.2.3")
+    view, verifier = memory_view(), TokenVerifier(SharedSecret(SIGNING), clock)
+    api = build_api(service, syncs, view, memory_replays(view, clock), verifier, version="1.2.3")
     sessions = Sessions(SecretStr(PASSWORD), SecretBytes(b"k" * 32), clock)
     console = Console(api, service, syncs, sessions, clock, secure=secure)
     async with (

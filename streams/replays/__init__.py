@@ -1,0 +1,1 @@
+"""Replays of all orgs: their plans, orders and progress."""
