@@ -18,12 +18,15 @@ ROOT = Path(__file__).resolve().parent.parent
 NOT_DRAWN = {
     "dead-letters",
     "follow_integrations",
+    "follow_replays",
     "integrations",
     "integrations.history",
     "integrations.status",
     "manage_integrations",
     "mark_date_changes",
+    "plan_replays",
     "reconcile_receivers",
+    "replays.states",
     "watch_deliveries",
 }
 """Flows and topics that the diagram of the README omits; docs/topology.md has all of them."""
