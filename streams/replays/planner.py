@@ -63,7 +63,7 @@ class ReplayRequest:
             return tuple(found)
         if self.source not in SOURCES:
             allowed = ", ".join(sorted(SOURCES | {topics.DEAD_LETTERS.name}))
-            found.append(FieldError("/topic", f"cannot be replayed; these can: {allowed}"))
+            return (*found, FieldError("/topic", f"cannot be replayed; these can: {allowed}"))
         found += [
             FieldError(f"/{name}", f"is known of {topics.DEAD_LETTERS.name} only")
             for name in ("origin", "reason", "fingerprint")

@@ -68,6 +68,11 @@ async def cause_errors_of_the_environment(world: ClusterWorld) -> None:
     recheck = RecheckStep(org="default", connection="buildium", sweep="s", kind=EntityKind.UNIT, ids=(1,))
     await world.put(topics.RECHECKS.name, encode(recheck))
     await world.send_webhooks(world.portfolio.set_rent(unit, 5003))
+    since = {"topic": topics.WEBHOOKS.name, "since": (now - timedelta(minutes=1)).isoformat()}
+    planned = await world.call_api("POST", "/api/replays", "default", since)
+    assert planned.status_code == 201, planned.text
+    approved = await world.call_api("POST", f"{planned.headers['location']}/approve", "default")
+    assert approved.status_code == 200, approved.text
     home = {"addressLine1": "1 Main St", "postalCode": "T2P", "country": "CA", "state": "ZZ"}
     refused = await world.ask("POST", "/api/properties", {"name": "Annex", "rentalSubType": "Office", **home})
     assert refused.status_code == 202, refused.text

@@ -14,6 +14,7 @@ from streams.replays.book import Replay
 from streams.replays.planner import ReplayRequest
 from streams.view.queries import LetterFilter
 from tests.world import listed_rent, pick, receiver_matches
+from tests.world.cluster import ClusterWorld
 from tests.world.memory import STORY, MemoryWorld
 
 OPEN = LetterFilter(open=True)
@@ -270,3 +271,84 @@ async def test_bad_requests_and_unknown_replays_are_refused(memory_world: Memory
     others = await world.web.replays.plan(ReplayRequest("another"), STORY)
     with pytest.raises(NotFound):
         await world.web.replays.order("default", others.plan.id, ReplayWish.RUN, STORY)
+
+
+# ------------------------------------------------------------------------------------------------- on a real cluster
+
+
+async def ask(world: ClusterWorld, method: str, path: str, body: object = None) -> dict[str, Any]:
+    answer = await world.call_api(method, path, "default", body)
+    assert answer.is_success, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def test_a_replay_over_the_api_of_a_real_cluster(cluster_world: ClusterWorld) -> None:
+    """Refused batches, then webhooks of the last minutes; plan and report add up, and a change meanwhile arrives."""
+    world = cluster_world
+    began = world.clock.now()
+    unit = pick(world, "Available")
+    world.rentsync.answer_next(400, times=100_000)
+    await world.send_webhooks(world.portfolio.set_rent(unit, 2701))
+    await world.until(lambda: 400 in world.rentsync.statuses)
+    entity = f"property:{world.portfolio.units[unit].property_id}"
+    wanted = {"entity": entity, "since": began.isoformat()}
+    planned: dict[str, Any] = {}
+
+    async def is_planned() -> bool:
+        planned.update(await ask(world, "POST", "/api/replays", wanted))
+        return planned["planned"]["replayed"] == 1
+
+    await world.eventually(is_planned, "the dead letter in a plan", every=0.5)
+    world.rentsync.recover()
+    assert listed_rent(world, unit) != 2701.0
+    await ask(world, "POST", f"/api/replays/{planned['id']}/approve")
+    await world.until(lambda: listed_rent(world, unit) == 2701.0)
+    await report(world, planned["id"])
+
+    topic = {"topic": topics.WEBHOOKS.name, "since": (began - timedelta(minutes=30)).isoformat(), "rate": 10}
+    planned = await ask(world, "POST", "/api/replays", topic)
+    assert planned["planned"]["replayed"] > 0
+    await ask(world, "POST", f"/api/replays/{planned['id']}/approve")
+    await world.send_webhooks(world.portfolio.set_rent(unit, 2702))
+    await world.until(lambda: listed_rent(world, unit) == 2702.0)
+    await report(world, planned["id"])
+    await world.rest()
+
+
+async def report(world: ClusterWorld, replay: str) -> None:
+    """Wait for the end of a replay; check that its report adds up to its plan."""
+    found: dict[str, Any] = {}
+
+    async def is_done() -> bool:
+        found.update(await ask(world, "GET", f"/api/replays/{replay}"))
+        return found["state"] == "done"
+
+    await world.eventually(is_done, "the end of the replay", within=300, every=0.5)
+    numbers, planned = dict(found["report"]), found["planned"]
+    assert numbers.pop("givenUpAgain") == 0
+    assert sum(numbers.values()) == numbers["replayed"] == planned["replayed"]
+    assert planned.pop("matched") == sum(planned.values())
+
+
+async def test_a_replay_goes_on_when_its_worker_is_killed(cluster_world: ClusterWorld) -> None:
+    """The worker that carries the plan out is killed, another one ends it."""
+    world = cluster_world
+    began = world.clock.now() - timedelta(seconds=1)
+    for unit in sorted(world.portfolio.units)[:12]:
+        await world.send_webhooks(world.portfolio.set_rent(unit, 2800))
+    await world.until(lambda: receiver_matches(world), within=300)
+    begin = {"topic": topics.WEBHOOKS.name, "since": began.isoformat(), "rate": 2}
+    planned = await ask(world, "POST", "/api/replays", begin)
+    assert planned["planned"]["replayed"] >= 12
+    await ask(world, "POST", f"/api/replays/{planned['id']}/approve")
+
+    async def is_under_way() -> bool:
+        found = await ask(world, "GET", f"/api/replays/{planned['id']}")
+        return bool(found["report"]["replayed"])
+
+    await world.eventually(is_under_way, "the first step", every=0.2)
+    await world.kill(await world.owner("readers"))
+    await world.start(1)
+    await report(world, planned["id"])
+    await world.rest()
