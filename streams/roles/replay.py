@@ -82,9 +82,7 @@ def run(settings: RentStreamSettings, kafka: KafkaSettings, action: Callable[[Re
         with opened(settings) as queries:
             return asyncio.run(run_action(queries))
     except Invalid as error:
-        names = {"/topic": "--topic"}
-        wrong = (f"{names.get(one.pointer, f'--{one.pointer[1:]}')} {one.detail}" for one in error.errors)
-        raise ManageRefused("\n  ".join(wrong)) from None
+        raise ManageRefused("\n  ".join(f"--{one.pointer[1:]} {one.detail}" for one in error.errors)) from None
     except IntegrationError as error:
         raise ManageFailed(str(error)) from None
 

@@ -297,7 +297,7 @@ async def test_a_replay_over_the_api_of_a_real_cluster(cluster_world: ClusterWor
 
     async def is_planned() -> bool:
         planned.update(await ask(world, "POST", "/api/replays", wanted))
-        return planned["planned"]["replayed"] == 1
+        return bool(planned["planned"]["replayed"] == 1)
 
     await world.eventually(is_planned, "the dead letter in a plan", every=0.5)
     world.rentsync.recover()
@@ -322,7 +322,7 @@ async def report(world: ClusterWorld, replay: str) -> None:
 
     async def is_done() -> bool:
         found.update(await ask(world, "GET", f"/api/replays/{replay}"))
-        return found["state"] == "done"
+        return bool(found["state"] == "done")
 
     await world.eventually(is_done, "the end of the replay", within=300, every=0.5)
     numbers, planned = dict(found["report"]), found["planned"]

@@ -15,6 +15,7 @@ from connectors.ports import Rejected, Throttled, Unavailable, may_call
 from schemas import topics
 from schemas.codec import DecodeError, UnknownWriter, decode
 from schemas.integrations import HoldReport
+from schemas.retry import REPLAY, History, is_replayed
 from schemas.topics import TopicSpec
 from streams.backends.memory import MemoryBackend, MemoryConsumer, settle
 from streams.backends.ports import Backend, BackendError, NotOwner, TooLarge
@@ -797,3 +798,73 @@ async def test_records_whose_effects_come_too_late_are_left_to_the_next_owner() 
         assert world.texts("out") == ["b:2"]
         assert not process.task.done()
         assert world.broker.lag("g") == 2
+
+
+# ------------------------------------------------------------------------------------------------------------- replays
+
+REPLAYED = ((REPLAY, b"r1"),)
+
+
+async def test_replayed_records_wait_behind_live_ones() -> None:
+    """Of every topic; those of one integration leave all its places to live ones but two of their own."""
+    port = FakePort()
+    async with stage() as world:
+        flow = CallFlow("f", ("in",), key, port.perform, max_in_flight=8, max_in_flight_per_integration=3)
+        world.produce("in", *(f"r{number}:1" for number in range(6)), headers=REPLAYED)
+        world.produce("in", *(f"l{number}:1" for number in range(6)))
+        await world.start(calling(flow, world))
+        assert sorted(port.open) == ["l0:1", "l1:1", "l2:1", "r0:1", "r1:1"]
+        for number in range(6):
+            await port.end(f"l{number}:1")
+        for number in range(6):
+            await port.end(f"r{number}:1")
+        assert [names[0] for names in port.began if names[0][0] == "l"] == [f"l{number}:1" for number in range(6)]
+        assert world.broker.lag("g") == 0
+
+
+async def test_a_live_record_takes_the_replayed_ones_of_its_key_along() -> None:
+    port = FakePort()
+    async with stage() as world:
+        flow = CallFlow("f", ("in",), key, port.perform, joins=lambda _: "all")
+        world.produce("in", "a:1")
+        await world.start(calling(flow, world))
+        world.produce("in", "a:2", headers=REPLAYED)
+        world.produce("in", "a:3")
+        await settle()
+        await port.end("a:1")
+        assert port.began == [["a:1"], ["a:3", "a:2"]]
+        await port.end("a:3")
+        assert world.broker.lag("g") == 0
+
+
+async def test_how_many_replayed_records_wait_is_known() -> None:
+    port = FakePort()
+    async with stage() as world:
+        calls: list[Call] = []
+
+        def create(backend: MemoryBackend) -> Call:
+            made = calling(CallFlow("f", ("in",), key, port.perform, max_in_flight=4), world)(backend)
+            assert isinstance(made, Call)
+            calls.append(made)
+            return made
+
+        world.produce("in", *(f"r{number}:1" for number in range(5)), headers=REPLAYED)
+        world.produce("in", "l:1")
+        await world.start(create)
+        assert calls[0].replayed_waiting == 4
+        await port.end("r0:1")
+        assert calls[0].replayed_waiting == 3
+
+
+async def test_a_replayed_record_that_is_parked_or_given_up_stays_one() -> None:
+    """So that it waits behind live ones again, and its dead letter names the replay."""
+    port = FakePort()
+    async with stage() as world:
+        world.produce("in", "a:1", "b:1", headers=(*REPLAYED, ("rent-replays", b"2")))
+        await world.start(calling(CallFlow("f", ("in",), key, port.perform, max_in_flight=8), world))
+        await port.end("a:1", Unavailable("down"))
+        await port.end("b:1", Rejected("no"))
+        (parked,), (dead,) = world.broker.read("retry.1m"), world.broker.read(topics.DEAD_LETTERS.name)
+        for one in (parked, dead):
+            assert is_replayed(one.headers)
+            assert History.read(one.headers).replays == 2
