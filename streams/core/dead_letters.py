@@ -46,6 +46,10 @@ class DeadLetter:
     entity: str | None = None
     """``property:ID``, ``unit:ID``, ``lease:ID``… with the PMS's id, or our id of a property or an owner; null if it is
     about none, or about many."""
+    kind: str | None = None
+    """Of an entity of the PMS that is to be read: what it is."""
+    pms_id: int | None = None
+    """And its id there."""
     property_id: int | None = None
     """Of a delivery: the property."""
     operation: str | None = None
@@ -135,14 +139,18 @@ def subject_of(value: bytes | None) -> dict[str, Any]:
         case Command() | Push():
             found = {"entity": record.id, "operation": record.operation}
         case FetchRequest() if record.entity is not None and record.kind is not EntityKind.UNKNOWN:
-            found = {"entity": f"{record.kind}:{record.entity}"}
+            found = _entity(record.kind, record.entity)
         case Page() if len(record.items) == 1:
-            found = {"entity": f"{record.kind}:{record.items[0].id}"}
+            found = _entity(record.kind, record.items[0].id)
         case RecheckStep() if len(record.ids) == 1:
-            found = {"entity": f"{record.kind}:{record.ids[0]}"}
+            found = _entity(record.kind, record.ids[0])
         case _:
             found = {}
     return {"connection": getattr(record, "connection", None), **found}
+
+
+def _entity(kind: EntityKind, number: int) -> dict[str, Any]:
+    return {"entity": f"{kind}:{number}", "kind": kind.value, "pms_id": number}
 
 
 def _property(number: int) -> dict[str, Any]:

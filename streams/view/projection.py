@@ -442,6 +442,8 @@ def of_dead_letter(record: Record) -> Iterator[Change]:
             "connection": letter.connection,
             "receiver": letter.receiver,
             "entity": letter.entity,
+            "kind": letter.kind,
+            "pms_id": letter.pms_id,
             "property_id": letter.property_id,
             "operation": letter.operation,
             "replays": letter.replays,

@@ -418,7 +418,8 @@ def _state(settled: datetime) -> "sa.Case[str]":
     fetched = sa.exists().where(
         later.org_id == one.org_id,
         later.connection == one.connection,
-        one.entity == later.kind.concat(":").concat(sa.cast(later.entity, sa.String)),
+        later.kind == one.kind,
+        later.entity == one.pms_id,
         later.at > one.at,
     )
     swept = sa.exists().where(

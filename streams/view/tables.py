@@ -320,6 +320,8 @@ DEAD_LETTERS: Final = Table(
     Column("connection", String),
     Column("receiver", String),
     Column("entity", String, comment="KIND:ID with the id in the PMS, or our id."),
+    Column("kind", String, comment="Of an entity that is to be read."),
+    Column("pms_id", BigInteger, comment="The id of the entity that is to be read."),
     Column("property_id", BigInteger, comment="Of a delivery."),
     Column("operation", String, comment="Of a command."),
     Column("replays", Integer, nullable=False),

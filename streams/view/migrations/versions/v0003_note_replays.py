@@ -1,4 +1,4 @@
-"""Note after which replay a record was given up."""
+"""Note after which replay a record was given up, and which entity it was to read."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,16 @@ depends_on: Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    op.add_column(
-        "dead_letters",
+    for column in (
+        sa.Column("kind", sa.String(), nullable=True, comment="Of an entity that is to be read."),
+        sa.Column("pms_id", sa.BigInteger(), nullable=True, comment="The id of the entity that is to be read."),
         sa.Column("replay", sa.String(), nullable=True, comment="The replay that it was given up after."),
-    )
+    ):
+        op.add_column("dead_letters", column)
     op.create_index(op.f("ix_dead_letters_org_id_replay"), "dead_letters", ["org_id", "replay"], unique=False)
+    # The letters are read from their topic again.
+    op.execute("DELETE FROM dead_letters")
+    op.execute("DELETE FROM view_positions WHERE topic = 'dead-letters'")
 
 
 def downgrade() -> None:
