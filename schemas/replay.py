@@ -28,6 +28,21 @@ class PlannedKey(Model, frozen=True, kw_only=True):
     records: int
 
 
+class PlannedDifference(Model, frozen=True, kw_only=True):
+    """A field of a unit that a receiver will learn by the replay of a delivery."""
+
+    receiver: str
+    connection: str
+    property_id: int
+    unit_id: int
+    field: str
+    """As in the rent roll (``rent``); ``unit`` if the receiver does not know the unit, ``other`` if nothing that is
+    compared has changed."""
+    known: str | None = None
+    """What the receiver acknowledged last; null if nothing, or nothing that is still on the topic."""
+    now: str | None = None
+
+
 class PlannedFilter(Model, frozen=True, kw_only=True):
     """Which records were asked for, as text; null: any."""
 
@@ -62,6 +77,10 @@ class ReplayPlan(Model, frozen=True, kw_only=True):
     keys: tuple[PlannedKey, ...] = ()
     """The entities with the most records, first."""
     key_count: int = 0
+    compared: int = 0
+    """Deliveries whose content was compared with what their receiver acknowledged: the first ones."""
+    differences: tuple[PlannedDifference, ...] = ()
+    """Of these, at most some hundred."""
     parts: tuple[ReplayPart, ...] = ()
     """The records; emptied when the replay has ended."""
 

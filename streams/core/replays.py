@@ -131,6 +131,8 @@ class Candidate:
     """Whether what it failed at has been made up for since."""
     replays: int = 0
     is_suitable: bool = True
+    delivery: tuple[str, str, int] | None = None
+    """Receiver, connection and property, if it is about a delivery."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ from typing import Final
 from connectors.ports import Clock, FieldError
 from schemas import topics
 from schemas.partitions import partition_for
-from schemas.replay import PlannedFilter, PlannedKey, ReplayPlan
+from schemas.replay import PlannedDifference, PlannedFilter, PlannedKey, ReplayPlan
 from streams.backends.ports import Backend, BackendError, Partition
 from streams.core.dead_letters import subject_of
 from streams.core.flows import Record
 from streams.core.replays import FASTEST, RATE, Candidate, parts, sort
 from streams.core.retry import history_of
 from streams.directory.model import Invalid, Unavailable
+from streams.replays.differences import Delivery, differences
 from streams.runners.reading import ends_of, fetched
 from streams.view.database import ViewUnavailable
 from streams.view.queries import LetterFilter, Queries, Replayable
@@ -103,6 +104,7 @@ class Planner:
         else:
             candidates = await self._records(request)
         found = sort(candidates, named=request.wanted.place is not None)
+        compared, differing = await self._differences(request.org, found.replayed)
         keys = Counter((one.entity, one.integration) for one in found.replayed)
         return ReplayPlan(
             org=request.org,
@@ -122,8 +124,19 @@ class Planner:
                 for (entity, integration), number in keys.most_common(SHOWN)
             ),
             key_count=len(keys),
+            compared=compared,
+            differences=differing,
             parts=parts(found.replayed),
         )
+
+    async def _differences(self, org: str, chosen: Iterable[Candidate]) -> tuple[int, tuple[PlannedDifference, ...]]:
+        deliveries = (one.delivery for one in chosen if one.delivery is not None)
+        try:
+            return await differences(self._queries, self._backend, org, (Delivery(*one) for one in deliveries))
+        except ViewUnavailable as error:
+            raise Unavailable(f"the query view cannot be read: {error}") from None
+        except BackendError as error:
+            raise Unavailable(f"{topics.BATCHES.name} cannot be read: {error}") from None
 
     async def _dead_letters(self, request: ReplayRequest) -> Sequence[Candidate]:
         try:
@@ -176,6 +189,7 @@ def _of_letter(row: Replayable) -> Candidate:
         is_closed=row.is_closed,
         replays=row.replays,
         is_suitable=row.origin in SOURCES,
+        delivery=_delivery(row.receiver, row.connection, row.property_id),
     )
 
 
@@ -204,4 +218,12 @@ def _of_record(record: Record, wanted: LetterFilter) -> Candidate | None:
         receiver or connection,
         None if alone else (connection, receiver, entity),
         replays=history_of(record).replays,
+        delivery=_delivery(receiver, connection, about.get("property_id")),
     )
+
+
+def _delivery(receiver: str | None, connection: str | None, property_id: int | None) -> tuple[str, str, int] | None:
+    """Return the place of a delivery; null if a record is about none."""
+    if receiver is None or connection is None or property_id is None:
+        return None
+    return receiver, connection, property_id

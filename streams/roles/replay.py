@@ -144,6 +144,14 @@ def plan_lines(one: Replay) -> list[str]:
         ]
         if plan.key_count > SHOWN:
             lines.append(f"    … and {plan.key_count - SHOWN:,} more entities (--json names 100)")
+    if plan.compared:
+        lines.append(f"what receivers will learn of {plan.compared:,} deliveries, as of now:")
+        lines += [
+            f"    {one.receiver} unit {one.unit_id}: {one.field} {_shown(one.known)} -> {_shown(one.now)}"
+            for one in plan.differences[:SHOWN]
+        ] or ["    nothing: they know it all"]
+        if len(plan.differences) > SHOWN:
+            lines.append(f"    … and {len(plan.differences) - SHOWN:,} more differences (--json has 200)")
     return lines
 
 
@@ -173,6 +181,10 @@ def list_lines(found: list[Replay]) -> list[str]:
         f"{' '.join(f'{part.name}={part.value}' for part in one.plan.filters)}  by {one.plan.by}"
         for one in found
     ]
+
+
+def _shown(value: str | None) -> str:
+    return "-" if value is None else value
 
 
 def _numbers(counts: Mapping[str, int]) -> Iterator[str]:

@@ -206,6 +206,8 @@ def of_batch(record: Record) -> Iterator[Change]:
             "units": len(batch.units),
             "cut_at": batch.cut_at,
             "seen_at": batch.seen_at,
+            "partition": record.partition,
+            "offset": record.offset,
             "at": batch.cut_at,
         },
     )

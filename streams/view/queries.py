@@ -42,7 +42,7 @@ _UNIT: Final = [
     tables.PROPERTIES.c.address.label("address"),
 ]
 _DELIVERY: Final = _shown(tables.DELIVERIES)
-_ATTEMPT: Final = _shown(tables.ATTEMPTS)
+_ATTEMPT: Final = [column for column in _shown(tables.ATTEMPTS) if column.name not in {"partition", "offset"}]
 _WEBHOOK: Final = _shown(tables.WEBHOOKS)
 
 SETTLED: Final = timedelta(seconds=10)
@@ -128,6 +128,7 @@ class Replayable(NamedTuple):
     receiver: str | None
     entity: str | None
     operation: str | None
+    property_id: int | None
     is_closed: bool
     replays: int
 
@@ -342,10 +343,47 @@ class Queries:
         one, state = tables.DEAD_LETTERS.c, self._letter_state()
         query = sa.select(
             one.partition, one.offset, one.origin, one.connection, one.receiver, one.entity, one.operation,
-            (state == "closed"), one.replays,
+            one.property_id, (state == "closed"), one.replays,
         ).where(one.org_id == org, *_letters(wanted, state))  # fmt: skip
         with self._reading() as connection:
             return [Replayable(*row) for row in connection.execute(query)]
+
+    def unknown_units(self, org: str, receiver: str, connection: str, property_id: int) -> list[Item]:
+        """Return the units of a property that a receiver does not know as they are now."""
+        unit, one, owner = tables.UNITS.c, tables.KNOWN.c, tables.PROPERTIES.c
+        same = sa.and_(
+            one.org_id == unit.org_id,
+            one.connection == unit.connection,
+            one.unit_id == unit.unit_id,
+            one.receiver == receiver,
+        )
+        of_property = sa.and_(
+            owner.org_id == unit.org_id, owner.connection == unit.connection, owner.property_id == unit.property_id
+        )
+        query = (
+            sa.select(*_UNIT)
+            .select_from(tables.UNITS.outerjoin(tables.KNOWN, same).outerjoin(tables.PROPERTIES, of_property))
+            .where(unit.org_id == org, unit.connection == connection, unit.property_id == property_id, unit.offered)
+            .where(sa.or_(one.digest.is_(None), one.digest != unit.digest))
+            .order_by(unit.unit_id)
+        )
+        with self._reading() as reading:
+            return [dict(row) for row in reading.execute(query).mappings()]
+
+    def acknowledged(
+        self, org: str, receiver: str, connection: str, property_id: int, limit: int
+    ) -> list[tuple[int, int]]:
+        """Return where the last batches are that a receiver acknowledged of a property, the newest first."""
+        one = tables.ATTEMPTS.c
+        query = (
+            sa.select(one.partition, one.offset)
+            .where(one.org_id == org, one.receiver == receiver, one.connection == connection)
+            .where(one.property_id == property_id, one.result == "acknowledged", one.offset.is_not(None))
+            .order_by(one.version.desc(), one.attempt.desc())
+            .limit(limit)
+        )
+        with self._reading() as reading:
+            return [(row.partition, row.offset) for row in reading.execute(query)]
 
     def given_up_again(self, org: str, replay: str) -> int:
         """Return how many records of a replay became dead letters again."""

@@ -229,6 +229,8 @@ ATTEMPTS: Final = Table(
     Column("detail", Text),
     Column("ended_at", Moment),
     Column("next_attempt", Moment),
+    Column("partition", Integer, comment="Where the batch is on its topic."),
+    Column("offset", BigInteger),
     Column("at", Moment, comment="When it was cut."),
     Index(None, "org_id", "property_id", "at"),
     Index(None, "org_id", "at"),

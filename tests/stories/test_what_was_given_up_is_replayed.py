@@ -83,6 +83,12 @@ async def test_what_a_receiver_refused_goes_out_after_the_approval(memory_world:
     planned = await plan(world)
     assert (planned.state, planned.plan.replayed, planned.plan.superseded) == (ReplayState.PLANNED, 3, 0)
     assert {one.integration for one in planned.plan.keys} == {"rentsync"}
+    learned = {(one.unit_id, one.field): (one.known, one.now) for one in planned.plan.differences}
+    assert planned.plan.compared == 3
+    assert {key: now for key, (_, now) in learned.items()} == {(unit, "rent"): str(rents[unit]) for unit in rents}
+    assert {key[0]: float(known or 0) for key, (known, _) in learned.items()} == {
+        unit: listed_rent(world, unit) for unit in rents
+    }
     await world.pass_time(30)
     assert not arrived(world, rents)
 

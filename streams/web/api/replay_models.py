@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
+from msgspec.structs import asdict
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field
 
 from schemas import topics
@@ -71,6 +72,22 @@ class ReplayKey(ApiModel):
     records: int
 
 
+class Difference(ApiModel):
+    """A field of a unit that a receiver will learn."""
+
+    receiver: str
+    connection: str
+    property_id: int
+    unit_id: int
+    field: str = Field(
+        description="As in the rent roll; `unit` if the receiver does not know the unit, `other` for what is not shown "
+        "there.",
+        examples=["rent"],
+    )
+    known: str | None = Field(description="What the receiver acknowledged last.")
+    now: str | None
+
+
 class Planned(ApiModel):
     """What the plan has; the other members add up to `matched`."""
 
@@ -107,6 +124,8 @@ class Replay(ApiModel):
     planned: Planned
     keys: tuple[ReplayKey, ...] = Field(description="The entities with the most records, at most 100.")
     key_count: int = Field(description="How many entities there are.")
+    compared: int = Field(description="Deliveries that were compared with what their receivers acknowledged.")
+    differences: tuple[Difference, ...] = Field(description="What these will learn, as of the plan; at most 200.")
     report: ReplayReport
     planned_at: datetime
     planned_by: str
@@ -135,6 +154,8 @@ class Replay(ApiModel):
                 ReplayKey(entity=one.entity, integration=one.integration, records=one.records) for one in plan.keys
             ),
             key_count=plan.key_count,
+            compared=plan.compared,
+            differences=tuple(Difference.model_validate(asdict(one)) for one in plan.differences),
             report=ReplayReport(**counts, left=left, given_up_again=given_up_again),
             planned_at=plan.at,
             planned_by=plan.by,

@@ -1,4 +1,4 @@
-"""Note after which replay a record was given up, and which entity it was to read."""
+"""Note after which replay a record was given up, which entity it was to read, and where batches are."""
 
 from collections.abc import Sequence
 
@@ -18,10 +18,15 @@ def upgrade() -> None:
         sa.Column("replay", sa.String(), nullable=True, comment="The replay that it was given up after."),
     ):
         op.add_column("dead_letters", column)
+    op.add_column(
+        "delivery_attempts",
+        sa.Column("partition", sa.Integer(), nullable=True, comment="Where the batch is on its topic."),
+    )
+    op.add_column("delivery_attempts", sa.Column("offset", sa.BigInteger(), nullable=True))
     op.create_index(op.f("ix_dead_letters_org_id_replay"), "dead_letters", ["org_id", "replay"], unique=False)
-    # The letters are read from their topic again.
+    # The letters and the batches are read from their topics again.
     op.execute("DELETE FROM dead_letters")
-    op.execute("DELETE FROM view_positions WHERE topic = 'dead-letters'")
+    op.execute("DELETE FROM view_positions WHERE topic IN ('dead-letters', 'deliveries.batches')")
 
 
 def downgrade() -> None:
