@@ -17,6 +17,7 @@ from benchmarks.system import System, system
 from connectors.budget import Limits
 from connectors.buildium.standin import bulk_portfolio
 from connectors.clock import SystemClock
+from connectors.ports import Priority
 from connectors.registry import BUILDIUM, ORG
 from schemas import topics
 from schemas.base import EntityKind
@@ -109,7 +110,7 @@ async def measure(bootstrap: str, units: int) -> list[Result]:
 def minimum_duration(calls: int) -> float:
     """Return the minimum seconds of so many calls of a sweep, whose budget is smaller than the limit."""
     limits = Limits()
-    return calls * (limits.window + limits.transit) / (limits.starts - limits.spare_starts)
+    return calls * (limits.window + limits.transit) / (limits.starts - limits.spare_starts[Priority.SWEEP])
 
 
 def run(bootstrap: str, *, quick: bool = False, units: int | None = None) -> list[Result]:

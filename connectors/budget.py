@@ -10,12 +10,12 @@ arrived: at its end, or after the longest ``transit``.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from connectors.ports import Clock, Priority
+from connectors.ports import HASTE, Clock, Priority
 
 _EPSILON: Final = 1e-6
 """Seconds; a smaller difference between two times is a rounding error."""
@@ -23,8 +23,9 @@ _EPSILON: Final = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of one connection; sweeps leave the ``spare`` ones free, so that a webhook never waits for them.
+    """The limits of one connection; some priorities leave ``spare`` ones free, so that a webhook never waits for them.
 
+    A sweep is one call after another; a replay may be very many at once, each of which is no more urgent than the last.
     ``window`` and ``transit`` are in seconds.
     """
 
@@ -32,8 +33,12 @@ class Limits:
     starts: int = 10
     window: float = 1.0
     transit: float = 0.15
-    spare_in_flight: int = 2
-    spare_starts: int = 1
+    spare_in_flight: Mapping[Priority, int] = field(
+        default_factory=lambda: {Priority.SWEEP: 2, Priority.REPLAY: 5}, hash=False
+    )
+    spare_starts: Mapping[Priority, int] = field(
+        default_factory=lambda: {Priority.SWEEP: 1, Priority.REPLAY: 5}, hash=False
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -106,6 +111,9 @@ class Budget:
         admitted: asyncio.Future[_Start] = asyncio.get_running_loop().create_future()
         self._waiting[priority].append(admitted)
         self._admit()
+        haste = HASTE.get()
+        if haste is not None and priority is Priority.REPLAY:
+            haste.when_urgent(lambda: self._advance(admitted))
         try:
             return await admitted
         except asyncio.CancelledError:
@@ -115,6 +123,13 @@ class Budget:
                 admitted.cancel()
                 self._admit()
             raise
+
+    def _advance(self, admitted: "asyncio.Future[_Start]") -> None:
+        """Let a call of a replay that still waits be one for a webhook, which waits behind it."""
+        if admitted in self._waiting[Priority.REPLAY] and not admitted.done():
+            self._waiting[Priority.REPLAY].remove(admitted)
+            self._waiting[Priority.WEBHOOK].append(admitted)
+            self._admit()
 
     def _leave(self, start: _Start) -> None:
         self._in_flight -= 1
@@ -145,11 +160,11 @@ class Budget:
 
     def _wait(self, priority: Priority, now: float) -> float:
         """Return the seconds until the next call of a priority may start; infinite if another call has to end first."""
-        limits, sweep = self._limits, priority is Priority.SWEEP
-        if self._in_flight >= limits.in_flight - limits.spare_in_flight * sweep:
+        limits = self._limits
+        if self._in_flight >= limits.in_flight - limits.spare_in_flight.get(priority, 0):
             return float("inf")
         wait = max(0.0, self._paused_until - now)
-        too_many = len(self._starts) - (limits.starts - limits.spare_starts * sweep)
+        too_many = len(self._starts) - (limits.starts - limits.spare_starts.get(priority, 0))
         if too_many >= 0:
             wait = max(wait, sorted(start.counts_until for start in self._starts)[too_many] - now)
         return wait if wait > _EPSILON else 0.0

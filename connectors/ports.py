@@ -52,6 +52,31 @@ async def may_call() -> None:
         await wait()
 
 
+class Haste:
+    """Whether work that could wait has become urgent, because something urgent waits behind it."""
+
+    def __init__(self) -> None:
+        self._urgent = False
+        self._listeners: list[Callable[[], None]] = []
+
+    def urge(self) -> None:
+        """Make it urgent."""
+        self._urgent = True
+        while self._listeners:
+            self._listeners.pop()()
+
+    def when_urgent(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` once it is urgent, at once if it is."""
+        if self._urgent:
+            listener()
+        else:
+            self._listeners.append(listener)
+
+
+HASTE: Final[ContextVar[Haste | None]] = ContextVar("haste", default=None)
+"""Set by the runner of the calls while replayed records are processed: live ones of the same key wait for them."""
+
+
 # ----------------------------------------------------------------------------------------------------------- failures
 
 
@@ -109,6 +134,7 @@ class Priority(IntEnum):
     COMMAND = 0
     WEBHOOK = 1
     SWEEP = 2
+    REPLAY = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class FetchChanges:
             now = self.clock.now()
             if held := self.breakers.hold(integration, now):
                 return held
-            priority = Priority.SWEEP if all(is_replayed(one.headers) for one in records) else Priority.WEBHOOK
+            priority = Priority.REPLAY if all(is_replayed(one.headers) for one in records) else Priority.WEBHOOK
             with self._look(records) as look:
                 answer = await source.fetch(request.kind, request.entity, priority)
             whole: list[Emit] = []

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from connectors.ports import MAY_CALL, Clock, Failure, may_call
+from connectors.ports import HASTE, MAY_CALL, Clock, Failure, Haste, may_call
 from schemas.codec import DecodeError, UnknownWriter
 from schemas.retry import is_replayed
 from streams.backends.ports import Backend, NotOwner, Producer, TooLarge
@@ -124,6 +124,8 @@ class _Running:
 
     key: Hashable
     partitions: frozenset[PartitionProgress] = field(default_factory=frozenset)
+    haste: Haste | None = None
+    """Of replayed records: to be urged if live ones wait behind them."""
 
 
 class Call:
@@ -170,6 +172,8 @@ class Call:
         )
         self._background = [quotas[flow.name] for flow in flows if flow.background] + list(replayed.values())
         self._running: dict[asyncio.Task[None], _Running] = {}
+        self._hastes: dict[Hashable, Haste] = {}
+        """Of the keys whose replayed records are in flight."""
         self._failed = False
         self._intake = Intake(backend, group, list(self._by_topic), self, clock, bounds or Bounds(), on_assigned)
         self._own_producer = backend.producer(self._intake.ownership) if producer is None else None
@@ -220,6 +224,8 @@ class Call:
             together = None if joins is None else (flow.name, joins)
             place = rank + self._live if is_replayed(record.headers) else rank
             self._lanes.put(key, _Waiting(record, progress, flow, place, group, together))
+            if place == rank and key in self._hastes:
+                self._hastes[key].urge()
         self._begin()
 
     def hold_background(self, held: bool) -> None:
@@ -232,12 +238,17 @@ class Call:
         """Begin as many calls as the limits allow."""
         while not self._failed and (found := self._lanes.next()):
             key, items = found
-            task = asyncio.create_task(self._work(items), name=f"{items[0].flow.name} {key}")
-            self._running[task] = _Running(key, frozenset(item.progress for item in items))
+            haste = Haste() if items[0].rank >= self._live else None
+            task = asyncio.create_task(self._work(items, haste), name=f"{items[0].flow.name} {key}")
+            self._running[task] = _Running(key, frozenset(item.progress for item in items), haste)
+            if haste is not None:
+                self._hastes[key] = haste
             task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[None]) -> None:
         running = self._running.pop(task)
+        if running.haste is not None:
+            del self._hastes[running.key]
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._failed = True
@@ -255,9 +266,10 @@ class Call:
 
     # ------------------------------------------------------------------------------------------------------ outcomes
 
-    async def _work(self, items: Sequence[_Waiting]) -> None:
+    async def _work(self, items: Sequence[_Waiting], haste: Haste | None) -> None:
         flow = items[0].flow
         MAY_CALL.set(self._intake.owned)
+        HASTE.set(haste)
         await may_call()
         started = self._clock.monotonic()
         try:

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.budget import Budget, Limits
-from connectors.ports import Priority
+from connectors.ports import HASTE, Haste, Priority
 
-COMMAND, WEBHOOK, SWEEP = Priority
+COMMAND, WEBHOOK, SWEEP, REPLAY = Priority
 
 
 class MovableClock:
@@ -127,6 +127,46 @@ async def test_never_more_than_ten_in_flight(callers: Callers) -> None:
     assert callers.most == 10
 
 
+async def test_a_replay_leaves_half_of_the_budget_to_all_others(callers: Callers) -> None:
+    """However many of its calls wait, a webhook starts at once; a lone replay is slower than it could be."""
+    for _ in range(50):
+        callers.call(REPLAY)
+    for _ in range(8):
+        await callers.clock.advance(0.4)
+        began = callers.clock.time
+        callers.call(WEBHOOK)
+        callers.call(WEBHOOK)
+        await asyncio.sleep(0)
+        assert [time for time, priority, _ in callers.starts if priority is WEBHOOK][-2:] == [began, began]
+    await callers.clock.advance(20)
+    assert len(callers.starts) == 66
+    assert callers.keeps_the_limits()
+
+
+async def test_a_call_of_a_replay_that_others_wait_for_becomes_urgent(callers: Callers) -> None:
+    """At once if that is known before it waits; the others of the replay stay where they are."""
+    for _ in range(6):
+        callers.call(REPLAY)
+    await settle()
+    assert len(callers.starts) == 5
+    haste = Haste()
+    token = HASTE.set(haste)
+    urgent = callers.call(REPLAY)
+    HASTE.reset(token)
+    await settle()
+    assert len(callers.starts) == 5
+    haste.urge()
+    await settle()
+    assert [number for _, _, number in callers.starts][5:] == [callers.tasks.index(urgent)]
+
+    token = HASTE.set(haste)
+    callers.call(REPLAY)
+    HASTE.reset(token)
+    await settle()
+    assert len(callers.starts) == 7
+    assert callers.budget.waiting == 1
+
+
 async def test_never_more_than_ten_starts_in_any_second(callers: Callers) -> None:
     for _ in range(35):
         callers.call(WEBHOOK, seconds=0.001)
@@ -220,7 +260,7 @@ async def test_a_429_pauses_every_priority(callers: Callers) -> None:
     assert callers.starts == []
 
     await callers.clock.advance(0.2)
-    assert [time for time, _, _ in callers.starts] == [103.0] * 3
+    assert [time for time, _, _ in callers.starts] == [103.0] * len(Priority)
 
 
 async def test_a_pause_applies_to_calls_that_already_wait(callers: Callers) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.ports import Rejected, Throttled, Unavailable, may_call
+from connectors.ports import HASTE, Rejected, Throttled, Unavailable, may_call
 from schemas import topics
 from schemas.codec import DecodeError, UnknownWriter, decode
 from schemas.integrations import HoldReport
@@ -834,6 +834,31 @@ async def test_a_live_record_takes_the_replayed_ones_of_its_key_along() -> None:
         await port.end("a:1")
         assert port.began == [["a:1"], ["a:3", "a:2"]]
         await port.end("a:3")
+        assert world.broker.lag("g") == 0
+
+
+async def test_replayed_records_that_live_ones_wait_for_become_urgent() -> None:
+    port, urged = FakePort(), list[str]()
+
+    async def perform(records: Sequence[Record]) -> Any:
+        haste = HASTE.get()
+        if haste is not None:
+            haste.when_urgent(lambda: urged.append(text(records[0])))
+        return await port.perform(records)
+
+    async with stage() as world:
+        world.produce("in", "a:1", "b:1", headers=REPLAYED)
+        await world.start(calling(CallFlow("f", ("in",), key, perform, max_in_flight=8), world))
+        world.produce("in", "b:2", headers=REPLAYED)
+        world.produce("in", "c:1")
+        await settle()
+        assert urged == []
+        world.produce("in", "b:3")
+        await settle()
+        assert urged == ["b:1"]
+        for name in ("b:1", "b:3", "a:1", "c:1", "b:2"):
+            await port.end(name)
+        assert urged == ["b:1"]
         assert world.broker.lag("g") == 0
 
 
