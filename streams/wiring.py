@@ -210,6 +210,7 @@ def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
             observer=needs.observer,
             on_assigned=take_over if group == topology.READERS else forget,
             reports=reports,
+            width=breakers.width,
         )
     return tuple(groups.values())
 

@@ -4,6 +4,9 @@ It opens after consecutive failures for several *different* entities, so that on
 the ladder does not open it. A trial call that fails uses up no attempt of its record, so that an outage costs attempts
 only until the breaker opens. Only `Unavailable`, which includes timeouts, counts as a failure.
 
+After a trial call that was answered its calls begin step by step: at most 2 at once, then 4 and 8, each after as many
+answers. What recovers under the load of all that has waited would fail again.
+
 It opens at once when an answer refuses the configuration as a whole, be it the credentials or the address: until a
 person changes the configuration, which gets a breaker of its own, every call ends like this one. Any other answer shows
 that the system is available. The state is in the memory of the worker that owns the org.
@@ -28,6 +31,12 @@ from streams.core.retry import Held, Reason
 FAILURES = 5
 """Consecutive failures, each for a different entity, that open the breaker."""
 
+STEPS = (2, 4, 8)
+"""Calls at once, step by step, after a trial call was answered."""
+
+FAILURES_OF_STEP = 2
+"""Consecutive failures, each for a different entity, that open it again in a step."""
+
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(minutes=10)
 LONGEST_HOLD = timedelta(days=1)
@@ -46,6 +55,8 @@ class State(StrEnum):
     """Calls are not allowed before a point in time."""
     HALF_OPEN = "half_open"
     """One trial call is in flight; other calls are not allowed."""
+    RAMPING = "ramping"
+    """Calls are allowed, a limited number at once (`Breakers.width`)."""
 
 
 class Event(StrEnum):
@@ -57,6 +68,8 @@ class Event(StrEnum):
     """A call failed, and `FAILURES` is reached; or the configuration was refused, or a pause was asked for."""
     WAITED = "waited"
     """A call is requested after the pause has ended."""
+    GREW = "grew"
+    """As many calls were answered as may be at once in the last step."""
 
 
 TRANSITIONS: Mapping[tuple[State, Event], State] = {
@@ -66,9 +79,13 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.OPEN, Event.ANSWERED): State.CLOSED,  # a call that began before the breaker opened
     (State.OPEN, Event.FAILED): State.OPEN,
     (State.OPEN, Event.WAITED): State.HALF_OPEN,
-    (State.HALF_OPEN, Event.ANSWERED): State.CLOSED,
+    (State.HALF_OPEN, Event.ANSWERED): State.RAMPING,
     (State.HALF_OPEN, Event.FAILED): State.OPEN,
     (State.HALF_OPEN, Event.WAITED): State.HALF_OPEN,
+    (State.RAMPING, Event.ANSWERED): State.RAMPING,
+    (State.RAMPING, Event.GREW): State.CLOSED,
+    (State.RAMPING, Event.FAILED): State.RAMPING,
+    (State.RAMPING, Event.TRIPPED): State.OPEN,
 }
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -82,13 +99,17 @@ class Breaker:
 
     state: State = State.CLOSED
     failed: frozenset[Hashable] = frozenset()
-    """The entities that failed since the last answer, if the state is closed."""
+    """The entities that failed since the last answer, if calls are allowed."""
     pause: timedelta = timedelta()
-    """The duration of the open state, or of the one before the trial call."""
+    """The duration of the open state, or of the last one."""
     until: datetime = _NEVER
     """If open: when a trial call may begin. If half open: when the trial call may be repeated."""
     refused: bool = False
     """Whether it is not closed because the configuration was refused."""
+    step: int = 0
+    """Of `STEPS`, if ramping."""
+    answers: int = 0
+    """Those in this step."""
     asked_until: datetime = _NEVER
     """The end of the pause that the system asked for: an answer to an earlier call does not shorten it."""
 
@@ -98,7 +119,7 @@ CLOSED = Breaker()
 
 def admit(breaker: Breaker, now: datetime) -> tuple[Breaker, bool]:
     """Return the breaker after a call was requested, and whether the call is allowed."""
-    if breaker.state is State.CLOSED:
+    if breaker.state in (State.CLOSED, State.RAMPING):
         return breaker, True
     if now < breaker.until:
         return breaker, False
@@ -122,18 +143,34 @@ def answered(
     if available and breaker.state is State.OPEN and now < breaker.asked_until:
         return breaker
     if available:
-        return Breaker(TRANSITIONS[breaker.state, Event.ANSWERED])
+        return _grown(breaker)
     failed = breaker.failed | {entity}
-    trips = breaker.state is State.CLOSED and (refused or asked is not None or len(failed) >= FAILURES)
+    most = {State.CLOSED: FAILURES, State.RAMPING: FAILURES_OF_STEP}.get(breaker.state)
+    trips = most is not None and (refused or asked is not None or len(failed) >= most)
     state = TRANSITIONS[breaker.state, Event.TRIPPED if trips else Event.FAILED]
-    if state is State.CLOSED:
+    if state in (State.CLOSED, State.RAMPING):
         return replace(breaker, failed=failed)
     asked_until = breaker.asked_until if asked is None else max(breaker.asked_until, now + asked)
     if state is breaker.state:
         return replace(breaker, until=max(breaker.until, asked_until), asked_until=asked_until)
-    pause = min(breaker.pause * 2, LONGEST_PAUSE) if breaker.state is State.HALF_OPEN else FIRST_PAUSE
+    pause = FIRST_PAUSE if breaker.state is State.CLOSED else min(breaker.pause * 2, LONGEST_PAUSE)
     until = max(now + pause, asked_until)
     return Breaker(state, pause=pause, until=until, refused=refused, asked_until=asked_until)
+
+
+def _grown(breaker: Breaker) -> Breaker:
+    """Return the breaker after an answer."""
+    state = TRANSITIONS[breaker.state, Event.ANSWERED]
+    if state is State.CLOSED:
+        return CLOSED
+    if breaker.state is not State.RAMPING:
+        return Breaker(state, pause=breaker.pause)
+    answers = breaker.answers + 1
+    if answers < STEPS[breaker.step]:
+        return replace(breaker, failed=frozenset(), answers=answers)
+    if breaker.step + 1 == len(STEPS):
+        return Breaker(TRANSITIONS[breaker.state, Event.GREW])
+    return replace(breaker, failed=frozenset(), step=breaker.step + 1, answers=0)
 
 
 class Integration(NamedTuple):
@@ -185,6 +222,8 @@ class Breakers:
         """The last report about each breaker that is not closed."""
         self._ended: dict[Integration, datetime] = {}
         """When the last hold of each began that ended here: its report may still be on its way."""
+        self._widths: dict[tuple[str, str], int] = {}
+        """How many calls may be at once of those that are ramping."""
         self._due: dict[tuple[str, str], HoldReport] = {}
         """Reports that are not written yet."""
 
@@ -228,11 +267,21 @@ class Breakers:
         if refusal is not None:
             reason = _reason(refusal)
             return Held(reason, f"{integration.name} is on hold until its configuration is corrected: {refusal.detail}")
-        if not isinstance(answer, Unavailable | Throttled) or (asked is None and before.state is not State.HALF_OPEN):
+        reopened = before.state is State.RAMPING and after.state is State.OPEN
+        if not isinstance(answer, Unavailable | Throttled):
+            return None
+        if asked is None and before.state is not State.HALF_OPEN and not reopened:
             return None
         until = self._until(after, now)
         detail = f"{integration.name} is not called before {_moment(until)}: {answer.detail}"
         return Held(_reason(answer), detail, until)
+
+    def width(self, group: object) -> int | None:
+        """Return how many calls of an integration (its org and name) may be at once; null: as many as usual."""
+        match group:
+            case (str(org), str(name)) if self._widths:
+                return self._widths.get((org, name))
+        return None
 
     def reports(self, org: str, name: str) -> tuple[Emit, ...]:
         """Return what has to be written about an integration, and count it as written."""
@@ -244,8 +293,9 @@ class Breakers:
         for known in (self._breakers, self._holds, self._ended):
             for one in [one for one in known if is_new(one.org)]:
                 del known[one]
-        for key in [key for key in self._due if is_new(key[0])]:
-            del self._due[key]
+        for by_name in (self._due, self._widths):
+            for key in [key for key in by_name if is_new(key[0])]:
+                del by_name[key]
 
     def _known(self, integration: Integration, now: datetime) -> Breaker:
         """Return the present state, after the reports of a former owner and of people."""
@@ -290,7 +340,7 @@ class Breakers:
                 pause_seconds=round(after.pause.total_seconds()),
             )
             self._holds[integration] = self._due[integration.org, integration.name] = report
-        elif after.state is State.CLOSED and hold is not None:
+        elif after.state in (State.CLOSED, State.RAMPING) and hold is not None:
             del self._holds[integration]
             self._ended[integration] = hold.since
             self._due[integration.org, integration.name] = hold.model_copy(update={"until": None})
@@ -315,8 +365,12 @@ class Breakers:
         if after == before:
             return
         if after == CLOSED:
-            del self._breakers[integration]
+            self._breakers.pop(integration, None)
         else:
             self._breakers[integration] = after
+        if after.state is State.RAMPING:
+            self._widths[integration[:2]] = STEPS[after.step]
+        else:
+            self._widths.pop(integration[:2], None)
         if after.state is not before.state:
             self._observer.breaker_moved(integration.org, integration.name, after.state.value)

@@ -57,7 +57,7 @@ class NullObserver:
         """Report a record that was parked on the rung of ``delay``."""
 
     def breaker_moved(self, org: str, integration: str, state: str) -> None:
-        """Report the new state of the breaker of an integration: closed, open or half_open."""
+        """Report the new state of the breaker of an integration: closed, open, half_open or ramping."""
 
     def fold_counted(self, flow: str, record: Model, counts: Mapping[str, int]) -> None:
         """Report the counts of a fold for one record, by names that the flow defines (``missed``, ``closed``)."""

@@ -146,9 +146,11 @@ class Call:
         on_assigned: OnAssigned | None = None,
         bounds: Bounds | None = None,
         reports: Callable[[Hashable], Sequence[Emit]] | None = None,
+        width: Callable[[Hashable], int | None] | None = None,
     ) -> None:
         """Create a runner. Raise `ValueError` if two flows read the same topic.
 
+        ``width`` returns how many records of an integration may be in flight of a flow at the moment; null: its limit.
         ``reports`` returns what has to be written about the integration of a record once the record was performed.
 
         A ``producer`` that is passed in has to be started and stopped by the caller; otherwise the runner has its own.
@@ -164,8 +166,8 @@ class Call:
         self._observer: Observer = observer or NullObserver()
         self._guard = guard or DeadLetterGuard()
         self._reports = reports
-        quotas = {flow.name: Quota(flow.max_in_flight, flow.max_in_flight_per_integration) for flow in flows}
-        replayed = {flow.name: Quota(max(flow.max_in_flight // 4, 1), REPLAYED_IN_FLIGHT) for flow in flows}
+        quotas = {flow.name: Quota(flow.max_in_flight, flow.max_in_flight_per_integration, width) for flow in flows}
+        replayed = {flow.name: Quota(max(flow.max_in_flight // 4, 1), REPLAYED_IN_FLIGHT, width) for flow in flows}
         self._lanes: Lanes[_Waiting] = Lanes(
             [*(quotas[flow.name] for flow, _ in self._ranked), *(replayed[flow.name] for flow, _ in self._ranked)],
             max_batch,

@@ -40,6 +40,8 @@ class Quota:
     total: int
     each: int | None = None
     """The limit for each group; null: only ``total`` applies."""
+    width: Callable[[Hashable], int | None] | None = None
+    """Returns a smaller limit of a group, which may change with each batch that ends; null: there is none."""
     held: bool = False
     """Whether no batch may begin for now."""
     taken: int = field(default=0, init=False)
@@ -47,7 +49,11 @@ class Quota:
 
     def is_full(self, group: Hashable) -> bool:
         """Return whether a group has reached its limit."""
-        return self.each is not None and self._of[group] >= self.each
+        taken = self._of[group]
+        if self.each is not None and taken >= self.each:
+            return True
+        width = None if self.width is None else self.width(group)
+        return width is not None and taken >= width
 
     def take(self, group: Hashable) -> None:
         """Count a batch that begins."""
@@ -114,8 +120,11 @@ class Lanes(Generic[I]):
         """
         for rank, ready in enumerate(self._ready):
             quota = self._quotas[rank]
-            if ready and not quota.held and quota.taken < max(1, self._slots[rank]):
+            while ready and not quota.held and quota.taken < max(1, self._slots[rank]):
                 group, lanes = next(iter(ready.items()))
+                if quota.is_full(group):  # its limit has become smaller
+                    self._move(quota, group, self._ready, self._full)
+                    continue
                 key, _ = lanes.popitem(last=False)
                 ready.move_to_end(group)
                 if not lanes:
@@ -130,9 +139,8 @@ class Lanes(Generic[I]):
         rank, group = lane.busy
         lane.busy = None
         quota = self._quotas[rank]
-        was_full = quota.is_full(group)
         quota.release(group)
-        if was_full and not quota.is_full(group):
+        if not quota.is_full(group):
             self._move(quota, group, self._full, self._ready)
         self._file(key, lane)
 
@@ -183,11 +191,14 @@ class Lanes(Generic[I]):
             self._offer(key, *head)
 
     def _offer(self, key: Hashable, rank: int, group: Hashable) -> None:
-        places = self._full if self._quotas[rank].is_full(group) else self._ready
+        places, others = self._ready, self._full
+        if self._quotas[rank].is_full(group):
+            places, others = others, places
+        self._move(self._quotas[rank], group, others, places)
         places[rank].setdefault(group, OrderedDict())[key] = None
 
     def _withdraw(self, key: Hashable, rank: int, group: Hashable) -> None:
-        places = self._full if self._quotas[rank].is_full(group) else self._ready
+        places = self._full if key in self._full[rank].get(group, ()) else self._ready
         lanes = places[rank][group]
         del lanes[key]
         if not lanes:
@@ -197,4 +208,4 @@ class Lanes(Generic[I]):
         """Move a group between ready and full, in every rank of a quota."""
         for rank, one in enumerate(self._quotas):
             if one is quota and (lanes := source[rank].pop(group, None)) is not None:
-                target[rank][group] = lanes
+                target[rank].setdefault(group, OrderedDict()).update(lanes)

@@ -15,6 +15,7 @@ from streams.core.breaker import (
     FIRST_PAUSE,
     LONGEST_HOLD,
     LONGEST_PAUSE,
+    STEPS,
     TRANSITIONS,
     TRIAL_WITHIN,
     Breaker,
@@ -44,10 +45,12 @@ def opened() -> Breaker:
 
 
 def test_every_possible_event_has_a_transition() -> None:
-    """A closed breaker has no pause, and only a closed one trips."""
-    never = {(State.CLOSED, Event.WAITED), (State.OPEN, Event.TRIPPED), (State.HALF_OPEN, Event.TRIPPED)}
+    """Where calls are allowed there is no pause to wait for, and only there it trips; only a ramp grows."""
+    calls = {State.CLOSED, State.RAMPING}
+    never = {(state, Event.WAITED) for state in calls} | {(state, Event.TRIPPED) for state in set(State) - calls}
+    never |= {(state, Event.GREW) for state in set(State) - {State.RAMPING}}
     assert set(TRANSITIONS) == {(state, event) for state in State for event in Event} - never
-    assert {TRANSITIONS[state, Event.ANSWERED] for state in State} == {State.CLOSED}
+    assert {TRANSITIONS[state, Event.ANSWERED] for state in calls} == calls
 
 
 def test_it_opens_after_consecutive_failures_of_different_entities() -> None:
@@ -75,14 +78,74 @@ def test_an_answer_between_failures_resets_the_count() -> None:
     assert breaker.state is State.CLOSED
 
 
-def test_after_the_pause_the_answer_to_one_trial_call_closes_it() -> None:
+def ramping() -> Breaker:
+    """Return the breaker after the answer to a trial call."""
+    later = NOW + FIRST_PAUSE
+    return answered(admit(opened(), later)[0], "any", later, available=True)
+
+
+def test_after_a_trial_call_it_closes_step_by_step() -> None:
+    """Each step ends with as many answers as calls may be at once in it."""
+    breaker, widths = ramping(), []
+    while breaker.state is State.RAMPING:
+        widths.append(STEPS[breaker.step])
+        assert admit(breaker, NOW) == (breaker, True)
+        breaker = answered(breaker, "any", NOW, available=True)
+    assert breaker == CLOSED
+    assert widths == [2] * 2 + [4] * 4 + [8] * 8
+
+
+def test_failures_of_a_step_open_it_for_longer_but_not_those_of_one_entity() -> None:
+    breaker = ramping()
+    for _ in range(9):
+        breaker = answered(breaker, "poison", NOW, available=False)
+    assert breaker.state is State.RAMPING
+    breaker = answered(breaker, "other", NOW, available=False)
+    assert (breaker.state, breaker.pause) == (State.OPEN, 2 * FIRST_PAUSE)
+
+    asked = answered(ramping(), "one", NOW, available=False, asked=timedelta(hours=1))
+    assert (asked.state, asked.until) == (State.OPEN, NOW + timedelta(hours=1))
+    assert answered(ramping(), "one", NOW, available=False, refused=True).state is State.OPEN
+
+
+def test_how_many_calls_may_be_at_once_follows_from_the_step() -> None:
+    breakers, group = Breakers(NullObserver()), BUILDIUM[:2]
+    for entity in range(FAILURES):
+        breakers.ended(BUILDIUM, entity, DOWN, NOW)
+    assert breakers.width(group) is None
+    at = NOW + FIRST_PAUSE
+    assert breakers.hold(BUILDIUM, at) is None
+    widths = []
+    for entity in range(1 + sum(STEPS)):
+        breakers.ended(BUILDIUM, entity, Accepted(200), at)
+        widths.append(breakers.width(group))
+    assert widths == [2] * 2 + [4] * 4 + [8] * 8 + [None]
+    assert breakers.width(OTHER[:2]) is breakers.width("no integration") is None
+
+
+def test_a_call_that_opens_it_again_keeps_the_attempts_of_its_record() -> None:
+    breakers, at = Breakers(NullObserver()), NOW + FIRST_PAUSE
+    for entity in range(FAILURES):
+        breakers.ended(BUILDIUM, entity, DOWN, NOW)
+    breakers.hold(BUILDIUM, at)
+    breakers.ended(BUILDIUM, 0, Accepted(200), at)
+    assert breakers.ended(BUILDIUM, 1, DOWN, at) is None
+    held = breakers.ended(BUILDIUM, 2, DOWN, at)
+    assert held is not None
+    assert held.until == at + 2 * FIRST_PAUSE
+    assert breakers.width(BUILDIUM[:2]) is None
+    breakers.forget(lambda _: True)
+    assert breakers.hold(BUILDIUM, at) is None
+
+
+def test_after_the_pause_one_trial_call_is_allowed() -> None:
     later = NOW + FIRST_PAUSE
     trial, allowed = admit(opened(), later)
     again, second = admit(trial, later)
 
     assert (allowed, second) == (True, False)
     assert trial.state is again.state is State.HALF_OPEN
-    assert answered(trial, "any", later, available=True) == CLOSED
+    assert answered(trial, "any", later, available=True).state is State.RAMPING
 
 
 def test_a_failed_trial_call_doubles_the_pause_up_to_the_longest() -> None:
@@ -119,14 +182,14 @@ def test_trial_calls_are_at_least_the_first_pause_apart(steps: list[tuple[str, i
     for step, entity, seconds in steps:
         at += timedelta(seconds=seconds)
         if step == "call":
-            was_closed = breaker.state is State.CLOSED
+            was_closed = breaker.state in (State.CLOSED, State.RAMPING)
             breaker, allowed = admit(breaker, at)
             assert allowed or not was_closed
             if allowed and not was_closed:
                 began.append(at)
         else:
             breaker = answered(breaker, entity, at, available=step == "answer", refused=step == "refuse")
-            if breaker == CLOSED:
+            if breaker.state in (State.CLOSED, State.RAMPING):
                 began = []
         assert len(breaker.failed) < FAILURES
         assert breaker.until <= at + max(LONGEST_PAUSE, TRIAL_WITHIN)
@@ -164,7 +227,7 @@ def test_each_integration_has_its_own_breaker_and_its_moves_are_reported() -> No
     assert beside is not None
     assert (beside.reason, beside.until) == (Reason.CIRCUIT_OPEN, NOW + FIRST_PAUSE)
     assert breakers.hold(OTHER, NOW) is breakers.hold(BUILDIUM, NOW + FIRST_PAUSE) is None
-    assert moves.moves == [("org", "buildium", state) for state in ("open", "half_open", "closed")]
+    assert moves.moves == [("org", "buildium", state) for state in ("open", "half_open", "ramping")]
 
 
 def test_only_a_failed_trial_call_holds_its_record() -> None:

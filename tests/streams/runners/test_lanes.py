@@ -168,12 +168,17 @@ def test_a_lane_without_items_is_removed() -> None:
     ),
     st.integers(1, 4),
     st.sampled_from([None, 1, 2]),
+    st.lists(st.sampled_from([None, 1, 2, 3]), min_size=1, max_size=20),
 )
 def test_every_item_is_taken_once_in_order_and_within_the_quotas(
-    steps: list[tuple[str, int, str | None, bool]], total: int, each: int | None
+    steps: list[tuple[str, int, str | None, bool]], total: int, each: int | None, widths: list[int | None]
 ) -> None:
-    """There are two ranks of one flow and one of another; keys a to c belong to one group, the others to another."""
-    shared, own = Quota(total, each), Quota(total, each)
+    """There are two ranks of one flow and one of another; keys a to c belong to one group, the others to another.
+
+    The limit of the group ``low`` changes with each step.
+    """
+    width: list[int | None] = [None]
+    shared, own = (Quota(total, each, lambda group: width[0] if group == "low" else None) for _ in range(2))
     quotas = [shared, shared, own]
     lanes: Lanes[Entry] = Lanes(quotas, 4)
     put, taken = defaultdict(list), defaultdict(list)
@@ -187,7 +192,9 @@ def test_every_item_is_taken_once_in_order_and_within_the_quotas(
             assert len({one.joins for one in entries}) == 1
             busy[key] = quotas[entries[0].rank], entries[0].group
             assert sum(quota is busy[key][0] for quota, _ in busy.values()) <= total
-            assert each is None or list(busy.values()).count(busy[key]) <= each
+            in_flight = list(busy.values()).count(busy[key])
+            assert each is None or in_flight <= each
+            assert busy[key][1] != "low" or width[0] is None or in_flight <= width[0]
             for one in entries:
                 taken[key, one.rank].append(one.number)
         return bool(found)
@@ -198,6 +205,7 @@ def test_every_item_is_taken_once_in_order_and_within_the_quotas(
         lanes.done(key)
 
     for number, (key, rank, joins, go) in enumerate(steps):
+        width[0] = widths[number % len(widths)]
         lanes.put(key, Entry(number, rank, joins, "low" if key <= "c" else "high"))
         put[key, rank].append(number)
         if go:
