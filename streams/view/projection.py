@@ -25,7 +25,7 @@ from schemas.commands import (
     SyncStatus,
 )
 from schemas.delivery import Batch, DeliveryOutcome, DeliveryPhase, DeliveryRow, KnownRow
-from schemas.integrations import STATUS_KINDS, Integration, SyncProgress
+from schemas.integrations import STATUS_KINDS, HoldReport, Integration, SyncProgress
 from schemas.pms import FetchOrigin, FetchRequest
 from schemas.rent_roll import AccountRow, Page, PropertyRow, PropertySnapshot, SweepEnd, UnitRow
 from streams.core.dead_letters import letter_of
@@ -400,13 +400,17 @@ def of_change(record: Record) -> Iterator[Change]:
 
 
 def of_status(record: Record) -> Iterator[Change]:
-    """The progress of a sweep; what else is known of an integration means nothing here."""
+    """The progress of a sweep, and a hold; what else is known of an integration means nothing here."""
     if record.value is None:
         match (record.key or b"").decode().split("/"):
             case [org, name, kind] if kind == STATUS_KINDS[SyncProgress]:
                 yield Drop(tables.PROGRESS, {"org_id": org, "connection": name})
+            case [org, name, kind] if kind == STATUS_KINDS[HoldReport]:
+                yield Drop(tables.HOLDS, {"org_id": org, "integration": name})
         return
     status = decode(record.value)
+    if isinstance(status, HoldReport):
+        yield _hold(status)
     if isinstance(status, SyncProgress):
         yield Put(
             tables.PROGRESS,
@@ -424,6 +428,25 @@ def of_status(record: Record) -> Iterator[Change]:
                 "at": status.at,
             },
         )
+
+
+def _hold(report: HoldReport) -> Change:
+    """Return the row of a hold, or its deletion if it has ended."""
+    key = {"org_id": report.org, "integration": report.name}
+    if report.until is None:
+        return Drop(tables.HOLDS, key)
+    return Put(
+        tables.HOLDS,
+        {
+            **key,
+            "reason": report.reason,
+            "detail": report.detail,
+            "since": report.since,
+            "until": report.until,
+            "refused": report.refused,
+            "version": report.version,
+        },
+    )
 
 
 def of_dead_letter(record: Record) -> Iterator[Change]:

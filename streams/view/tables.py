@@ -338,6 +338,19 @@ DEAD_LETTERS: Final = Table(
     comment="What was given up.",
 )
 
+HOLDS: Final = Table(
+    "holds",
+    METADATA,
+    *_names("org_id", "integration"),
+    Column("reason", String, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("since", Moment, nullable=False),
+    Column("until", Moment, nullable=False, comment="When the next call is tried."),
+    Column("refused", Boolean, nullable=False, comment="Whether a person has to correct the configuration."),
+    Column("version", Integer, nullable=False, comment="Of the integration: another version is not held."),
+    comment="Integrations that are not called at the moment.",
+)
+
 INTEGRATIONS: Final = Table(
     "integrations",
     METADATA,

@@ -20,6 +20,7 @@ from schemas.commands import (
     SyncStatus,
 )
 from schemas.delivery import DeliveryOutcome, DeliveryPhase, DeliveryResult
+from schemas.integrations import HoldReport
 from schemas.pms import FetchOrigin, FetchRequest
 from streams.backends.ports import Partition
 from streams.core.flows import Record
@@ -172,6 +173,25 @@ def test_other_terms_are_applied_to_every_unit(database: Database) -> None:
 
 
 # ------------------------------------------------------------------------------------------- operations and deliveries
+
+
+def test_a_hold_is_a_row_as_long_as_it_lasts(database: Database) -> None:
+    """It goes on for longer, ends, or its integration is deleted."""
+    view, topic = View(database), topics.INTEGRATION_STATUS
+    begun = HoldReport(
+        org="default", name="rentsync", version=3, reason="unauthorized", detail="RentSync answered 401", since=NOON,
+        until=NOON + timedelta(minutes=1), refused=True,
+    )  # fmt: skip
+    longer = begun.model_copy(update={"until": NOON + timedelta(minutes=2)})
+    ended = begun.model_copy(update={"until": None})
+    view.write(record(topic.name, begun, topic.key_of(begun)), record(topic.name, longer, topic.key_of(longer)))
+    (row,) = view.rows(tables.HOLDS)
+    assert (row["integration"], row["reason"], row["refused"], row["version"]) == ("rentsync", "unauthorized", True, 3)
+    assert (row["since"], row["until"]) == (begun.since, longer.until)
+    view.write(record(topic.name, ended, topic.key_of(ended)))
+    assert view.rows(tables.HOLDS) == []
+    view.write(record(topic.name, begun, topic.key_of(begun)), record(topic.name, None, topic.key_of(begun)))
+    assert view.rows(tables.HOLDS) == []
 
 
 def test_an_operation_has_what_was_asked_for_and_what_became_of_it(database: Database) -> None:
