@@ -78,6 +78,8 @@ class Near(httpx.ASGITransport):
         """Not null: nothing is answered, and the client gives up after so many seconds."""
         self.spans: list[tuple[float, float]] = []
         """When each call began and when it was answered."""
+        self.answers: list[tuple[float, int, float | None]] = []
+        """When each answered call began, its status, and the pause in seconds that was asked for."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         began = self._clock.monotonic()
@@ -92,6 +94,8 @@ class Near(httpx.ASGITransport):
             raise httpx.RemoteProtocolError("the answer broke off") from None
         finally:
             self.spans.append((began, self._clock.monotonic()))
+        pause = response.headers.get("retry-after")
+        self.answers.append((began, response.status_code, None if pause is None else float(pause)))
         response.headers["date"] = format_datetime(self._clock.now(), usegmt=True)
         return response
 
