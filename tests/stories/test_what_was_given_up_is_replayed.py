@@ -323,7 +323,10 @@ async def test_a_replay_over_the_api_of_a_real_cluster(cluster_world: ClusterWor
 
 
 async def report(world: ClusterWorld, replay: str) -> None:
-    """Wait for the end of a replay; check that its report adds up to its plan."""
+    """Wait for the end of a replay; check that its report adds up to its plan.
+
+    Other stories have written records that nobody can read.
+    """
     found: dict[str, Any] = {}
 
     async def is_done() -> bool:
@@ -333,7 +336,9 @@ async def report(world: ClusterWorld, replay: str) -> None:
     await world.eventually(is_done, "the end of the replay", within=300, every=0.5)
     numbers, planned = dict(found["report"]), found["planned"]
     assert numbers.pop("givenUpAgain") == 0
-    assert sum(numbers.values()) == numbers["replayed"] == planned["replayed"]
+    assert sum(numbers.values()) == planned["replayed"]
+    assert numbers["replayed"] + numbers["unreadable"] == planned["replayed"]
+    assert numbers["replayed"] > 0
     assert planned.pop("matched") == sum(planned.values())
 
 
