@@ -31,6 +31,9 @@ from tests.world.world import asking_rent, receiver_matches, residential
 HEALED_WITHIN: Final = 3 * 3600.0
 """Seconds after the last step in which the receiver has to know everything."""
 
+SETTLED_AFTER: Final = 1000.0
+"""Seconds after the last step that every history has: a full read of the account, and the last rung."""
+
 ATTEMPTS: Final = 5
 
 CALLS: Final = 10
@@ -276,7 +279,7 @@ async def _heal(history: History) -> None:
     began = history.now
     while history.now - began < HEALED_WITHIN:
         await world.pass_time(5.0)
-        if receiver_matches(world) and history.now - began > 2000:
+        if receiver_matches(world) and history.now - began > SETTLED_AFTER:
             return
 
 

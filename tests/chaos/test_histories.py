@@ -17,7 +17,7 @@ from tests.world import memory
 from tests.world.memory import KEY
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", range(8))
 async def test_a_schedule_keeps_the_laws(seed: int) -> None:
     assert await broken_laws(schedule(seed)) == []
 
@@ -53,6 +53,7 @@ async def test_too_many_calls_are_found(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_an_answer_that_is_wrongly_taken_as_a_success_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(histories, "HEALED_WITHIN", 1200.0)
     monkeypatch.setattr(sink, "denial", lambda *_: None)
     found = await broken_laws([step("receiver_lies"), *CHANGES[:4], step("nothing")])
     assert found[0].startswith("a true change of [")
@@ -106,6 +107,7 @@ async def test_a_crash_of_the_program_is_found(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_schedule_that_breaks_a_law_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(histories, "HEALED_WITHIN", 1200.0)
     monkeypatch.setattr(sink, "denial", lambda *_: None)
     steps = [step("sweep"), step("receiver_lies"), *CHANGES[1:3], step("second_worker")]
     fewer, found = await shrunk(steps)
