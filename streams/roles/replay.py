@@ -32,7 +32,7 @@ SHOWN: Final = 10
 """Entities of a plan that are shown as text."""
 
 SILENT: Final = 120.0
-"""Seconds without progress after which the command says that no worker may be running."""
+"""Seconds without progress after which the command ends with an error: there may be no worker."""
 
 
 class Bar(Protocol):

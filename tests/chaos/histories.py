@@ -40,7 +40,7 @@ CALLS: Final = 10
 """Of Buildium in a second."""
 
 FIRST_RENT: Final = 10_000
-"""Rents of a schedule count up from here, so that an older one can be told from a newer one."""
+"""Rents of a schedule count up from here, so that older ones and newer ones can be compared."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -325,7 +325,7 @@ async def test_a_replay_over_the_api_of_a_real_cluster(cluster_world: ClusterWor
 async def report(world: ClusterWorld, replay: str) -> None:
     """Wait for the end of a replay; check that its report adds up to its plan.
 
-    Other stories have written records that nobody can read.
+    Other stories have written records that are not readable.
     """
     found: dict[str, Any] = {}
 
