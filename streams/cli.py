@@ -800,7 +800,10 @@ class ManagedReplays:
             return
         if not as_json:
             click.echo("\n".join(role.plan_lines(one)))
-        if dry_run or not one.plan.replayed:
+        if dry_run:
+            return
+        if not one.plan.replayed:
+            self.order(one.plan.id, ReplayWish.CANCEL)
             return
         if not yes and at_terminal() and not click.confirm("Replay them?"):
             self.order(one.plan.id, ReplayWish.CANCEL)

@@ -11,11 +11,11 @@ from connectors.ports import Clock, FieldError
 from schemas import topics
 from schemas.partitions import partition_for
 from schemas.replay import PlannedDifference, PlannedFilter, PlannedKey, ReplayPlan
+from schemas.retry import is_replayed
 from streams.backends.ports import Backend, BackendError, Partition
 from streams.core.dead_letters import subject_of
 from streams.core.flows import Record
 from streams.core.replays import FASTEST, RATE, Candidate, parts, sort
-from streams.core.retry import history_of
 from streams.directory.model import Invalid, Unavailable
 from streams.replays.differences import Delivery, differences
 from streams.runners.reading import ends_of, fetched
@@ -203,7 +203,12 @@ def _is_wanted(record: Record, wanted: LetterFilter) -> bool:
 
 
 def _of_record(record: Record, wanted: LetterFilter) -> Candidate | None:
-    """Return a record that is wanted; null if it is about something else."""
+    """Return a record that is wanted; null if it is about something else, or a replay has written it.
+
+    So what was replayed is not replayed in circles, and the same records can be replayed again.
+    """
+    if is_replayed(record.headers):
+        return None
     about = subject_of(record.value)
     entity, connection, receiver = about.get("entity"), about.get("connection"), about.get("receiver")
     if wanted.entity not in (None, entity):
@@ -217,7 +222,6 @@ def _of_record(record: Record, wanted: LetterFilter) -> Candidate | None:
         entity,
         receiver or connection,
         None if alone else (connection, receiver, entity),
-        replays=history_of(record).replays,
         delivery=_delivery(receiver, connection, about.get("property_id")),
     )
 

@@ -199,6 +199,10 @@ async def test_live_changes_do_not_wait_for_a_replay(memory_world: MemoryWorld) 
     running = await _arrival(world, unit, 2403)
     assert running <= alone * 1.5 + 0.2
     assert adds_up(await done(world, planned))
+    again = await plan(world, LetterFilter(since=since, until=planned.plan.at), source=topics.WEBHOOKS.name)
+    more = await plan(world, LetterFilter(since=planned.plan.at), source=topics.WEBHOOKS.name)
+    assert (again.plan.matched, again.plan.replayed) == (planned.plan.matched, planned.plan.replayed)
+    assert more.plan.matched == more.plan.replayed + more.plan.superseded < planned.plan.replayed
 
 
 async def _arrival(world: MemoryWorld, unit: int, rent: int) -> float:
