@@ -651,16 +651,26 @@ def _moment_option(context: click.Context, parameter: click.Parameter, value: st
     return found
 
 
+def letter_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that name dead letters."""
+    options = (
+        click.option("--since", callback=_moment_option, metavar="TIME", help="Given up, or written, then or later."),
+        click.option("--until", callback=_moment_option, metavar="TIME", help="Given up, or written, before then."),
+        click.option("--origin", metavar="TOPIC", help="The topic that they were on, such as deliveries.batches."),
+        click.option("--reason", metavar="WORD", help="Such as rejected, exhausted, unauthorized or bug."),
+        click.option("--fingerprint", metavar="HEX", help="Of one cause."),
+        click.option("--entity", metavar="KIND:ID", help="Such as property:1001, or our id of a property or an owner."),
+        click.option("--integration", metavar="NAME", help="The connection or the receiver."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @dead_letters.command("list")
 @click.option("--org", default="default", show_default=True, help="The org of the records.")
 @click.option("--all", "everything", is_flag=True, help="Also what has been made up for since.")
-@click.option("--since", callback=_moment_option, metavar="TIME", help="Given up at this time or later.")
-@click.option("--until", callback=_moment_option, metavar="TIME", help="Given up before this time.")
-@click.option("--origin", metavar="TOPIC", help="The topic that the records were on, such as deliveries.batches.")
-@click.option("--reason", metavar="WORD", help="Such as rejected, exhausted, unauthorized or bug.")
-@click.option("--fingerprint", metavar="HEX", help="Of one cause.")
-@click.option("--entity", metavar="KIND:ID", help="Such as property:1001, or our id of a property or an owner.")
-@click.option("--integration", metavar="NAME", help="The connection or the receiver.")
+@letter_options
 @click.option("--limit", default=1000, show_default=True, type=click.IntRange(1, 1_000_000), help="The newest ones.")
 @json_option
 @click.pass_obj
@@ -721,13 +731,7 @@ def show_dead_letter(env: Mapping[str, str], letter: str, org: str, as_json: boo
 @click.option("--org", default="default", show_default=True, help="The org of the records.")
 @click.option("--topic", default=None, metavar="TOPIC", help="Where the records are.  [default: dead-letters]")
 @click.option("--id", "letter", metavar="ID", help="One record: PARTITION-OFFSET, such as 3-1042.")
-@click.option("--since", callback=_moment_option, metavar="TIME", help="Written at this time or later.")
-@click.option("--until", callback=_moment_option, metavar="TIME", help="Written before this time.")
-@click.option("--origin", metavar="TOPIC", help="The topic that dead letters were on, such as deliveries.batches.")
-@click.option("--reason", metavar="WORD", help="Such as rejected, exhausted, unauthorized or bug.")
-@click.option("--fingerprint", metavar="HEX", help="Of one cause.")
-@click.option("--entity", metavar="KIND:ID", help="Such as property:1001, or our id of a property or an owner.")
-@click.option("--integration", metavar="NAME", help="The connection or the receiver.")
+@letter_options
 @click.option("--rate", default=None, type=int, metavar="NUMBER", help="Records a second at most.  [default: 20]")
 @click.option("--dry-run", is_flag=True, help="Show the plan, and stop.")
 @click.option("--yes", is_flag=True, help="Begin without a confirmation, which only a terminal is asked for.")

@@ -232,7 +232,9 @@ def _call_flow(flow: Flow, calling: Calling) -> CallFlow:
         max_in_flight=flow.max_in_flight,
         max_in_flight_per_integration=flow.max_in_flight_per_integration,
         background=flow.background,
-        unfinished=calling.unfinished if isinstance(calling, PushCommands | DeliverBatches | SweepAccounts) else None,
+        unfinished=calling.unfinished
+        if isinstance(calling, PushCommands | DeliverBatches | SweepAccounts | ReplayRecords)
+        else None,
     )
 
 

@@ -269,6 +269,10 @@ class Chains:
         """Note the progress after a step, before its records are durable: no other step of the replay runs by then."""
         self._reached[progress.org, progress.id] = progress.position
 
+    def failed(self, step: ReplayStep) -> None:
+        """Note that what a step wrote is not durable: it may be made again."""
+        self._reached.pop((step.org, step.id), None)
+
     def forget(self, lost: Callable[[str], bool]) -> None:
         """Forget the orgs that are ``lost``, or owned again."""
         self._reached = {key: reached for key, reached in self._reached.items() if not lost(key[0])}

@@ -2,17 +2,17 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from connectors.ports import Clock
 from schemas import topics
 from schemas.codec import decode_as
-from schemas.replay import ReplayPlan, ReplayProgress, ReplayStep
+from schemas.replay import ReplayOrder, ReplayPlan, ReplayProgress, ReplayStep, ReplayWish
 from streams.backends.ports import Backend, BackendError
 from streams.core.flows import Disposition, Emit, Record
 from streams.core.replays import Chains, Left, ReplayState, advanced, again, next_places
-from streams.core.retry import Done
+from streams.core.retry import Dead, Done, Held, Outcome
 from streams.replays.book import Replay, ReplayBook
 
 log = logging.getLogger("streams.flows")
@@ -78,6 +78,20 @@ class ReplayRecords:
         written = tuple(one for one in results if not isinstance(one, Left))
         ends = next_places(plan, progress.position) is None
         return Done((*written, *(self._ended(plan, progress) if ends else self._following(progress))))
+
+    def unfinished(self, record: Record, why: Dead | Held) -> Outcome:
+        """Return the outcome of a step that the runner gives up or holds: a replay that cannot go on is paused.
+
+        Raise `schemas.codec.DecodeError`.
+        """
+        step = decode_as(ReplayStep, record.value)
+        self.chains.failed(step)
+        if isinstance(why, Held):  # a scan asks for it again
+            return Done(ending=Disposition.IGNORED)
+        order = ReplayOrder(
+            org=step.org, id=step.id, wish=ReplayWish.PAUSE, at=self.clock.now(), by=f"worker, {why.reason}"
+        )
+        return replace(why, effects=(Emit(topics.REPLAY_STATES, step.org, order),))
 
     def _running(self, step: ReplayStep) -> Replay | None:
         found = self.book.get(step.org, step.id)

@@ -10,7 +10,7 @@ from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock, s
 from streams.backends.ports import BackendError, ConsumedRecord
 from streams.core.flows import Disposition, Emit, ProducerRecord
 from streams.core.replays import Chains
-from streams.core.retry import Done
+from streams.core.retry import Dead, Done, Held, Reason
 from streams.flows.replay_records import MOST_WAITING, PATIENCE, ReplayRecords
 from streams.replays.book import ReplayBook
 from tests.streams.core.test_replays import FETCH, planned, progress
@@ -42,9 +42,12 @@ class Setup:
     def order(self, wish: ReplayWish) -> None:
         apply(self.book, ReplayOrder(org="o", id="r1", wish=wish, at=self.clock.now(), by="ann"))
 
+    @staticmethod
+    def value(position: int = 0) -> bytes:
+        return encode(ReplayStep(org="o", id="r1", progress=progress(position)))
+
     def begin(self, position: int = 0) -> "asyncio.Task[Done]":
-        step = ReplayStep(org="o", id="r1", progress=progress(position))
-        record = ConsumedRecord(topics.REPLAY_STEPS.name, 0, 0, 0, b"o", encode(step), ())
+        record = ConsumedRecord(topics.REPLAY_STEPS.name, 0, 0, 0, b"o", self.value(position), ())
         assert self.flow.key(record) == ("o", "replay r1")
         return asyncio.create_task(self.flow.perform([record]))
 
@@ -142,6 +145,22 @@ async def test_without_a_broker_it_rests(caplog: Any) -> None:
     here = Setup(Broken)
     assert await here.step() == Done(ending=Disposition.IGNORED)
     assert "no broker answers" in caplog.text
+
+
+async def test_a_step_that_cannot_be_written_pauses_its_replay() -> None:
+    """It is a dead letter for people; when they go on with the replay, the same step is made again."""
+    here = Setup()
+    await here.step()
+    record = ConsumedRecord(topics.REPLAY_STEPS.name, 0, 0, 0, b"o", here.value(), ())
+    given_up = here.flow.unfinished(record, Dead(Reason.TOO_LARGE, "a record of 9 MiB"))
+    assert isinstance(given_up, Dead)
+    (order,) = (one.record for one in given_up.effects)
+    assert isinstance(order, ReplayOrder)
+    assert (order.wish, order.by) == (ReplayWish.PAUSE, "worker, too_large")
+    assert progress_of(await here.step()).position == 3
+
+    held = here.flow.unfinished(record, Held(Reason.BUG, "nothing succeeds"))
+    assert held == Done(ending=Disposition.IGNORED)
 
 
 async def test_a_step_of_an_unknown_replay_is_ignored() -> None:
