@@ -90,6 +90,28 @@ class Changed:
 
     body: bytes
     at: datetime
+    start: float
+    taken: float = 0.0
+    """When its webhook was answered (monotonic); 0 before that."""
+    fetched: float = 0.0
+    """When it was first read (monotonic); 0 before that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """What each step of a change took, in seconds, and when it arrived (monotonic)."""
+
+    arrived: float
+    taking: float
+    """From the change to the answer to its webhook."""
+    fetching: float
+    """From that answer to the first read of the unit; negative when a pulse was faster."""
+    delivering: float
+    """From the read to the batch at the receiver, the linger included."""
+
+    @property
+    def whole(self) -> float:
+        return self.taking + self.fetching + self.delivering
 
 
 @dataclass(slots=True)
@@ -102,8 +124,7 @@ class Outside:
     """Units that each receiver was sent."""
     waiting: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
     """The rent and the start of every change that has not arrived."""
-    seconds: list[tuple[float, float]] = field(default_factory=list)
-    """When each change arrived (monotonic), and how long it took."""
+    journeys: list[Journey] = field(default_factory=list)
     calls: int = 0
     batches: int = 0
     _pages: dict[tuple[EntityKind, int], tuple[list[int], bytes]] = field(default_factory=dict)
@@ -131,11 +152,16 @@ class Outside:
     def change(self, org: str, unit: int, rent: int) -> bytes:
         """Change the rent of a unit; return the body of its webhook."""
         row = json.loads(self.portfolio.row(EntityKind.UNIT, unit)) | {"MarketRent": float(rent)}
-        self.changed.setdefault(org, {})[unit] = Changed(json.dumps(row).encode(), datetime.now(UTC))
-        self.waiting[org, unit] = float(rent), time.monotonic()
+        change = Changed(json.dumps(row).encode(), datetime.now(UTC), time.monotonic())
+        self.changed.setdefault(org, {})[unit] = change
+        self.waiting[org, unit] = float(rent), change.start
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         event = {"EventName": "RentalUnit.Updated", "EventDateTime": now, "AccountId": 1, "UnitId": unit}
         return json.dumps(event).encode()
+
+    def taken(self, org: str, unit: int) -> None:
+        """Note that the webhook of a change was answered."""
+        self.changed[org][unit].taken = time.monotonic()
 
     def _take(self, org: str, sent: Sent) -> None:
         self.batches += 1
@@ -146,7 +172,9 @@ class Outside:
             wanted = self.waiting.get((org, unit.unit_id))
             if wanted is not None and wanted[0] == unit.base_rent:
                 del self.waiting[org, unit.unit_id]
-                self.seconds.append((now, now - wanted[1]))
+                change = self.changed[org][unit.unit_id]
+                taken, fetched = change.taken or now, change.fetched or now
+                self.journeys.append(Journey(now, taken - change.start, fetched - taken, now - fetched))
 
     def _answer(self, org: str, path: str, query: str) -> tuple[int, bytes, int | None]:
         if path == "/v1/administration/account":
@@ -161,7 +189,7 @@ class Outside:
 
     def _one(self, org: str, kind: EntityKind, number: int) -> tuple[int, bytes, int | None]:
         if kind is EntityKind.UNIT and (changed := self.changed.get(org, {}).get(number)):
-            return 200, changed.body, None
+            return 200, _read(changed), None
         if number in self.portfolio.entities(kind):
             return 200, self.portfolio.row(kind, number), None
         return 404, b'{"UserMessage": "not found", "ErrorCode": null, "Errors": []}', None
@@ -170,7 +198,7 @@ class Outside:
         changed = self.changed.get(org, {}) if kind is EntityKind.UNIT else {}
         if since := query.get("lastupdatedfrom"):
             start = datetime.fromisoformat(since[0])
-            bodies = [one.body for one in changed.values() if one.at >= start - timedelta(seconds=1)]
+            bodies = [_read(one) for one in changed.values() if one.at >= start - timedelta(seconds=1)]
             return b"[" + b",".join(bodies) + b"]", len(bodies)
         if wanted := query.get("propertyids"):
             ids = [number for one in wanted for number in self._of_property(kind, int(one))]
@@ -183,7 +211,7 @@ class Outside:
         return b"[" + b",".join(self._row(kind, number, changed) for number in ids) + b"]", total
 
     def _row(self, kind: EntityKind, number: int, changed: Mapping[int, Changed]) -> bytes:
-        return changed[number].body if number in changed else self.portfolio.row(kind, number)
+        return _read(changed[number]) if number in changed else self.portfolio.row(kind, number)
 
     def _of_property(self, kind: EntityKind, number: int) -> list[int]:
         units = self.portfolio.units_of[number]
@@ -200,6 +228,11 @@ class Outside:
             if limit == PAGE:
                 self._pages[kind, offset] = found
         return found
+
+
+def _read(change: Changed) -> bytes:
+    change.fetched = change.fetched or time.monotonic()
+    return change.body
 
 
 # ---------------------------------------------------------------------------------------------------------- processes
@@ -374,12 +407,13 @@ class Fleet:
         limits = httpx.Limits(max_connections=64)
         async with httpx.AsyncClient(timeout=30.0, trust_env=False, limits=limits) as client:
 
-            async def send(org: str, body: bytes) -> None:
+            async def send(org: str, unit: int, body: bytes) -> None:
                 stamp = str(int(time.time()))
                 head = {"buildium-webhook-timestamp": stamp, "buildium-webhook-signature": sign(body, stamp, secret)}
                 try:
                     answer = await client.post(self.addresses[org], content=body, headers=head)
                     self.refused += answer.status_code != 202
+                    self.outside.taken(org, unit)
                 except httpx.HTTPError:
                     self.refused += 1
 
@@ -388,15 +422,15 @@ class Fleet:
                 due, number = due + 1 / self.options.changes, number + 1
                 org, unit = pick.choice(self.orgs), pick.randrange(1, self.options.units + 1)
                 if unit % 20 and (org, unit) not in self.outside.waiting:  # the others have a listing with its own rent
-                    task = asyncio.create_task(send(org, self.outside.change(org, unit, 1000 + number % 900_000)))
+                    task = asyncio.create_task(send(org, unit, self.outside.change(org, unit, 1000 + number % 900_000)))
                     sending.add(task)
                     task.add_done_callback(sending.discard)
                 await asyncio.sleep(max(due - time.monotonic(), 0.0))
             await asyncio.gather(*sending)
 
-    def between(self, start: float, end: float) -> list[float]:
-        """Return the durations of the changes that arrived in a period."""
-        return [seconds for at, seconds in self.outside.seconds if start <= at < end]
+    def between(self, start: float, end: float) -> list[Journey]:
+        """Return the changes that arrived in a period."""
+        return [one for one in self.outside.journeys if start <= one.arrived < end]
 
 
 async def measure(options: argparse.Namespace, folder: Path, kafka: str) -> list[Result]:
@@ -454,6 +488,7 @@ async def _phases(fleet: Fleet, web: Role, workers: list[Role]) -> list[Result]:
     await asyncio.sleep(options.minutes * 60)
     ended = time.monotonic()
     steady = fleet.between(began, ended)
+    whole = [one.whole for one in steady]
     lost = sum(ended - at > LOST_SECONDS for _, at in outside.waiting.values())
     growth = _size(log, "*-changelog-*") - changelogs
     print(
@@ -472,6 +507,7 @@ async def _phases(fleet: Fleet, web: Role, workers: list[Role]) -> list[Result]:
         )
     )
     scanning = 100 * (sum([await one.scanning() for one in workers]) - scanned) / (ended - began)
+    _show_steps(steady, began)
     print("peak memory, GiB: " + ", ".join(f"{name} {one.peak_gib():.2f}" for name, one in everyone.items()))
     disk = _size(fleet.folder / "data") / (1 << 30), _size(log) / (1 << 30)
     print(f"disk, GiB: rows {disk[0]:.2f}, Kafka {disk[1]:.2f}", flush=True)
@@ -488,7 +524,7 @@ async def _phases(fleet: Fleet, web: Role, workers: list[Role]) -> list[Result]:
     await asyncio.sleep(15)
     during = fleet.between(killed, time.monotonic())
     print(
-        f"\ntakeover after {takeover:.1f} s; changes from the kill on took at most {max(during, default=0):.1f} s",
+        f"\ntakeover after {takeover:.1f} s; changes from the kill on took at most {max((one.whole for one in during), default=0):.1f} s",
         flush=True,
     )
     for path in (fleet.folder / "data" / "workers").glob("*"):
@@ -522,14 +558,28 @@ async def _phases(fleet: Fleet, web: Role, workers: list[Role]) -> list[Result]:
             print("  " + "; ".join(await one.shown("parked", "dead_letters", "stopped", "oldest", "lag_seconds")))
     return [
         Result("fleet: fill", units / filled, "units/s"),
-        Result("fleet: freshness p50", percentile(steady, 50), "s"),
-        at_most("fleet: freshness p99", percentile(steady, 99), "s", 2),
+        Result("fleet: freshness p50", percentile(whole, 50), "s"),
+        at_most("fleet: freshness p99", percentile(whole, 99), "s", 2),
         at_most("fleet: scans of all rows, of a core", scanning, "%", 1),
         at_most("fleet: peak memory of a worker", peak, "GiB", 1.5),
         Result("fleet: changelogs", growth / max(len(steady), 1), "bytes/ch."),
         at_most("fleet: takeover by the other worker", takeover, "s", 15),
         Result("fleet: recovery without rows", recovery, "s"),
     ]
+
+
+def _show_steps(journeys: list[Journey], began: float) -> None:
+    """Print what each step takes, of all changes and of the slowest hundredth, and when those arrived."""
+    slowest = sorted(journeys, key=lambda one: one.whole)[-max(len(journeys) // 100, 1) :]
+    for name, some in (("all", journeys), ("slowest 1 %", slowest)):
+        steps = {
+            "webhook": [one.taking for one in some],
+            "until read": [one.fetching for one in some],
+            "until sent": [one.delivering for one in some],
+        }
+        shown = (f"{step} {percentile(taken, 50):.2f} / {percentile(taken, 99):.2f}" for step, taken in steps.items())
+        print(f"steps of {name}, p50 / p99 in s: {', '.join(shown)}")
+    print("the slowest arrived at s " + ", ".join(f"{at:.0f}" for at in sorted(one.arrived - began for one in slowest)))
 
 
 @contextlib.contextmanager
