@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 
 from connectors.ports import Clock
 from schemas import topics
-from schemas.codec import decode_as
 from schemas.pms import PulseStep
 from schemas.rent_roll import AccountRow
-from streams.core.flows import Emit, View
+from streams.core.flows import Barrier, Emit, View
 from streams.core.pulse import since
 from streams.core.rent_roll import account_key, scope
+from streams.core.rows import look_up
 from streams.core.spread import Share, share_of, until_next
 from streams.directory.directory import Directory
 from streams.topology import RENT_ROLL
@@ -33,10 +33,11 @@ class SchedulePulses:
         self._due: dict[tuple[str, str], float] = {}
         """When the next pulse is due, by `Clock.monotonic`: the time of day may step."""
 
-    def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit]:
-        """Emit the pulses that are due on this partition."""
+    def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | Barrier]:
+        """Emit the pulses that are due on this partition; remember them once they are durable."""
         if not self._every:
             return
+        following: dict[tuple[str, str], float] = {}
         now, at = self._clock.now(), self._clock.monotonic()
         for one in self._directory.on_partition(partition, self._partitions).connections:
             key = (one.org, one.name)
@@ -45,10 +46,13 @@ class SchedulePulses:
             wait = until_next(now.timestamp(), self._every, self._share(f"{one.org}/{one.name}"))
             if self._due.setdefault(key, at + wait) > at:
                 continue
-            raw = views[RENT_ROLL].get(account_key(scope(one.org, one.name)))
-            if raw is None:
+            account = look_up(views[RENT_ROLL], AccountRow, account_key(scope(one.org, one.name)))
+            if account is None:
                 continue  # its first sweep is not complete
-            following = self._due[key] + self._every
-            self._due[key] = following if following > at else at + wait
-            begin = since(decode_as(AccountRow, raw))
+            usual = self._due[key] + self._every
+            following[key] = usual if usual > at else at + wait
+            begin = since(account)
             yield Emit(topics.PULSES, one.org, PulseStep(org=one.org, connection=one.name, since=begin, started_at=now))
+        if following:
+            yield Barrier.DURABLE
+            self._due |= following

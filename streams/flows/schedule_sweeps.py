@@ -7,13 +7,13 @@ from typing import Final
 from connectors.ports import Clock, Connection
 from schemas import topics
 from schemas.base import EntityKind
-from schemas.codec import decode_as
 from schemas.pms import SweepStep
 from schemas.rent_roll import AccountRow, SeenRow
-from streams.core.flows import Emit, View
+from streams.core.flows import Barrier, Emit, View
 from streams.core.pace import Pace
 from streams.core.rent_roll import STAGES, account_key, scope, seen_key
 from streams.core.rent_roll.keys import stamp
+from streams.core.rows import look_up
 from streams.core.spread import Share, share_of
 from streams.core.sweep import following, sweep_id
 from streams.directory.directory import Directory
@@ -49,11 +49,13 @@ class ScheduleSweeps:
         """When the last sweep was started whose id is ahead of the time, by `Clock.monotonic`."""
         self._pace = Pace(LOOK)
 
-    def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit]:
-        """Emit the first step of each sweep that is due on this partition."""
+    def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | Barrier]:
+        """Emit the first step of each sweep that is due on this partition; remember it once that is durable."""
         now, looks = self._clock.now(), (partition, self._directory.configured, self._clock.monotonic())
         if not self._pace.is_due(*looks):
             return
+        begun: dict[tuple[str, str], str] = {}
+        ahead: dict[tuple[str, str], float] = {}
         for one in self._directory.on_partition(partition, self._partitions).connections:
             if not one.enabled:
                 continue
@@ -66,22 +68,22 @@ class ScheduleSweeps:
             if last > horizon:
                 if not self._is_due_ahead(key):
                     continue
-                due = following(last)
-            self._begun[key] = due
+                due, ahead[key] = following(last), self._clock.monotonic()
+            begun[key] = due
             if last >= due:
                 continue
             step = SweepStep(org=one.org, connection=one.name, sweep=due, started_at=now, stage=EntityKind.PROPERTY)
             yield Emit(topics.SWEEPS, one.org, step)
+        if begun:
+            yield Barrier.DURABLE
+        self._begun |= begun
+        self._ahead |= ahead
         self._pace.looked(*looks)
 
     def _is_due_ahead(self, key: tuple[str, str]) -> bool:
         """Return whether the interval has passed since the last sweep with an id that is ahead of the time."""
-        at = self._clock.monotonic()
         begun = self._ahead.get(key)
-        if begun is not None and at - begun < self._every:
-            return False
-        self._ahead[key] = at
-        return True
+        return begun is None or self._clock.monotonic() - begun >= self._every
 
     def _called_for(self, connection: Connection, now: datetime) -> str:
         """Return the id of the sweep that its enabling or its correction calls for."""
@@ -97,9 +99,6 @@ class ScheduleSweeps:
 def _last(roll: View, connection: Connection) -> str:
     """Return the newest sweep of a connection in the rent roll, complete or begun."""
     at = scope(connection.org, connection.name)
-    begun = roll.get(seen_key(at, STAGES[0], 0))
-    complete = roll.get(account_key(at))
-    return max(
-        decode_as(SeenRow, begun).sweep if begun else "",
-        decode_as(AccountRow, complete).sweep if complete else "",
-    )
+    begun = look_up(roll, SeenRow, seen_key(at, STAGES[0], 0))
+    complete = look_up(roll, AccountRow, account_key(at))
+    return max(begun.sweep if begun else "", complete.sweep if complete else "")

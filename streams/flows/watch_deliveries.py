@@ -11,14 +11,14 @@ from datetime import datetime
 
 from connectors.ports import Clock
 from schemas import topics
-from schemas.codec import decode_as
 from schemas.delivery import DeliveryDue, DeliveryPhase, DeliveryRow, DueReason, ReceiverRow
 from schemas.rent_roll import AccountRow
 from streams.core.delivery import deliveries_of, delivery_key, is_open, open_of, property_of, receiver_key
 from streams.core.delivery.recall import LOST_AFTER, Delivery, recalled
-from streams.core.flows import Emit, View
+from streams.core.flows import Barrier, Emit, View
 from streams.core.observer import Observer
 from streams.core.rent_roll import account_key, scope
+from streams.core.rows import look_up, readable
 from streams.directory.directory import Directory
 from streams.topology import DELIVERIES, RENT_ROLL
 
@@ -64,7 +64,7 @@ class WatchDeliveries:
         The first pass looks at every delivery, because those that a former release opened are not in the index.
         """
 
-    def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | None]:
+    def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | Barrier | None]:
         """Look at the open deliveries of a partition; yield null between them, so that other work may go on."""
         found, before = _Pass(views, self._clock.now()), self._seen.get(partition, {})
         for org in self._directory.on_partition(partition, self._partitions).orgs:
@@ -81,6 +81,7 @@ class WatchDeliveries:
                 if seen.recalled_at is None or found.now - seen.recalled_at >= LOST_AFTER:
                     found.seen[one.key] = replace(seen, recalled_at=found.now)
                     yield Emit(topics.DUE, org, _retry(one, org, name, found.now))
+        yield Barrier.DURABLE
         self._seen[partition] = found.seen
         for system in self._directory.sink_systems:
             since = found.oldest.get(system)
@@ -101,8 +102,8 @@ class WatchDeliveries:
 
     def _look(self, found: _Pass, before: Mapping[bytes, _Seen], key: bytes, raw: bytes) -> None:
         """Note a row whose receiver does not know everything."""
-        row = decode_as(DeliveryRow, raw)
-        if not is_open(row):
+        row = readable(DeliveryRow, key, raw)
+        if row is None or not is_open(row):
             return
         org, name, connection = (part.decode() for part in key.split(b"/")[:3])
         system = self._directory.system_of(org, name)
@@ -128,13 +129,13 @@ def _since(row: DeliveryRow) -> datetime | None:
 
 
 def _acknowledged_at(views: Mapping[str, View], org: str, name: str) -> datetime | None:
-    raw = views[DELIVERIES].get(receiver_key(org, name))
-    return decode_as(ReceiverRow, raw).acknowledged_at if raw else None
+    row = look_up(views[DELIVERIES], ReceiverRow, receiver_key(org, name))
+    return row.acknowledged_at if row else None
 
 
 def _swept_at(views: Mapping[str, View], org: str, connection: str) -> datetime | None:
-    raw = views[RENT_ROLL].get(account_key(scope(org, connection)))
-    return decode_as(AccountRow, raw).completed_at if raw else None
+    row = look_up(views[RENT_ROLL], AccountRow, account_key(scope(org, connection)))
+    return row.completed_at if row else None
 
 
 def _retry(one: Delivery, org: str, sink: str, now: datetime) -> DeliveryDue:

@@ -8,7 +8,7 @@ from connectors.ports import Clock
 from schemas import topics
 from schemas.partitions import partition_for
 from schemas.replay import ReplayProgress, ReplayStep
-from streams.core.flows import Emit, View
+from streams.core.flows import Barrier, Emit, View
 from streams.replays.book import Replay, ReplayBook
 
 LOST_AFTER: Final = timedelta(seconds=60)
@@ -25,25 +25,27 @@ class WatchReplays:
         self._asked: dict[tuple[str, str], float] = {}
         """When a step was emitted last, by `Clock.monotonic`."""
 
-    def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit]:
-        """Look at the replays of a partition."""
+    def step(self, views: Mapping[str, View], partition: int) -> Iterator[Emit | Barrier]:
+        """Look at the replays of a partition; remember what was emitted once it is durable."""
         del views
+        now, asked = self._clock.monotonic(), list[tuple[str, str]]()
         for org in self._book.orgs():
             if partition_for(org, self._partitions) == partition:
                 for one in self._book.running(org):
-                    if self._is_due(one):
+                    if self._is_due(one, now):
                         yield Emit(topics.REPLAY_STEPS, org, _step(one, self._clock))
+                        asked.append((org, one.plan.id))
+        if asked:
+            yield Barrier.DURABLE
+            self._asked |= dict.fromkeys(asked, now)
 
-    def _is_due(self, one: Replay) -> bool:
-        """Return whether a step is to be emitted, and note that it is."""
+    def _is_due(self, one: Replay, now: float) -> bool:
+        """Return whether a step is to be emitted."""
         assert one.order is not None
-        key, now = (one.plan.org, one.plan.id), self._clock.monotonic()
+        key = one.plan.org, one.plan.id
         ordered = one.progress is None or one.progress.at <= one.order.at
         lost = self._clock.now() - one.changed_at >= LOST_AFTER
-        if not (ordered or lost) or now - self._asked.get(key, float("-inf")) < LOST_AFTER.total_seconds():
-            return False
-        self._asked[key] = now
-        return True
+        return (ordered or lost) and now - self._asked.get(key, float("-inf")) >= LOST_AFTER.total_seconds()
 
 
 def _step(one: Replay, clock: Clock) -> ReplayStep:

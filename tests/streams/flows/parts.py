@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Any
 
 from connectors.ports import Accepted, Failure, Fetched, Found, Gone, PageOf, Priority, Snapshot, Unavailable
@@ -14,7 +15,7 @@ from schemas.integrations import Integration, SyncProgress
 from schemas.rent_roll import ListingSnapshot
 from streams.backends.memory import MovableClock
 from streams.backends.ports import ConsumedRecord
-from streams.core.flows import Emit, Headers
+from streams.core.flows import Barrier, Emit, Headers
 from streams.core.retry import Dead, Done, Held, Parked
 from streams.directory.clients import Clients
 from streams.directory.directory import Directory
@@ -181,6 +182,11 @@ def progresses(effects: Sequence[Emit]) -> list[SyncProgress]:
     return [one.record for one in effects if isinstance(one.record, SyncProgress)]
 
 
-def emits_of(steps: Iterable[Emit | None]) -> list[Emit]:
+def emits_of(steps: Iterable[Emit | Barrier | None]) -> list[Emit]:
     """Run a scan of a partition to its end, and return what it emitted."""
-    return [one for one in steps if one is not None]
+    return [one for one in steps if isinstance(one, Emit)]
+
+
+def unwritten(steps: Iterable[Emit | Barrier | None]) -> list[Emit]:
+    """Run a scan to its first barrier and no further, as when partitions move before its records are written."""
+    return emits_of(takewhile(lambda one: one is not Barrier.DURABLE, steps))

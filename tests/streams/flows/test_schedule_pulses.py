@@ -12,7 +12,7 @@ from streams.core.rent_roll import account_key, scope
 from streams.flows.schedule_pulses import SchedulePulses
 from streams.topology import RENT_ROLL
 from tests.streams.core.views import MemoryView
-from tests.streams.flows.parts import CONNECTION, NOW, ORG, Site, account
+from tests.streams.flows.parts import CONNECTION, NOW, ORG, Site, account, emits_of, unwritten
 
 PARTITIONS = 4
 HERE = partition_for(ORG, PARTITIONS)
@@ -32,7 +32,7 @@ class Desk:
         self.view[account_key(scope(ORG, CONNECTION))] = encode(row)
 
     def pulses(self, partition: int = HERE) -> list[PulseStep]:
-        emits = list(self.scan.step({RENT_ROLL: self.view}, partition))
+        emits = emits_of(self.scan.step({RENT_ROLL: self.view}, partition))
         assert all((one.topic, one.org) == (topics.PULSES, ORG) for one in emits)
         return [one.record for one in emits if isinstance(one.record, PulseStep)]
 
@@ -108,3 +108,10 @@ def test_a_disabled_account_and_one_of_another_partition_have_none() -> None:
 
     assert disabled.pulses() == []
     assert elsewhere.pulses((HERE + 1) % PARTITIONS) == []
+
+
+async def test_a_pulse_that_was_not_written_starts_with_the_next_look() -> None:
+    desk = Desk()
+    desk.swept()
+    assert len(unwritten(desk.scan.step({RENT_ROLL: desk.view}, HERE))) == 1
+    assert (len(desk.pulses()), len(desk.pulses())) == (1, 0)

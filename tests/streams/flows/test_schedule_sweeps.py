@@ -16,7 +16,7 @@ from streams.topology import RENT_ROLL
 from tests.streams.core.rent_roll.rolls import PREFIX, building, end, fold, page
 from tests.streams.core.views import MemoryView
 from tests.streams.directory.records import AT
-from tests.streams.flows.parts import CONNECTION, NOW, ORG, Site, account, emits_of, receiver
+from tests.streams.flows.parts import CONNECTION, NOW, ORG, Site, account, emits_of, receiver, unwritten
 
 PARTITIONS = 4
 HOME = partition_for(ORG, PARTITIONS)
@@ -188,3 +188,15 @@ async def test_a_sweep_that_a_clock_ahead_has_named_does_not_keep_others_from_st
     assert found == [["20260301T181501Z"], [], ["20260301T181502Z"], [], ["20260301T181503Z"], []]
     await desk.site.clock.advance(7 * 3600)
     assert desk.sweeps() == ["20260301T193000Z"]
+
+
+async def test_a_sweep_whose_first_step_was_not_written_starts_with_the_next_look() -> None:
+    """Also one that is named after a sweep that is ahead of the time."""
+    desk = Desk(account())
+    assert len(unwritten(desk.scan.step({RENT_ROLL: desk.roll}, HOME))) == 1
+    assert desk.sweeps() == [SLOT]
+
+    fold(desk.roll, page(EntityKind.PROPERTY, 100, building(10), sweep="20260301T181500Z"))
+    desk.scan = desk.scan_of_another_worker()
+    assert len(unwritten(desk.scan.step({RENT_ROLL: desk.roll}, HOME))) == 1
+    assert len(desk.sweeps()) == 1

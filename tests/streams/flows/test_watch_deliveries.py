@@ -18,7 +18,7 @@ from streams.flows.watch_deliveries import WatchDeliveries
 from streams.topology import DELIVERIES, RENT_ROLL
 from tests.streams.core.views import MemoryView
 from tests.streams.directory.systems import FakePortal
-from tests.streams.flows.parts import CONNECTION, NOW, ORG, RECEIVER, Site, account, receiver
+from tests.streams.flows.parts import CONNECTION, NOW, ORG, RECEIVER, Site, account, emits_of, receiver, unwritten
 
 PARTITIONS = 4
 HERE = partition_for(ORG, PARTITIONS)
@@ -68,7 +68,7 @@ class Desk:
         """Look at a partition; return the properties that are tried again, by retries that use up no attempt."""
         steps = list(self.scan.step({DELIVERIES: self.view, RENT_ROLL: self.roll}, partition))
         assert None in steps or partition != HERE
-        return [self.retried(one) for one in steps if one is not None]
+        return [self.retried(one) for one in emits_of(steps)]
 
     def retried(self, emit: Emit) -> int:
         due = emit.record
@@ -254,3 +254,11 @@ async def test_nothing_is_tried_again_at_a_disabled_receiver() -> None:
     desk.acknowledged(ago(1))
 
     assert desk.pass_over() == []
+
+
+def test_a_retry_that_was_not_written_is_emitted_with_the_next_look() -> None:
+    desk = Desk(receiver())
+    desk.owed(1, since=ago(60), given_up_at=ago(30))
+    desk.acknowledged(ago(5))
+    assert len(unwritten(desk.scan.step({DELIVERIES: desk.view, RENT_ROLL: desk.roll}, HERE))) == 1
+    assert (desk.pass_over(), desk.pass_over()) == ([1], [])

@@ -9,7 +9,7 @@ from streams.backends.memory import MovableClock
 from streams.flows.watch_replays import LOST_AFTER, WatchReplays
 from streams.replays.book import ReplayBook
 from tests.streams.core.test_replays import planned, progress
-from tests.streams.flows.parts import emits_of
+from tests.streams.flows.parts import emits_of, unwritten
 from tests.streams.replays.test_book import apply
 
 
@@ -76,3 +76,11 @@ async def test_it_looks_at_the_orgs_of_its_partition() -> None:
     own = partition_for("o", 4)
     for number in range(4):
         assert bool(emits_of(here.scan.step({}, number))) is (number == own)
+
+
+async def test_a_step_that_was_not_written_is_emitted_with_the_next_look() -> None:
+    here = Setup()
+    here.order(ReplayWish.RUN)
+    await here.clock.advance(1)
+    assert len(unwritten(here.scan.step({}, 0))) == 1
+    assert await here.look(1) == [0]
