@@ -60,6 +60,9 @@ class Flow:
 
 
 RENT_ROLL, DELIVERIES, SYNC_STATES = "rent-roll", "deliveries", "sync-states"
+DERIVED = frozenset({RENT_ROLL, DELIVERIES})
+"""Tables whose rows are made again from outside: by the next sweep, and by a snapshot. The others have what is nowhere
+else, such as the id of an entity in the PMS."""
 READERS = "readers"
 
 FLOWS: tuple[Flow, ...] = (

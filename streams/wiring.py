@@ -87,8 +87,18 @@ class FoldPart:
 
     def runner(self, needs: Dependencies, prefix: str = "") -> Fold:
         """Return the step as the engine calls it."""
-        assert self.flow.table is not None
-        return Fold(self.flow.name, self.flow.table, self.step, needs.clock, prefix=prefix, observer=needs.observer)
+        table = self.flow.table
+        assert table is not None
+        return Fold(
+            self.flow.name,
+            table,
+            self.step,
+            needs.clock,
+            prefix=prefix,
+            observer=needs.observer,
+            partitions=needs.partitions,
+            changelog=topics.changelog(topology.APP, table).name if table in topology.DERIVED else None,
+        )
 
 
 def folds(needs: Dependencies) -> tuple[FoldPart, ...]:
@@ -210,6 +220,7 @@ def calls(needs: Dependencies, backend: Backend) -> tuple[Call, ...]:
             observer=needs.observer,
             on_assigned=take_over if group == topology.READERS else forget,
             reports=reports,
+            partitions=needs.partitions,
             width=breakers.width,
         )
     return tuple(groups.values())

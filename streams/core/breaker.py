@@ -11,6 +11,9 @@ It opens at once when an answer refuses the configuration as a whole, be it the 
 person changes the configuration, which gets a breaker of its own, every call ends like this one. Any other answer shows
 that the system is available. The state is in the memory of the worker that owns the org.
 
+It also opens after many rejections in a row, of different entities and for the same reason: then what is sent is wrong
+as a whole, be it by a change of the system or of this program, and its records wait instead of all becoming dead letters.
+
 It also opens at once when the system asks for a pause (``Retry-After``, or 429 without it): nothing is sent before that
 pause has ended, by any record of the integration, and waiting for it uses up no attempt.
 """
@@ -21,9 +24,10 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from connectors.ports import Missing, Throttled, Unauthorized, Unavailable
+from connectors.ports import Missing, Rejected, Throttled, Unauthorized, Unavailable
 from schemas import topics
 from schemas.integrations import HoldReport
+from streams.core.dead_letters import normalized
 from streams.core.flows import Emit
 from streams.core.observer import Observer
 from streams.core.retry import Held, Reason
@@ -36,6 +40,9 @@ STEPS = (2, 4, 8)
 
 FAILURES_OF_STEP = 2
 """Consecutive failures, each for a different entity, that open it again in a step."""
+
+REJECTIONS = 20
+"""Rejections in a row for the same reason, each of a different entity, that open the breaker."""
 
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(minutes=10)
@@ -65,7 +72,8 @@ class Event(StrEnum):
     ANSWERED = "answered"
     FAILED = "failed"
     TRIPPED = "tripped"
-    """A call failed, and `FAILURES` is reached; or the configuration was refused, or a pause was asked for."""
+    """A call failed, and `FAILURES` or `REJECTIONS` is reached; or the configuration was refused, or a pause was asked
+    for."""
     WAITED = "waited"
     """A call is requested after the pause has ended."""
     GREW = "grew"
@@ -112,6 +120,12 @@ class Breaker:
     """Those in this step."""
     asked_until: datetime = _NEVER
     """The end of the pause that the system asked for: an answer to an earlier call does not shorten it."""
+    cause: str = ""
+    """Why the last call was rejected, without what is particular to it; empty if it was not."""
+    rejected: frozenset[Hashable] = frozenset()
+    """The entities that were rejected for it in a row, if calls are allowed."""
+    rejecting: bool = False
+    """Whether it is not closed because of rejections."""
 
 
 CLOSED = Breaker()
@@ -135,13 +149,17 @@ def answered(
     available: bool,
     refused: bool = False,
     asked: timedelta | None = None,
+    cause: str = "",
 ) -> Breaker:
     """Return the breaker after a call for ``entity`` has ended.
 
     ``refused``: the same is true of every call. ``asked``: the pause that the system asked for; null if it did not.
+    ``cause``: why the call was rejected; empty if it was not, or if that says nothing of other calls.
     """
     if available and breaker.state is State.OPEN and now < breaker.asked_until:
         return breaker
+    if available and cause:
+        return _rejected(breaker, entity, now, cause)
     if available:
         return _grown(breaker)
     failed = breaker.failed | {entity}
@@ -156,6 +174,20 @@ def answered(
     pause = FIRST_PAUSE if breaker.state is State.CLOSED else min(breaker.pause * 2, LONGEST_PAUSE)
     until = max(now + pause, asked_until)
     return Breaker(state, pause=pause, until=until, refused=refused, asked_until=asked_until)
+
+
+def _rejected(breaker: Breaker, entity: Hashable, now: datetime, cause: str) -> Breaker:
+    """Return the breaker after a rejection."""
+    if breaker.rejecting and breaker.state is State.OPEN:
+        return breaker
+    if breaker.rejecting and breaker.state is State.HALF_OPEN:
+        pause = min(breaker.pause * 2, LONGEST_PAUSE)
+        return replace(breaker, state=TRANSITIONS[breaker.state, Event.FAILED], pause=pause, until=now + pause)
+    rejected = frozenset({entity}) | (breaker.rejected if breaker.cause == cause else frozenset())
+    if len(rejected) < REJECTIONS or breaker.state not in (State.CLOSED, State.RAMPING):
+        return replace(_grown(breaker), cause=cause, rejected=rejected)
+    state = TRANSITIONS[breaker.state, Event.TRIPPED]
+    return Breaker(state, pause=FIRST_PAUSE, until=now + FIRST_PAUSE, rejecting=True)
 
 
 def _grown(breaker: Breaker) -> Breaker:
@@ -190,7 +222,18 @@ def _reason(answer: object) -> Reason:
             return Reason.UNAUTHORIZED
         case Throttled():
             return Reason.THROTTLED
+        case Rejected():
+            return Reason.REJECTED
     return Reason.CIRCUIT_OPEN
+
+
+def _why(breaker: Breaker) -> str:
+    """Return why a breaker is not closed, as a clause after the name of the integration."""
+    if breaker.refused:
+        return "refuses its configuration"
+    if breaker.rejecting:
+        return f"has rejected {REJECTIONS} in a row for one reason"
+    return "is unavailable"
 
 
 def _moment(at: datetime) -> str:
@@ -238,11 +281,12 @@ class Breakers:
         if allowed:
             return None
         if after.state is State.HALF_OPEN:
-            why = "refused its configuration" if after.refused else "is unavailable"
+            why = _why(after).replace("refuses", "refused")
             return Held(Reason.CIRCUIT_OPEN, f"{integration.name} {why}, and a trial call is in flight", now)
-        why = "refuses its configuration" if after.refused else "is unavailable"
         until = self._until(after, now)
-        return Held(Reason.CIRCUIT_OPEN, f"{integration.name} {why} and is not called before {_moment(until)}", until)
+        return Held(
+            Reason.CIRCUIT_OPEN, f"{integration.name} {_why(after)} and is not called before {_moment(until)}", until
+        )
 
     def ended(
         self,
@@ -252,21 +296,30 @@ class Breakers:
         now: datetime,
         *,
         refusal: Unauthorized | Missing | None = None,
+        alike: bool = False,
     ) -> Held | None:
         """Record the answer to a call for ``entity``; return the hold of its record if it must keep its attempts.
 
         That is the record of a failed trial call, of a call after which the system asked for a pause, and of a
         ``refusal``: an answer that refuses the configuration as a whole. A breaker holds, it never drops.
+
+        ``alike``: rejections in a row for the same reason hold the integration. A person's command is no such call: it
+        gets its answer.
         """
         before, asked = self._known(integration, now), self._asked(answer)
         available = refusal is None and not isinstance(answer, Unavailable | Throttled)
         steady = self._steady(now)
-        after = answered(before, entity, steady, available=available, refused=refusal is not None, asked=asked)
+        cause = normalized(answer.detail) if alike and isinstance(answer, Rejected) else ""
+        refuses = refusal is not None
+        after = answered(before, entity, steady, available=available, refused=refuses, asked=asked, cause=cause)
         self._store(integration, before, after)
         self._report(integration, before, after, answer if refusal is None else refusal, now)
         if refusal is not None:
             reason = _reason(refusal)
             return Held(reason, f"{integration.name} is on hold until its configuration is corrected: {refusal.detail}")
+        if after.rejecting and isinstance(answer, Rejected):
+            until = self._until(after, now)
+            return Held(Reason.REJECTED, f"{integration.name} {_why(after)}, the last: {answer.detail}", until)
         reopened = before.state is State.RAMPING and after.state is State.OPEN
         if not isinstance(answer, Unavailable | Throttled):
             return None
@@ -310,7 +363,12 @@ class Breakers:
             until, pause = self._steady(now) + wait, timedelta(seconds=report.pause_seconds)
             self._holds[integration] = report
             self._breakers[integration] = found = Breaker(
-                State.OPEN, pause=pause, until=until, refused=report.refused, asked_until=until
+                State.OPEN,
+                pause=pause,
+                until=until,
+                refused=report.refused,
+                asked_until=until,
+                rejecting=report.reason == Reason.REJECTED,
             )
         elif report.until is None and found.state is State.OPEN and self._is_own(integration, report):
             steady = self._steady(now)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from schemas.base import Model
 from schemas.codec import encode
 from schemas.delivery import Doubt
+from schemas.partitions import partition_for
 from schemas.topics import TopicSpec
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -80,6 +81,17 @@ def encoded(emit: Emit, prefix: str = "") -> ProducerRecord:
     """Return the record to produce, with ``prefix`` before the name of its topic."""
     topic, record = emit.topic, emit.record
     return ProducerRecord(prefix + topic.name, topic.key_of(record), encode(record), emit.headers)
+
+
+class Misplaced(Exception):  # noqa: N818 -- named after what it is about
+    """A record that is on another partition than its org's: the rows of the org are not here."""
+
+
+def check_place(org: str, record: Record, partitions: int) -> None:
+    """Raise `Misplaced` if a record of an org is not on its partition, of so many."""
+    right = partition_for(org, partitions)
+    if right != record.partition:
+        raise Misplaced(f"it is on partition {record.partition}, and its org's is {right}")
 
 
 class View(Protocol):

@@ -28,6 +28,7 @@ from streams.core.rent_roll import account_key, mark_key, property_key, scope, u
 from streams.core.rent_roll.firsts import is_read
 from streams.core.rent_roll.keys import members_of
 from streams.core.rent_roll.members import units_in
+from streams.core.rows import R, read_row
 
 DWELLING: dict[PropertyType, str] = {PropertyType.APARTMENT: "Apartment", PropertyType.HOUSE: "House"}
 """Null for a condominium or town house: the PMS does not distinguish the two."""
@@ -62,15 +63,14 @@ def offer(
 
     Null where there is nothing to offer: before the first complete sweep, and for a property that was never fetched. A
     commercial property, and one that is ``excluded`` from the integration, is offered like an inactive one: what was
-    sent of it before becomes unavailable. A unit is left out before its leases and its listing were read.
+    sent of it before becomes unavailable. A unit is left out before its leases and its listing were read. Raise
+    `streams.core.rows.UnreadableRow`.
     """
     prefix = scope(org, connection)
-    raw = view.get(account_key(prefix))
-    if raw is None:
+    account = _found(view, AccountRow, account_key(prefix))
+    if account is None:
         return None
-    account = decode_as(AccountRow, raw)
-    raw = view.get(property_key(prefix, property_id))
-    row = None if raw is None else decode_as(PropertyRow, raw)
+    row = _found(view, PropertyRow, property_key(prefix, property_id))
     if row is None or row.body is None:
         return None
     building = decode_as(PropertySnapshot, row.body)
@@ -82,8 +82,7 @@ def offer(
     if units is None:
         units = units_in(row, (key for key, _ in view.scan(members_of(prefix, property_id))))
     for unit_id in sorted(units):
-        raw = view.get(unit_key(prefix, unit_id))
-        unit = None if raw is None else decode_as(UnitRow, raw)
+        unit = _found(view, UnitRow, unit_key(prefix, unit_id))
         if unit is None or unit.body is None or unit.property_id != property_id or not is_read(unit, account):
             continue
         gone = unit.gone or row.gone
@@ -100,9 +99,13 @@ def offer(
         address=", ".join(part for part in parts if part),
         is_active=building.is_active and not row.gone,
     )
-    raw = view.get(mark_key(prefix, property_id))
-    mark = decode_as(MarkRow, raw).seq if raw else 0
-    return Offer(head, tuple(offers), tuple(doubts), tuple(changes), mark)
+    mark = _found(view, MarkRow, mark_key(prefix, property_id))
+    return Offer(head, tuple(offers), tuple(doubts), tuple(changes), mark.seq if mark else 0)
+
+
+def _found(view: View, record: type[R], key: bytes) -> R | None:
+    raw = view.get(key)
+    return None if raw is None else read_row(record, key, raw)
 
 
 def offered_unit(

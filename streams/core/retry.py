@@ -80,6 +80,10 @@ class Reason(StrEnum):
     """The record was held because its integration cannot be used, for example without its encryption key."""
     BUSY = "busy"
     """The record was held because another one of its kind is being processed."""
+    MISPLACED = "misplaced"
+    """The record is on another partition than its org's."""
+    UNREADABLE_ROW = "unreadable_row"
+    """A row that the record needs cannot be decoded; or it is that row, which was removed."""
     UNKNOWN_WRITER = "unknown_writer"
     """The record was held because a newer release wrote it."""
     CIRCUIT_OPEN = "circuit_open"
@@ -274,7 +278,7 @@ class DeadLetterGuard:
     """
 
     most: int = 3
-    reasons: frozenset[Reason] = frozenset({Reason.BUG, Reason.MALFORMED})
+    reasons: frozenset[Reason] = frozenset({Reason.BUG, Reason.MALFORMED, Reason.MISPLACED, Reason.UNREADABLE_ROW})
     successes: int = field(default=0, init=False)
     """Successes that ended a run of failures, and the first one."""
     _succeeded: set[Hashable] = field(default_factory=set, init=False)

@@ -1,14 +1,53 @@
 """A cache over a table: the rows that a batch has read and written, before they are durable."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TypeVar
 
 from schemas.base import Model
-from schemas.codec import decode_as, encode
+from schemas.codec import DecodeError, decode_as, encode
 from streams.core.flows import View
 
+log = logging.getLogger("streams.core")
+
 R = TypeVar("R", bound=Model)
+
+
+class UnreadableRow(DecodeError):  # noqa: N818 -- named after what it is about
+    """A row whose bytes are no record of its class, as its changelog has them. The record that needs it is not bad."""
+
+    def __init__(self, key: bytes, raw: bytes | None, why: DecodeError) -> None:
+        super().__init__(f"the row {key.decode(errors='replace')} cannot be decoded: {why}")
+        self.key = key
+        self.raw = raw
+
+
+def read_row(record: type[R], key: bytes, raw: bytes | None) -> R:
+    """Decode a row. Raise `UnreadableRow`, or `schemas.codec.UnknownWriter` if a newer release wrote it."""
+    try:
+        return decode_as(record, raw)
+    except DecodeError as error:
+        raise UnreadableRow(key, raw, error) from None
+
+
+def readable(record: type[R], key: bytes, raw: bytes | None) -> R | None:
+    """Return a decoded row; null if it does not exist or cannot be decoded, which is logged.
+
+    For scans: a fold that needs the row says so in a dead letter, and replaces it.
+    """
+    if raw is None:
+        return None
+    try:
+        return read_row(record, key, raw)
+    except UnreadableRow as error:
+        log.error("Passed over: %s", error)
+        return None
+
+
+def look_up(view: View, record: type[R], key: bytes) -> R | None:
+    """Return a row of a view as `readable` does."""
+    return readable(record, key, view.get(key))
 
 
 class Rows:
@@ -38,7 +77,7 @@ class Rows:
         return found
 
     def find(self, record: type[R], key: bytes) -> R | None:
-        """Return a decoded row; null if it does not exist. Raise `schemas.codec.DecodeError`."""
+        """Return a decoded row; null if it does not exist. Raise `UnreadableRow`."""
         for written in (self._pending, self._kept):
             if key in written:
                 found = written[key]
@@ -49,19 +88,19 @@ class Rows:
             raw = self._bytes[key] if key in self._bytes else self._view.get(key)
             if raw is None:
                 return None
-            found = self._read[key] = decode_as(record, raw)
+            found = self._read[key] = read_row(record, key, raw)
         assert isinstance(found, record)
         return found
 
     def scan(self, record: type[R], prefix: bytes) -> Iterator[tuple[bytes, Callable[[], R]]]:
-        """Yield the key of every row under ``prefix``, and a function that decodes the row.
+        """Yield the key of every row under ``prefix``, and a function that decodes the row or raises `UnreadableRow`.
 
         Rows that the batch has written come last, in the order of writing.
         """
         own = self._own_rows(prefix)
         for key, raw in self._view.scan(prefix):
             if key not in own:
-                yield key, partial(decode_as, record, raw)
+                yield key, partial(read_row, record, key, raw)
         for key, row in own.items():
             if row is not None:
                 yield key, partial(self._own, record, key)
@@ -107,6 +146,18 @@ class Rows:
         """Delete a row; one that does not exist is left alone."""
         if self._pending.get(key) or self._kept.get(key) or self._view.get(key) is not None:
             self._write(key, None)
+
+    def discard(self, unreadable: UnreadableRow) -> bool:
+        """Remove a row that cannot be decoded, whatever becomes of the record; return false if it is not of this table.
+
+        The writes since the last `keep` or `drop` are dropped: the record has to be applied again.
+        """
+        if unreadable.raw is None or self._view.get(unreadable.key) != unreadable.raw:
+            return False
+        self.drop()
+        self._write(unreadable.key, None)
+        self.keep()
+        return True
 
     def keep(self) -> None:
         """Keep the writes since the last `keep` or `drop`."""

@@ -64,7 +64,7 @@ class DeliverBatches:
         thing, at, refusal = (batch.connection, batch.property.id), self.clock.now(), refused(Work.DELIVERY, answer)
         if refusal and self.clients.version(batch.org, batch.sink) != version:
             return await self.perform(records)  # the configuration was replaced while the call was on its way
-        held = self.breakers.ended(integration, thing, answer, at, refusal=refusal)
+        held = self.breakers.ended(integration, thing, answer, at, refusal=refusal, alike=batch.dead_letter is None)
         self.observer.delivery_answered(batch, answer)
         if isinstance(answer, Accepted):
             return Done((self._outcome(batch, DeliveryResult.ACKNOWLEDGED, answer.status, None),))

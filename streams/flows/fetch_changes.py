@@ -93,7 +93,7 @@ class FetchChanges:
         """Return what follows an answer."""
         request, at = requests[-1], self.clock.now()
         thing, refusal = (request.kind, request.entity), refused(Work.READ, answer)
-        if held := self.breakers.ended(integration, thing, answer, at, refusal=refusal):
+        if held := self.breakers.ended(integration, thing, answer, at, refusal=refusal, alike=True):
             return held
         if may_be_left_out(request.kind, answer):
             return Done(ending=Disposition.IGNORED)

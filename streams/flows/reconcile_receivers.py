@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 
 from connectors.ports import Clock, Connection
 from schemas import topics
-from schemas.codec import decode_as
 from schemas.delivery import DeliveryDue, DeliveryRow, DueReason
 from schemas.rent_roll import MarkRow
 from streams.core.delivery import delivery_key
 from streams.core.flows import Barrier, Emit, View
 from streams.core.policy import SinkPolicy
 from streams.core.rent_roll import account_key, id_of, mark_key, properties_of, scope
+from streams.core.rows import look_up
 from streams.directory.directory import Directory
 from streams.topology import DELIVERIES, RENT_ROLL
 
@@ -73,12 +73,11 @@ class ReconcileReceivers:
         now = self._clock.now()
         for key, _ in views[RENT_ROLL].scan(properties_of(at)):
             property_id = id_of(key)
-            raw = views[RENT_ROLL].get(mark_key(at, property_id))
-            mark = decode_as(MarkRow, raw).seq if raw else 0
+            marked = look_up(views[RENT_ROLL], MarkRow, mark_key(at, property_id))
+            mark = marked.seq if marked else 0
             for policy in policies:
                 row_key = delivery_key(org, policy.name, name, property_id)
-                raw = views[DELIVERIES].get(row_key)
-                row = decode_as(DeliveryRow, raw) if raw else None
+                row = look_up(views[DELIVERIES], DeliveryRow, row_key)
                 if row is not None and row.revision == policy.revision and not self._is_lost(row_key, row, mark):
                     continue
                 due = DeliveryDue(

@@ -6,12 +6,12 @@ from typing import Final
 
 from connectors.ports import Clock
 from schemas import topics
-from schemas.codec import decode_as
 from schemas.delivery import DeliveryDue, DeliveryPhase, DeliveryRow, DueReason
 from streams.core.delivery import deliveries_of, property_of
 from streams.core.flows import Barrier, Emit, View
 from streams.core.pace import Pace
 from streams.core.policy import SinkPolicy
+from streams.core.rows import readable
 from streams.core.schedule import latest_due
 from streams.directory.directory import Directory
 from streams.topology import DELIVERIES
@@ -60,7 +60,8 @@ class ScheduleSnapshots:
         self, rows: View, policy: SinkPolicy, connection: str, due: datetime, now: datetime
     ) -> Iterator[Emit | None]:
         for key, raw in rows.scan(deliveries_of(policy.org, policy.name, connection)):
-            if not _lacks(decode_as(DeliveryRow, raw), due):
+            row = readable(DeliveryRow, key, raw)
+            if row is None or not _lacks(row, due):
                 yield None
                 continue
             _, property_id = property_of(key)

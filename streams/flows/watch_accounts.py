@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from schemas.codec import decode, decode_as
+from schemas.base import Row
 from schemas.delivery import Doubt, DoubtfulUnit, DoubtsRow
 from schemas.rent_roll import AccountRow
 from streams.core.doubts import doubts_of
 from streams.core.flows import DoubtChange, Emit, View
 from streams.core.observer import Observer
 from streams.core.rent_roll import account_key, scope
+from streams.core.rows import look_up, readable
 from streams.directory.directory import Directory
 from streams.topology import DELIVERIES, RENT_ROLL
 
@@ -32,14 +33,14 @@ class WatchAccounts:
             if not one.enabled:
                 continue
             doubts[Doubt.NO_TIME_ZONE] += one.timezone_is_default
-            raw = views[RENT_ROLL].get(account_key(scope(one.org, one.name)))
-            held[one.system] += decode_as(AccountRow, raw).held_back if raw else 0
-            unswept[one.system] += raw is None
-            for _, raw in views[DELIVERIES].scan(doubts_of(one.org, one.name)):
-                row = decode(raw)
+            account = look_up(views[RENT_ROLL], AccountRow, account_key(scope(one.org, one.name)))
+            held[one.system] += account.held_back if account else 0
+            unswept[one.system] += account is None
+            for key, raw in views[DELIVERIES].scan(doubts_of(one.org, one.name)):
+                row = readable(Row, key, raw)
                 for unit in row.units if isinstance(row, DoubtsRow) else (row,):
-                    assert isinstance(unit, DoubtfulUnit)
-                    doubts.update(unit.doubts)
+                    if isinstance(unit, DoubtfulUnit):
+                        doubts.update(unit.doubts)
                 yield None
         self._observer.doubts_counted(partition, doubts)
         self._observer.removals_counted(partition, held)

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 
 from connectors.ports import Clock
 from schemas import topics
-from schemas.codec import decode_as
 from schemas.commands import Command, CommandAction, SyncRow
 from streams.core import sync
 from streams.core.delivery.recall import LOST_AFTER
 from streams.core.flows import Emit, View
+from streams.core.rows import look_up, readable
 from streams.directory.directory import Directory
 from streams.topology import SYNC_STATES
 
@@ -31,12 +31,14 @@ class WatchSyncs:
         for org in self._directory.on_partition(partition, self._partitions).orgs:
             for key, _ in view.scan(sync.open_of(org)):
                 entity, own_id = sync.entity_of(key)
-                raw = view.get(sync.entity_key(org, entity, own_id))
-                row = None if raw is None else decode_as(SyncRow, raw)
+                row_key = sync.entity_key(org, entity, own_id)
+                row = look_up(view, SyncRow, row_key)
                 if row is None or now < max(row.changed_at, row.next_attempt_at or row.changed_at) + LOST_AFTER:
                     yield None
                     continue
-                current = decode_as(Command, row.current)
+                current = readable(Command, row_key, row.current)
+                if current is None:
+                    continue
                 yield Emit(
                     topics.COMMANDS,
                     org,

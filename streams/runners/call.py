@@ -26,7 +26,7 @@ from connectors.ports import HASTE, MAY_CALL, Clock, Failure, Haste, may_call
 from schemas.codec import DecodeError, UnknownWriter
 from schemas.retry import is_replayed
 from streams.backends.ports import Backend, NotOwner, Producer, TooLarge
-from streams.core.flows import Disposition, Emit, ProducerRecord, Record, encoded
+from streams.core.flows import Disposition, Emit, Misplaced, ProducerRecord, Record, check_place, encoded
 from streams.core.observer import NullObserver, Observer
 from streams.core.retry import (
     Dead,
@@ -107,6 +107,7 @@ class _Waiting:
     rank: int
     group: Hashable
     joins: Hashable | None
+    misplaced: Misplaced | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +148,13 @@ class Call:
         bounds: Bounds | None = None,
         reports: Callable[[Hashable], Sequence[Emit]] | None = None,
         width: Callable[[Hashable], int | None] | None = None,
+        partitions: int | None = None,
     ) -> None:
         """Create a runner. Raise `ValueError` if two flows read the same topic.
 
         ``width`` returns how many records of an integration may be in flight of a flow at the moment; null: its limit.
-        ``reports`` returns what has to be written about the integration of a record once the record was performed.
+        ``partitions``: how many the topics have, if keys begin with the org of their record; null: records are taken on
+        any of them. ``reports`` returns what has to be written about the integration of a record once the record was performed.
 
         A ``producer`` that is passed in has to be started and stopped by the caller; otherwise the runner has its own.
         """
@@ -166,6 +169,7 @@ class Call:
         self._observer: Observer = observer or NullObserver()
         self._guard = guard or DeadLetterGuard()
         self._reports = reports
+        self._partitions = partitions
         quotas = {flow.name: Quota(flow.max_in_flight, flow.max_in_flight_per_integration, width) for flow in flows}
         replayed = {flow.name: Quota(max(flow.max_in_flight // 4, 1), REPLAYED_IN_FLIGHT, width) for flow in flows}
         self._lanes: Lanes[_Waiting] = Lanes(
@@ -216,16 +220,20 @@ class Call:
         rank, flow = self._by_topic[progress.partition.topic]
         number = progress.partition.partition
         for record in records:
+            misplaced = None
             try:
                 flow_key = flow.key_of(record)
+                if self._partitions is not None:
+                    check_place(flow_key[0], record, self._partitions)  # type: ignore[index]
                 group, joins = flow.group_of(flow_key), flow.joins(record)
                 key: Hashable = (number, flow_key)
-            except Exception:
-                # `perform` raises for such a record as well, and its exception is handled there.
+            except Exception as error:
+                # If it is not misplaced, `perform` raises for such a record as well, and that is handled there.
+                misplaced = error if isinstance(error, Misplaced) else None
                 key, group, joins = (number, progress.partition.topic, record.offset), None, None
             together = None if joins is None else (flow.name, joins)
             place = rank + self._live if is_replayed(record.headers) else rank
-            self._lanes.put(key, _Waiting(record, progress, flow, place, group, together))
+            self._lanes.put(key, _Waiting(record, progress, flow, place, group, together, misplaced))
             if place == rank and key in self._hastes:
                 self._hastes[key].urge()
         self._begin()
@@ -281,6 +289,8 @@ class Call:
             log.info("%s: %s is not finished here: %s", flow.name, _name(items[0].record), given_away)
 
     async def _perform(self, flow: CallFlow, items: Sequence[_Waiting]) -> list[_Decided]:
+        if items[0].misplaced is not None:
+            return [self._decide(flow, items, Dead(Reason.MISPLACED, str(items[0].misplaced)))]
         try:
             return [self._decide(flow, items, await flow.perform([item.record for item in items]))]
         except UnknownWriter as unknown:
@@ -317,6 +327,9 @@ class Call:
             return decided
         if self._guard.allows(answer, group, len(items)):
             return self._decided(flow, items, answer)
+        if not flow.retries:
+            log.warning("%s: %s is left out, since too many have failed: %s", flow.name, _name(items[0].record), answer)
+            return self._decided(flow, items, Done(ending=Disposition.IGNORED))
         return self._decided(flow, items, self._unfinished(flow, items[-1].record, Held(answer.reason, answer.detail)))
 
     def _decided(self, flow: CallFlow, items: Sequence[_Waiting], answer: Answer) -> _Decided:

@@ -3,7 +3,10 @@
 It does not raise for a single record: one that cannot be decoded, or for which the step raises, becomes a dead letter
 with its bytes and the reason, and its writes are dropped; the other records of the batch are not affected. While
 nothing succeeds, failed records wait (`streams.core.retry.DeadLetterGuard`). A record that a newer release wrote, or
-that needs a row of one, is not bad: it stops its partition. Rows that cannot be read stop the worker.
+that needs a row of one, is not bad: it stops its partition. Rows that cannot be read from the disk stop the worker.
+
+A row that can be read, but not decoded, is a dead letter itself if its table can be made again from outside: it is
+removed, and the record that needs it is applied as if there were none.
 """
 
 import logging
@@ -20,6 +23,7 @@ from streams.core.flows import (
     Emit,
     FoldResult,
     Headers,
+    Misplaced,
     ProducerRecord,
     Record,
     RecordBatch,
@@ -27,13 +31,17 @@ from streams.core.flows import (
     Step,
     StopPartition,
     View,
+    check_place,
     encoded,
 )
 from streams.core.observer import NullObserver, Observer
 from streams.core.retry import Dead, DeadLetterGuard, Reason, to_dead_letter
-from streams.core.rows import Rows
+from streams.core.rows import Rows, UnreadableRow
 
 log = logging.getLogger("streams.runners")
+
+MOST_REMOVED = 100
+"""The most rows that are removed for one record because they cannot be decoded."""
 
 MOST_WAITING = 2000
 """The most failed records of a partition that wait; one more stops it."""
@@ -68,8 +76,16 @@ class Fold:
         prefix: str = "",
         observer: Observer | None = None,
         guard: DeadLetterGuard | None = None,
+        partitions: int | None = None,
+        changelog: str | None = None,
     ) -> None:
+        """``partitions``: how many the topics have; null: records are taken on any of them.
+
+        ``changelog``: the name of the table's, if rows that cannot be decoded are removed; null: they are kept.
+        """
         self.name = name
+        self._partitions = partitions
+        self._changelog = changelog
         self._table = table
         self._step = step
         self._clock = clock
@@ -90,7 +106,8 @@ class Fold:
             started = time.perf_counter()
             try:
                 value = decode(record.value)
-                applied = self._step(rows, views, value, record, self._clock.now())
+                self._check(value, record)
+                applied = self._apply(rows, views, value, record, effects)
                 added, merged = self._effects(applied.emits, record.offset, effects, merging)
             except UnknownWriter as unknown:
                 raise StopPartition(f"{record.topic}-{record.partition}@{record.offset}: {unknown}") from unknown
@@ -116,6 +133,37 @@ class Fold:
         if not waiting:
             self._write_dead_letters(failed, effects)
         return Step(rows.encoded(), tuple(effects.values()), waiting)
+
+    def _check(self, value: Model, record: Record) -> None:
+        """Raise `DecodeError` if a value is not a record of an org, and `Misplaced` if it is on another partition."""
+        if self._partitions is None:
+            return
+        org = getattr(value, "org", None)
+        if org is None:
+            raise DecodeError(f"a {type(value).__name__} where a record of an org belongs")
+        check_place(org, record, self._partitions)
+
+    def _apply(
+        self,
+        rows: Rows,
+        views: Mapping[str, View],
+        value: Model,
+        record: Record,
+        effects: dict[Hashable, ProducerRecord],
+    ) -> FoldResult:
+        """Apply a record, if need be without the rows that cannot be decoded; these become dead letters."""
+        for _ in range(MOST_REMOVED):
+            try:
+                return self._step(rows, views, value, record, self._clock.now())
+            except UnreadableRow as row:
+                if self._changelog is None or not rows.discard(row):
+                    raise
+                log.error("%s: removed, since %s", self.name, row)
+                found = PlainRecord(
+                    self._changelog, record.partition, record.offset, record.timestamp, row.key, row.raw, ()
+                )
+                self._write_dead_letter(found, Dead(Reason.UNREADABLE_ROW, str(row)), ("row", row.key), effects)
+        return self._step(rows, views, value, record, self._clock.now())
 
     def _waiting(self, batch: RecordBatch, failed: Sequence[tuple[Record, Dead]]) -> int:
         """Return how many of the records after the last success of a batch have to wait. Raise `StopPartition`."""
@@ -170,10 +218,9 @@ class Fold:
         )
 
     def _dead(self, record: Record, error: Exception) -> Dead:
-        if isinstance(error, DecodeError):
-            return Dead(Reason.MALFORMED, str(error))
-        if isinstance(error, TooLarge):
-            return Dead(Reason.TOO_LARGE, str(error))
+        for kind, reason in _REASONS.items():
+            if isinstance(error, kind):
+                return Dead(reason, str(error))
         last, _ = self._waits.get(f"{record.topic}-{record.partition}", (-1, 0))
         if record.offset > last:
             # The dead letter has the type of the exception only: its message may contain secrets.
@@ -199,10 +246,22 @@ class Fold:
                 record.value,
                 tuple(record.headers),
             )
-            letter = to_dead_letter(plain, dead, self.name, self._clock.now())
-            effects[record.offset, -1 - at] = ProducerRecord(
-                self._prefix + letter.topic, letter.key, letter.value, letter.headers
-            )
+            self._write_dead_letter(plain, dead, (record.offset, -1 - at), effects)
             self._observer.record_ended(self.name, "dead", 0.0)
-            self._observer.dead_letter(plain.topic, dead.reason)
         failed.clear()
+
+    def _write_dead_letter(
+        self, record: Record, dead: Dead, key: Hashable, effects: dict[Hashable, ProducerRecord]
+    ) -> None:
+        letter = to_dead_letter(record, dead, self.name, self._clock.now())
+        effects[key] = ProducerRecord(self._prefix + letter.topic, letter.key, letter.value, letter.headers)
+        self._observer.dead_letter(record.topic, dead.reason)
+
+
+_REASONS: Mapping[type[Exception], Reason] = {
+    UnreadableRow: Reason.UNREADABLE_ROW,
+    Misplaced: Reason.MISPLACED,
+    DecodeError: Reason.MALFORMED,
+    TooLarge: Reason.TOO_LARGE,
+}
+"""What an exception is a dead letter for; the first one that fits. Any other indicates a bug."""

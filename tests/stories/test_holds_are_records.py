@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 
+from connectors.buildium.standin import bulk_portfolio
 from schemas import topics
 from streams.core import breaker
-from streams.core.breaker import FAILURES
+from streams.core.breaker import FAILURES, REJECTIONS
 from tests.world import listed_rent, pick, receiver_matches
 from tests.world.cluster import ClusterWorld
 from tests.world.memory import MemoryWorld
@@ -120,6 +121,25 @@ async def test_what_comes_back_is_called_step_by_step(memory_world: MemoryWorld)
     assert overlaps[0] == 1
     assert max(overlaps[:3]) <= 2
     assert most <= 4
+
+
+async def test_a_receiver_that_rejects_everything_alike_is_on_hold(memory_world: MemoryWorld) -> None:
+    """What comes after the first dead letters waits; when the receiver takes it, all of it goes out."""
+    world = memory_world
+    site = await world.add_org("maple", bulk_portfolio(world.clock, 80, per_property=2), enabled=False)
+    site.rentsync.answer_next(422, times=100_000)
+    await world.enable("maple", SINK)
+    await world.enable("maple", SOURCE)
+    await world.until(lambda: site.rentsync.statuses.count(422) >= REJECTIONS)
+    await world.pass_time(120)
+
+    assert len(world.read(topics.DEAD_LETTERS.name)) == REJECTIONS - 1
+    assert "422" in ((await world.state("maple", SINK)).hold or "")
+    assert len(site.rentsync.statuses) < 2 * REJECTIONS
+    site.rentsync.recover()
+    await world.until(lambda: receiver_matches(site), within=3600)
+    assert (await world.state("maple", SINK)).hold is None
+    assert len(world.read(topics.DEAD_LETTERS.name)) == REJECTIONS - 1
 
 
 async def test_a_hold_is_that_of_one_configuration(memory_world: MemoryWorld) -> None:

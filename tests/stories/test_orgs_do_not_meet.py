@@ -70,7 +70,7 @@ async def test_equal_ids_in_one_batch_of_records_are_all_due(world: MemoryWorld)
     unit, rents = 100104, {"default": 3201, "cedar": 3202, "juniper": 3203}
     for org, rent in rents.items():
         world.sites[org].portfolio.set_rent(unit, rent)  # so that the listing is the same
-        await world.put(topics.CHANGES.name, encode(listing_page(world, org, unit, Decimal(rent))), org)
+        await world.put(topics.CHANGES.name, encode(listing_page(world, org, unit, Decimal(rent))), key=org.encode())
     await world.until(lambda: listed(world, unit).items() >= rents.items(), within=5)
 
 

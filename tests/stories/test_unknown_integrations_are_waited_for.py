@@ -43,7 +43,7 @@ async def test_a_request_for_an_integration_that_comes_later_is_held_until_then(
         entity=UNIT,
         received_at=world.clock.now(),
     )
-    await world.put(topics.WEBHOOKS.name, encode(request), "late")
+    await world.put(topics.WEBHOOKS.name, encode(request), key=b"late")
     await world.pass_time(300)
     assert reasons(world) == {UNKNOWN}
     assert reasons(world, "2m") == {UNKNOWN}

@@ -595,8 +595,11 @@ class ClusterWorld:
             committed.get(partition, 0) >= end for partition, end in ends.items() if partition.topic in consumed and end
         )
 
-    async def put(self, topic: str, value: bytes) -> None:
-        await self._producer.send_and_wait(self.prefix + topic, value, key=b"default", partition=ORG_PARTITION)
+    async def put(
+        self, topic: str, value: bytes | None, *, key: bytes | None = b"default", partition: int | None = None
+    ) -> None:
+        place = partition_of(key or b"default", PARTITIONS) if partition is None else partition
+        await self._producer.send_and_wait(self.prefix + topic, value, key=key, partition=place)
 
     def read(self, topic: str) -> Sequence[Record]:
         return self.topics.records[topic]

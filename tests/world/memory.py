@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import format_datetime
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import httpx
 from pydantic import SecretStr
@@ -24,7 +24,7 @@ from schemas.base import Model
 from schemas.codec import encode
 from schemas.delivery import Doubt
 from schemas.integrations import IntegrationMode
-from schemas.partitions import partition_for
+from schemas.partitions import partition_for, partition_of
 from schemas.pms import FetchRequest
 from streams import topology
 from streams.backends.memory import MemoryBackend, MemoryBroker, MovableClock, settle
@@ -570,8 +570,11 @@ class MemoryWorld:
         self.broker.append(ProducerRecord(topics.WEBHOOKS.name, webhook.org.encode(), encode(webhook)))
         return webhook
 
-    async def put(self, topic: str, value: bytes, org: str = "default") -> None:
-        self.broker.append(ProducerRecord(topic, org.encode(), value))
+    async def put(
+        self, topic: str, value: bytes | None, *, key: bytes | None = b"default", partition: int | None = None
+    ) -> None:
+        place = partition_of(key or b"default", self.broker.partitions) if partition is None else partition
+        self.broker.append(ProducerRecord(topic, cast("bytes", key), value), place)
 
     def read(self, topic: str) -> Sequence[Record]:
         return self.broker.read(topic)

@@ -56,8 +56,10 @@ class World(Account, Protocol):
         """Wait until every record is processed, including parked records and all records that follow from them."""
         ...
 
-    async def put(self, topic: str, value: bytes) -> None:
-        """Write a record of the default org to a topic."""
+    async def put(
+        self, topic: str, value: bytes | None, *, key: bytes | None = b"default", partition: int | None = None
+    ) -> None:
+        """Write a record to a topic: to the partition of its key, of the default org without one."""
         ...
 
     def read(self, topic: str) -> Sequence[Record]:

@@ -41,7 +41,7 @@ from streams.core.rent_roll.keys import (
 from streams.core.rent_roll.marks import note_mark
 from streams.core.rent_roll.members import note_member, units_of_property
 from streams.core.rent_roll.refetch import RefetchReason, refetch
-from streams.core.rows import Rows
+from streams.core.rows import Rows, UnreadableRow
 
 _UNIT_HEAD, _LEASE_HEAD, _PROPERTY_HEAD = (head_of(schema_of(row)) for row in (UnitRow, LeaseRow, PropertyRow))
 
@@ -50,7 +50,7 @@ def fold_page(rows: Rows, page: Page) -> FoldResult:
     """Fold a page into the rows. An entity that cannot be folded is left out, as long as any other can."""
     try:
         return _PageFold(rows, page).fold()
-    except (RowsDamaged, UnknownWriter):
+    except (RowsDamaged, UnknownWriter, UnreadableRow):
         raise
     except Exception:
         if len(page.items) == 1:
@@ -154,7 +154,7 @@ class _PageFold:
         due, withdrawn = dict(self.due), dict(self.withdrawn)
         try:
             fold(item)
-        except (RowsDamaged, UnknownWriter):
+        except (RowsDamaged, UnknownWriter, UnreadableRow):
             raise
         except Exception as error:
             self.rows.roll_back(rows)

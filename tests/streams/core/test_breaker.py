@@ -15,6 +15,7 @@ from streams.core.breaker import (
     FIRST_PAUSE,
     LONGEST_HOLD,
     LONGEST_PAUSE,
+    REJECTIONS,
     STEPS,
     TRANSITIONS,
     TRIAL_WITHIN,
@@ -27,7 +28,7 @@ from streams.core.breaker import (
     answered,
 )
 from streams.core.observer import NullObserver
-from streams.core.retry import Reason
+from streams.core.retry import Held, Reason
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 BUILDIUM, OTHER = Integration("org", "buildium"), Integration("other", "buildium")
@@ -474,3 +475,61 @@ def test_a_report_of_a_clock_that_was_ahead_holds_for_a_day_at_the_most() -> Non
     breakers = log.worker()
     assert breakers.hold(BUILDIUM, NOW) is not None
     assert breakers.hold(BUILDIUM, NOW + LONGEST_HOLD) is None
+
+
+# ------------------------------------------------------------------------------------------ rejections in a row
+
+
+def rejected(entities: int, breakers: Breakers, detail: str = "RentSync answered 422: 'x' is missing") -> list[object]:
+    """Let so many different entities be rejected; return the hold of each record."""
+    return [
+        breakers.ended(BUILDIUM, number, Rejected(f"{detail} (unit {number})", 422), NOW, alike=True)
+        for number in range(entities)
+    ]
+
+
+def test_rejections_in_a_row_for_one_reason_hold_what_comes_after_them() -> None:
+    """The last of them keeps its attempts as well; a trial that is rejected prolongs the hold, whatever it says."""
+    breakers = Breakers(NullObserver())
+    *dead, last = rejected(REJECTIONS, breakers)
+    assert dead == [None] * (REJECTIONS - 1)
+    assert isinstance(last, Held)
+    assert (last.reason, last.until) == (Reason.REJECTED, NOW + FIRST_PAUSE)
+    assert f"buildium has rejected {REJECTIONS} in a row for one reason" in last.detail
+    (report,) = (one.record for one in breakers.reports("org", "buildium"))
+    assert isinstance(report, HoldReport)
+    assert (report.reason, report.refused, report.until) == ("rejected", False, NOW + FIRST_PAUSE)
+
+    assert breakers.hold(BUILDIUM, NOW) is not None
+    later = NOW + FIRST_PAUSE
+    assert breakers.hold(BUILDIUM, later) is None
+    trial = breakers.ended(BUILDIUM, "e", Rejected("another reason", 400), later, alike=True)
+    assert isinstance(trial, Held)
+    assert trial.until == later + 2 * FIRST_PAUSE
+    latest = later + 2 * FIRST_PAUSE
+    assert breakers.hold(BUILDIUM, latest) is None
+    assert breakers.ended(BUILDIUM, "e", Accepted(200), latest, alike=True) is None
+    assert breakers.hold(BUILDIUM, latest) is None
+
+
+def test_a_new_owner_takes_a_rejected_trial_as_failed() -> None:
+    breakers = Breakers(NullObserver())
+    rejected(REJECTIONS, breakers)
+    (report,) = (one.record for one in breakers.reports("org", "buildium"))
+    assert isinstance(report, HoldReport)
+    heir = Breakers(NullObserver(), reported=lambda _org, _name: report)
+    later = NOW + FIRST_PAUSE
+    assert heir.hold(BUILDIUM, later) is None
+    assert isinstance(heir.ended(BUILDIUM, "e", Rejected("RentSync answered 422", 422), later, alike=True), Held)
+
+
+@pytest.mark.parametrize("between", ["an answer", "another reason", "one entity", "commands"])
+def test_other_rejections_hold_nothing(between: str) -> None:
+    breakers, held = Breakers(NullObserver()), list[object]()
+    for number in range(2 * REJECTIONS):
+        entity = "e" if between == "one entity" else number
+        words = f"reason {chr(97 + number % 2)}" if between == "another reason" else "one reason"
+        answer = Accepted(200) if between == "an answer" and number % 7 == 0 else Rejected(words, 422)
+        held.append(breakers.ended(BUILDIUM, entity, answer, NOW, alike=between != "commands"))
+    assert held == [None] * 2 * REJECTIONS
+    assert breakers.hold(BUILDIUM, NOW) is None

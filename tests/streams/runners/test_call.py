@@ -15,6 +15,7 @@ from connectors.ports import HASTE, Rejected, Throttled, Unavailable, may_call
 from schemas import topics
 from schemas.codec import DecodeError, UnknownWriter, decode
 from schemas.integrations import HoldReport
+from schemas.partitions import partition_for
 from schemas.retry import REPLAY, History, is_replayed
 from schemas.topics import TopicSpec
 from streams.backends.memory import MemoryBackend, MemoryConsumer, settle
@@ -893,3 +894,37 @@ async def test_a_replayed_record_that_is_parked_or_given_up_stays_one() -> None:
         for one in (parked, dead):
             assert is_replayed(one.headers)
             assert History.read(one.headers).replays == 2
+
+
+async def test_what_is_asked_for_again_is_left_out_when_too_many_have_failed() -> None:
+    """It does not come back from a rung, which would find no topic for it."""
+
+    async def bad(_records: Sequence[Record]) -> Outcome:
+        raise DecodeError("not a record of ours")
+
+    async with stage() as world:
+        world.produce("in", "a:1", "b:1", "c:1", "d:1", "e:1")
+        guard = DeadLetterGuard(3)
+        guard.succeeded()
+        await world.start(calling(CallFlow("f", ("in",), key, bad, retries=False), world, guard=guard))
+
+        assert len(world.texts("dead-letters")) == 3
+        assert world.texts(LADDER[0].topic) == []
+        assert world.broker.lag("g") == 0
+
+
+async def test_a_record_on_another_partition_than_its_orgs_is_not_performed() -> None:
+    port = FakePort()
+    home = partition_for("a", 3)
+    async with stage(3) as world:
+        for partition in range(3):
+            world.produce("in", "a:1", partition=partition)
+        flow = CallFlow("f", ("in",), lambda _record: ("a",), port.perform)
+        await world.start(calling(flow, world, partitions=3))
+        assert port.open == ["a:1"]
+        await port.end("a:1")
+
+        letters = world.broker.read("dead-letters")
+        assert sorted(one.partition for one in letters) == sorted({0, 1, 2} - {home})
+        assert {dict(one.headers)["rent-reason"] for one in letters} == {b"misplaced"}
+        assert world.broker.lag("g") == 0

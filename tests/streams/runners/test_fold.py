@@ -10,6 +10,7 @@ from schemas import topics
 from schemas.base import Model
 from schemas.codec import MAGIC, DecodeError, decode_as, encode
 from schemas.delivery import DeliveryDue, DueReason
+from schemas.partitions import partition_for
 from schemas.rent_roll import SweptRow
 from streams.backends.memory import MovableClock
 from streams.core.flows import (
@@ -246,3 +247,51 @@ def test_too_many_waiting_records_stop_the_partition(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("streams.runners.fold.MOST_WAITING", 10)
     with pytest.raises(StopPartition, match="11 records failed"):
         fold(RecordingObserver())(batch(*[b"x"] * 11), {"t": MemoryView()})
+
+
+# --------------------------------------------------------------------------------------- the place, unreadable rows
+
+
+def test_a_record_on_another_partition_than_its_orgs_is_a_dead_letter() -> None:
+    """Also one that is of no org: a row, which is written to changelogs only."""
+    home = partition_for("default", 4)
+    due = encode(due_of("default", 1))
+    seen: list[Model] = []
+
+    def step(_rows: Rows, _views: Mapping[str, View], value: Model, _record: Record, _now: datetime) -> FoldResult:
+        seen.append(value)
+        return FoldResult(Disposition.APPLIED)
+
+    found = []
+    for partition in range(4):
+        records = [PlainRecord("in", partition, at, 0, b"default", value, ()) for at, value in enumerate((due, seq(1)))]
+        guard = DeadLetterGuard(20)
+        guard.succeeded()
+        one = Fold("f", "t", step, MovableClock(NOW), guard=guard, partitions=4)
+        effects = one(RecordBatch("in", partition, records), {"t": MemoryView()}).effects
+        found.append([dict(letter.headers)["rent-reason"] for letter in effects])
+
+    wrong, right = [b"misplaced", b"malformed"], [b"malformed"]
+    assert found == [right if partition == home else wrong for partition in range(4)]
+    assert seen == [due_of("default", 1)]
+
+
+@pytest.mark.parametrize("changelog", ["f-t-changelog", None])
+def test_a_row_that_cannot_be_decoded_is_removed_where_it_can_be_made_again(changelog: str | None) -> None:
+    """Its bytes become the dead letter, and the record is applied. Where it cannot, the record is the dead letter."""
+    guard = DeadLetterGuard(20)
+    guard.succeeded()
+    one = Fold("f", "t", keep_the_largest, MovableClock(NOW), prefix="p.", guard=guard, changelog=changelog)
+    view = MemoryView({KEY: b"\x00spoiled"})
+
+    step = one(batch(seq(5)), {"t": view})
+
+    letters = [out for out in step.effects if out.topic == "p.dead-letters"]
+    assert [dict(out.headers)["rent-reason"] for out in letters] == [b"unreadable_row"]
+    if changelog is None:
+        assert [(out.key, out.value) for out in letters] == [(b"default", seq(5))]
+        assert step.rows == {}
+    else:
+        assert [(out.key, out.value) for out in letters] == [(KEY, b"\x00spoiled")]
+        assert dict(letters[0].headers)["rent-origin"] == changelog.encode()
+        assert step.rows == {KEY: seq(5)}
