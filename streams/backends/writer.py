@@ -13,7 +13,13 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import aiokafka
-from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, ProducerFenced
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    UnknownTopicOrPartitionError,
+)
 
 from streams.backends.deadlines import stop_client
 from streams.backends.fencing import Identities, forget, install, is_waiting, producer_id
@@ -332,6 +338,8 @@ def _failure(topic: str, error: KafkaError) -> BackendError:
             f"{topic} refuses a batch: its max.message.bytes is too low; it must be above {BATCH_BYTES} and hold a "
             f"record of {MAX_RECORD_BYTES} bytes with its headers"
         )
+    if isinstance(error, UnknownTopicOrPartitionError):
+        return BackendError(f"{topic} does not exist any more: create it with `rentstream topics --apply`")
     return BackendError(f"records for {topic} could not be written: {error!r}")
 
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams.backends.ports import Fenced, NotOwner
+from streams.backends.ports import BackendError, Fenced, NotOwner
 from streams.backends.writer import Entry
 from streams.core.flows import Record, RecordBatch, RowsDamaged, Step, StopPartition, View
 from streams.core.observer import Observer
@@ -128,6 +128,8 @@ class FoldAgent:
             self._context.fatal(
                 FAULTS[type(fault)], f"fold {self._fold.name} of {tp.topic}-{tp.partition}: {fault}", fault
             )
+        except BackendError as error:  # the sentence is enough: nothing of the program has failed
+            self._fail(tp, records, f"failed: {error}", None)
         except BaseException as error:
             self._fail(tp, records, f"failed with {error!r}", error)
 
@@ -160,7 +162,7 @@ class FoldAgent:
         context.observer.batch_folded(fold.name, batch.topic, len(batch.records), time.perf_counter() - began)
         return step.waiting
 
-    def _fail(self, tp: Any, records: Sequence[Record], what: str, cause: BaseException) -> None:
+    def _fail(self, tp: Any, records: Sequence[Record], what: str, cause: BaseException | None) -> None:
         self._context.fatal(
             Exit.STEP_FAILED,
             f"fold {self._fold.name} {what} on {tp.topic}-{tp.partition}, "

@@ -276,7 +276,7 @@ class Engine:
         app.when_moving = tuple(self._when_moving)
         memory = RocksMemory(self.settings) if self.settings.store == "rocksdb" else None
         for name, handle in self._tables.items():
-            self._stores[name] = new_store(self.settings, name, memory)
+            self._stores[name] = new_store(self.settings, name, memory, self._fatal)
             table = app.row_table(name, self._stores[name])
             if table.changelog_topic_name != handle.changelog:
                 raise RuntimeError(f"Faust calls the changelog of {name} {table.changelog_topic_name}")

@@ -36,6 +36,8 @@ class Exit(IntEnum):
     """A source partition ends before what this worker has processed of it."""
     DAMAGED = 80
     """Rows on disk cannot be read; the next start rebuilds them from the changelog."""
+    DISK = 81
+    """The disk takes no rows: it is full, or may not be written."""
 
 
 class Fatal:

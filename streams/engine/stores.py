@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import rocksdict
 
 from streams.core.flows import RowsDamaged, View
+from streams.engine.fatal import Exit, Fatal
+from streams.engine.folder import cause_of
 from streams.engine.settings import EngineSettings
 
 log = logging.getLogger("streams.engine")
@@ -217,9 +219,12 @@ class RocksStore:
         memory: RocksMemory,
         max_age: float,
         wall_clock: Callable[[], float] = time.time,
+        fatal: Fatal | None = None,
     ) -> None:
+        """``fatal`` is called if the disk takes nothing; null: the error is raised."""
         self._folder = folder
         self._name = name
+        self._fatal = fatal
         self._memory = memory
         self._max_age = max_age
         self._wall_clock = wall_clock
@@ -236,7 +241,8 @@ class RocksStore:
         """Open a partition, empty if its rows are too old or corrupt. Raise while another process holds the files."""
         if partition not in self._dbs:
             standby = self._standbys.pop(partition, None)
-            self._dbs[partition] = standby if standby is not None else self._open_rows(partition)
+            with self._disk(partition):
+                self._dbs[partition] = standby if standby is not None else self._open_rows(partition)
 
     def _open_rows(self, partition: int) -> Any:
         path = self.path(partition)
@@ -270,7 +276,8 @@ class RocksStore:
         return self._offsets.get(partition)
 
     def write(self, partition: int, rows: Iterable[Row], offset: int | None) -> None:
-        self._held(partition).write(_batch(rows, offset))
+        with self._disk(partition):
+            self._held(partition).write(_batch(rows, offset))
         if offset is not None:
             self._offsets[partition] = offset
 
@@ -298,6 +305,17 @@ class RocksStore:
 
         return PartitionView(get, scan)
 
+    @contextlib.contextmanager
+    def _disk(self, partition: int) -> Iterator[None]:
+        """End the worker with one sentence if the disk takes nothing: only a person can change that."""
+        try:
+            yield
+        except Exception as error:
+            if self._fatal is not None and (cause := cause_of(error)):
+                path = self._paths.get(partition, self.path(partition))
+                self._fatal(Exit.DISK, f"the rows in {path} cannot be written, {cause}; nothing is lost")
+            raise
+
     def _damaged(self, partition: int, error: Exception) -> RowsDamaged:
         """Mark the rows of a partition, so that they are rebuilt when it is opened again."""
         path = self._paths.get(partition, self.path(partition))
@@ -316,13 +334,15 @@ class RocksStore:
         if partition in self._dbs:
             raise NotHeld(f"partition {partition} of {self._name} is open, so it has no standby rows")
         if partition not in self._standbys:
-            self._standbys[partition] = self._open_rows(partition)
+            with self._disk(partition):
+                self._standbys[partition] = self._open_rows(partition)
         return self._offsets.get(partition)
 
     def write_standby(self, partition: int, rows: Iterable[Row], offset: int) -> None:
         if partition not in self._standbys:
             raise NotHeld(f"partition {partition} of {self._name} has no standby rows")
-        self._standbys[partition].write(_batch(rows, offset))
+        with self._disk(partition):
+            self._standbys[partition].write(_batch(rows, offset))
         self._offsets[partition] = offset
 
     def close_standby(self, partition: int, *, drop: bool = False) -> None:
@@ -449,7 +469,9 @@ def is_locked(error: Exception) -> bool:
     return "lock" in str(error).lower()
 
 
-def new_store(settings: EngineSettings, name: str, memory: RocksMemory | None) -> PartitionStore:
+def new_store(
+    settings: EngineSettings, name: str, memory: RocksMemory | None, fatal: Fatal | None = None
+) -> PartitionStore:
     if settings.store == "memory" or memory is None:
         return MemoryStore()
-    return RocksStore(settings.state_dir / "tables", name, memory, settings.state_max_age)
+    return RocksStore(settings.state_dir / "tables", name, memory, settings.state_max_age, fatal=fatal)

@@ -14,6 +14,7 @@ from streams.backends.admin import TopicAdmin, TopicError
 from streams.backends.clients import client_options
 from streams.directory.clients import Clients
 from streams.engine import Engine, EngineSettings, run_worker
+from streams.engine.folder import FolderError, held
 from streams.observability.instruments import (
     MeasuredGateway,
     MeasuredSink,
@@ -95,13 +96,14 @@ def run_worker_role(
         ready=lambda: readiness(engine),
     )
     try:
-        probes.start()
-    except ProbesError as error:
+        with held(engine.settings.state_dir):
+            probes.start()
+            try:
+                return run_worker(engine)
+            finally:
+                probes.stop()
+    except (FolderError, ProbesError) as error:
         raise WorkerFailed(str(error)) from None
-    try:
-        return run_worker(engine)
-    finally:
-        probes.stop()
 
 
 async def _check_topics(settings: RentStreamSettings, kafka: KafkaSettings) -> None:

@@ -1,6 +1,8 @@
 import gc
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streams.core.flows import RowsDamaged
+from streams.engine.fatal import Exit
 from streams.engine.settings import EngineSettings
 from streams.engine.stores import MemoryStore, NotHeld, PartitionStore, RocksMemory, RocksStore, is_locked, new_store
 
@@ -272,3 +275,29 @@ def test_settings_choose_the_store(tmp_path: Path) -> None:
 
     assert isinstance(new_store(disk, "t", RocksMemory(disk)), RocksStore)
     assert isinstance(new_store(memory, "t", None), MemoryStore)
+
+
+FILL = """
+import resource, sys
+from pathlib import Path
+from streams.engine.fatal import Fatal
+from streams.engine.fatal import Exit
+from streams.engine.settings import EngineSettings
+from streams.engine.stores import RocksMemory, new_store
+settings = EngineSettings(bootstrap_servers="b", app_id="a", worker="w", data_dir=Path(sys.argv[1]), partitions=1)
+store = new_store(settings, "t", RocksMemory(settings), Fatal())
+store.open(0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+for number in range(1000):
+    store.write(0, [(b"k%d" % number, bytes(1000))], number)
+"""
+
+
+def test_a_disk_that_takes_no_rows_ends_the_worker_with_one_sentence(tmp_path: Path) -> None:
+    """The limit of the size of a file stands for a full disk."""
+    run = subprocess.run([sys.executable, "-c", FILL, tmp_path], capture_output=True, text=True, check=False)
+
+    assert run.returncode == Exit.DISK
+    assert "t-0.db cannot be written, no file may grow further: raise the limit" in run.stderr
+    assert "nothing is lost" in run.stderr
+    assert "Traceback" not in run.stderr
