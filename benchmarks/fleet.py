@@ -524,7 +524,8 @@ async def _phases(fleet: Fleet, web: Role, workers: list[Role]) -> list[Result]:
     await asyncio.sleep(15)
     during = fleet.between(killed, time.monotonic())
     print(
-        f"\ntakeover after {takeover:.1f} s; changes from the kill on took at most {max((one.whole for one in during), default=0):.1f} s",
+        f"\ntakeover after {takeover:.1f} s; changes from the kill on took at most "
+        f"{max((one.whole for one in during), default=0):.1f} s",
         flush=True,
     )
     for path in (fleet.folder / "data" / "workers").glob("*"):

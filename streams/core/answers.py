@@ -36,8 +36,8 @@ TEXTS: Final = {
     "`Retry-After` in the answer the same as pause",
     Course.PAUSE: "all of the integration waits as long as asked, at least the first delay; no attempt is used up",
     Course.HOLD: "all of the integration is on hold until its configuration is corrected; no attempt is used up",
-    Course.GIVE_UP: "a dead letter at once; 20 deliveries in a row, or reads, that are rejected for the same reason hold "
-    "the integration instead, and then no attempt is used up",
+    Course.GIVE_UP: "a dead letter at once; 20 deliveries or reads in a row that are rejected for one reason hold the "
+    "integration instead, and then no attempt is used up",
     Course.LEAVE_OUT: "listings are left out of the rent roll; for any other kind of entity a dead letter",
 }
 

@@ -12,7 +12,7 @@ person changes the configuration, which gets a breaker of its own, every call en
 that the system is available. The state is in the memory of the worker that owns the org.
 
 It also opens after many rejections in a row, of different entities and for the same reason: then what is sent is wrong
-as a whole, be it by a change of the system or of this program, and its records wait instead of all becoming dead letters.
+as a whole, by a change of the system or of this program, and records wait instead of all becoming dead letters.
 
 It also opens at once when the system asks for a pause (``Retry-After``, or 429 without it): nothing is sent before that
 pause has ended, by any record of the integration, and waiting for it uses up no attempt.

@@ -41,7 +41,7 @@ def readable(record: type[R], key: bytes, raw: bytes | None) -> R | None:
     try:
         return read_row(record, key, raw)
     except UnreadableRow as error:
-        log.error("Passed over: %s", error)
+        log.warning("A row is passed over: %s", error)
         return None
 
 

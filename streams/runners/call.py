@@ -153,8 +153,9 @@ class Call:
         """Create a runner. Raise `ValueError` if two flows read the same topic.
 
         ``width`` returns how many records of an integration may be in flight of a flow at the moment; null: its limit.
+        ``reports`` returns what has to be written about the integration of a record once the record was performed.
         ``partitions``: how many the topics have, if keys begin with the org of their record; null: records are taken on
-        any of them. ``reports`` returns what has to be written about the integration of a record once the record was performed.
+        any of them.
 
         A ``producer`` that is passed in has to be started and stopped by the caller; otherwise the runner has its own.
         """

@@ -158,7 +158,7 @@ class Fold:
             except UnreadableRow as row:
                 if self._changelog is None or not rows.discard(row):
                     raise
-                log.error("%s: removed, since %s", self.name, row)
+                log.warning("%s: a row is removed: %s", self.name, row)
                 found = PlainRecord(
                     self._changelog, record.partition, record.offset, record.timestamp, row.key, row.raw, ()
                 )
