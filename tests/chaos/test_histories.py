@@ -10,10 +10,13 @@ import pytest
 
 from connectors import budget
 from connectors.rentsync import sink
+from streams.core import offer
+from streams.core.availability import derive_availability
 from streams.core.breaker import Breakers
+from streams.directory.clients import Clients
+from streams.runners import redeliver
 from tests.chaos import histories
 from tests.chaos.histories import History, Step, broken_laws, schedule, shrunk
-from tests.world import memory
 from tests.world.memory import KEY
 
 
@@ -62,13 +65,13 @@ async def test_an_answer_that_is_wrongly_taken_as_a_success_is_found(monkeypatch
 async def test_a_call_in_a_pause_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Breakers, "_asked", lambda *_: None)
     monkeypatch.setattr(Breakers, "hold", lambda *_: None)
-    pause = choice_of(lambda choose: choose.choice(["5", "90", "400", "1200"]) == "1200")
+    pause = choice_of(lambda choose: choose.choice(["2", "15", "60", "200"]) == "200")
     steps = [step("receiver_asks_for_a_pause", pause), *CHANGES[:6], step("nothing", 0, 400.0)]
     assert any(one.startswith("the receiver was called") for one in await broken_laws(steps))
 
 
 async def test_too_many_attempts_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "DELAYS", ("1s", "2s", "3s", "4s", "5s"))
+    monkeypatch.setattr(histories, "DELAYS", ("1s", "2s", "3s", "4s", "5s"))
     monkeypatch.setattr(Breakers, "hold", lambda *_: None)
     many = choice_of(lambda choose: choose.choice([302, 400, 401, 403, 404, 409, 422, 500, 503, 503]) == 503
                      and choose.choice([1, 2, 5, 40]) == 40)  # fmt: skip
@@ -114,3 +117,46 @@ async def test_a_schedule_that_breaks_a_law_is_shrunk(monkeypatch: pytest.Monkey
     assert found
     assert len(fewer) <= 3
     assert "receiver_lies" in {one.name for one in fewer}
+
+
+async def test_an_attempt_before_its_due_time_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redeliver._Waiting, "early", lambda *_: 0.0)
+    fails = choice_of(
+        lambda choose: (
+            choose.choice([302, 400, 401, 403, 404, 409, 422, 500, 503, 503]) in (500, 503)
+            and choose.choice([1, 2, 5, 40]) == 1
+        )
+    )
+    found = await broken_laws([step("receiver_fails", fails, 0.0), step("change_rent", SENT)])
+    assert any(one.startswith("deliveries.due-") and one.endswith("ms early") for one in found), found
+
+
+async def test_an_offer_that_a_lease_forbids_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases are not looked at any more from some moment on."""
+    derive = derive_availability
+
+    async def forget_leases(history: History, choose: random.Random) -> None:
+        del history, choose
+        monkeypatch.setattr(
+            offer, "derive_availability", lambda unit, leases, *more, **kw: derive(unit, (), *more, **kw)
+        )
+
+    monkeypatch.setitem(histories.STEPS, "forget_leases", (0, forget_leases))
+    found = await broken_laws(
+        [*(step("sign_lease", number, 0.0) for number in range(9)), step("forget_leases", 0, 5.0)]
+    )
+    assert any("is offered although it is leased" in one for one in found), found
+
+
+async def test_what_comes_to_another_org_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From some moment on, the batches of an org go to the receiver of the one beside it."""
+    sink_of = Clients.sink
+
+    async def mix_up(history: History, choose: random.Random) -> None:
+        del choose
+        (other,) = (org for org in history.world.sites if org != "default")
+        monkeypatch.setattr(Clients, "sink", lambda clients, _org, name: sink_of(clients, other, name))
+
+    monkeypatch.setitem(histories.STEPS, "mix_up", (0, mix_up))
+    found = await broken_laws([step("mix_up"), step("change_rent", SENT)])
+    assert found[0].startswith("another org is affected"), found

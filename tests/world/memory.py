@@ -252,9 +252,9 @@ class Worker(Process):
             clients=self.clients,
             clock=self.clock,
             observer=world.observed,
-            rungs=ladder(",".join(DELAYS)),
+            rungs=ladder(",".join(world.delays)),
             partitions=world.broker.partitions,
-            sweep_every=900.0,
+            sweep_every=world.sweep_every,
             pulse_every=world.pulse_every,
             linger=0.5,
         )
@@ -309,10 +309,16 @@ class MemoryWorld:
         at: datetime | None = None,
         environment: bool = True,
         pulse_every: float = 0.0,
+        sweep_every: float = 900.0,
+        delays: Sequence[str] = DELAYS,
     ) -> None:
         self.clock = MovableClock(at) if at else MovableClock()
         self.pulse_every = pulse_every
         """Seconds; by default there are none, so that stories see what webhooks and sweeps do."""
+        self.sweep_every = sweep_every
+        """Seconds."""
+        self.delays = tuple(delays)
+        """Those of the retry ladder."""
         self.broker = MemoryBroker(self.clock, partitions=4)
         self.hosts = Hosts()
         self.sites: dict[str, Site] = {}
@@ -581,7 +587,7 @@ class MemoryWorld:
 
     async def rest(self) -> None:
         """Wait until nothing is in progress and nothing waits, here for at most the whole ladder."""
-        await self.until(lambda: not any(self.broker.lag(group) for group in topology.groups(DELAYS)), within=3600)
+        await self.until(lambda: not any(self.broker.lag(group) for group in topology.groups(self.delays)), within=3600)
 
     async def pass_time(self, seconds: float) -> None:
         await self.clock.advance(seconds)
