@@ -8,7 +8,7 @@ ARGS ?=
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench chaos avsc docs lock fmt clean
+.PHONY: help run test check bench chaos histories avsc docs lock fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ bench: $(VENV)/dev.stamp ## run the benchmarks, relative to references of the sa
 
 chaos: $(VENV)/dev.stamp ## kill, freeze and restart workers under load, for longer than in the tests
 	@exec $(PY) -m tests.chaos $(ARGS)
+
+histories: $(VENV)/dev.stamp ## check the laws of more seeded schedules, in memory and on a real cluster
+	@$(PY) -m tests.chaos.histories --seeds 2000 $(ARGS)
+	@$(PY) -m tests.chaos.real_histories --seeds 20 $(ARGS)
 
 avsc: $(VENV)/dev.stamp ## write the Avro schemas of changed records to schemas/avsc
 	@$(PY) -m schemas

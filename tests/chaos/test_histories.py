@@ -85,7 +85,7 @@ async def test_an_older_version_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
     async def send_an_old_batch(history: History, choose: random.Random) -> None:
         del choose
         first = next(one for one in history.world.rentsync.accepted if _has_rent_of_schedule(one.body))
-        site = history.world.sites["default"]
+        site = history.memory.sites["default"]
         async with httpx.AsyncClient(transport=httpx.ASGITransport(site.rentsync.app)) as client:
             headers = {"x-api-key": KEY, "content-type": "application/json", "x-aigent-sync-mode": "delta"}
             headers |= {"idempotency-key": '"another"', "x-aigent-sync-id": first.sync_id}
@@ -154,7 +154,7 @@ async def test_what_comes_to_another_org_is_found(monkeypatch: pytest.MonkeyPatc
 
     async def mix_up(history: History, choose: random.Random) -> None:
         del choose
-        (other,) = (org for org in history.world.sites if org != "default")
+        (other,) = (org for org in history.memory.sites if org != "default")
         monkeypatch.setattr(Clients, "sink", lambda clients, _org, name: sink_of(clients, other, name))
 
     monkeypatch.setitem(histories.STEPS, "mix_up", (0, mix_up))
