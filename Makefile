@@ -11,7 +11,7 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help run test check bench chaos histories avsc docs lock fmt clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo '  ARGS="..." is passed to the program behind run, test, bench, chaos and lock'
 
 run: $(VENV)/run.stamp ## start everything on this machine, with stand-ins of Buildium and RentSync; Ctrl-C stops it

@@ -231,9 +231,10 @@ def schedule(
 def _broken(history: History) -> Iterator[str]:
     """Yield the laws that a history breaks, as sentences."""
     world = history.memory
-    unknown = _unknown(world)
+    unknown = _unknown(world) | {world.rentsync.state[unit].project_id for unit in offered_though_leased(history)}
     if unknown and (lost := unknown - _given_up(world)):
         yield f"a true change of {sorted(lost)} is neither at the receiver nor in an open dead letter"
+        yield from (f"unit {unit} is offered although it is leased" for unit in offered_though_leased(history))
     starts = sorted(began for began, _ in world.to_buildium.spans)
     if any(later - earlier < 1.0 - 1e-6 for earlier, later in zip(starts, starts[CALLS:], strict=False)):
         yield f"Buildium was called more than {CALLS} times in a second"
@@ -310,10 +311,12 @@ def _forbidden_offers(history: History) -> Iterator[str]:
                 yield f"unit {unit} was offered again after its lease was known"
             if not sent["is_available"] and unit in history.leased:
                 taken.add(unit)
-    for unit in history.leased:
-        listed = history.world.rentsync.state.get(unit)
-        if listed is not None and listed.is_available and unit not in _unknown(history.world):
-            yield f"unit {unit} is offered although it is leased"
+
+
+def offered_though_leased(history: History) -> set[int]:
+    """Return the units that the receiver offers although they are leased."""
+    state = history.world.rentsync.state
+    return {unit for unit in history.leased if unit in state and state[unit].is_available}
 
 
 async def broken_laws(steps: Sequence[Step]) -> list[str]:
@@ -348,8 +351,13 @@ async def _heal(history: History) -> None:
     began = history.now
     while history.now - began < HEALED_WITHIN:
         await world.pass_time(5.0)
-        if receiver_matches(world) and history.now - began > SETTLED_AFTER:
+        if healed(history) and history.now - began > SETTLED_AFTER:
             return
+
+
+def healed(history: History) -> bool:
+    """Return whether the receiver knows everything."""
+    return receiver_matches(history.world) and not offered_though_leased(history)
 
 
 async def shrunk(steps: Sequence[Step]) -> tuple[tuple[Step, ...], list[str]]:
