@@ -108,6 +108,14 @@ class Reply:
         return meaning(self.status, detail, retry_after(self.headers.get("retry-after"), now))
 
 
+class CallFailed(Exception):  # noqa: N818 -- named after what has happened
+    """Raised by an `httpx.Auth` whose preparation of a request has failed: the request was not sent."""
+
+    def __init__(self, failure: Failure | None) -> None:
+        self.failure = failure or Unavailable("the authentication failed", status=None)
+        super().__init__(self.failure.detail)
+
+
 async def exchange(
     client: httpx.AsyncClient,
     request: httpx.Request,
@@ -136,6 +144,8 @@ async def exchange(
                     if connected.newly:
                         raise
             return await _sent(client, request, most_bytes, auth)
+    except CallFailed as error:
+        return error.failure
     except Exception as error:  # whatever is raised: the caller gets an outcome
         return _failure(system, error, seconds)
 

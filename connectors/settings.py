@@ -64,6 +64,16 @@ def _cron(text: str) -> str:
     return text
 
 
+def _split(value: Any) -> Any:
+    """Split the text of the environment; the secrets of a stored configuration are separate already."""
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    return tuple(part for part in re.split(r"[,\s]+", value) if part) if isinstance(value, str) else value
+
+
+Several: Final = BeforeValidator(_split)
+"""Reads several secrets: in the environment they are separated by commas or spaces."""
+
 Duration = Annotated[float, BeforeValidator(lambda value: seconds(value) if isinstance(value, str) else value)]
 """Seconds; in the environment a number with a unit."""
 

@@ -206,6 +206,8 @@ class DeliveryRow(Row, frozen=True, kw_only=True):
     phase: DeliveryPhase = DeliveryPhase.IDLE
     receiver: str = ""
     """Identity of the receiver's configuration that ``known`` and ``sent`` belong to."""
+    address: str = ""
+    """Fingerprint of the system and the URL of that receiver; empty in rows of former releases."""
     revision: str = ""
     """Of everything else in the configurations that decides what is sent; of the last time that it was looked at."""
     version: int = 0

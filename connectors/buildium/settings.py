@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from connectors.addresses import check_url
 from connectors.http import Patience
-from connectors.settings import ConnectionSettings, OfferedUnits, Stored, Zone
+from connectors.settings import ConnectionSettings, OfferedUnits, Several, Stored, Zone
 from schemas.integrations import IntegrationMode
 
 HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
@@ -31,13 +31,6 @@ def stripped(secrets: Sequence[SecretStr]) -> tuple[SecretStr, ...]:
     """Return the secrets without surrounding white space, and without blank ones."""
     texts = (secret.get_secret_value().strip() for secret in secrets)
     return tuple(SecretStr(text) for text in texts if text)
-
-
-def _split(value: Any) -> Any:
-    """Split the text of the environment; the secrets of a stored configuration are separate already."""
-    if isinstance(value, SecretStr):
-        value = value.get_secret_value()
-    return tuple(part for part in re.split(r"[,\s]+", value) if part) if isinstance(value, str) else value
 
 
 class BuildiumSettings(ConnectionSettings):
@@ -108,9 +101,7 @@ class BuildiumSettings(ConnectionSettings):
         validation_alias="BUILDIUM_TIMEOUT",
         description="milliseconds that one call may take, 100-600000",
     )
-    webhook_secrets: Annotated[
-        tuple[SecretStr, ...], BeforeValidator(_split), Stored("webhookSecret", "secret", several=True)
-    ] = Field(
+    webhook_secrets: Annotated[tuple[SecretStr, ...], Several, Stored("webhookSecret", "secret", several=True)] = Field(
         default=(),
         validation_alias="BUILDIUM_WEBHOOK_SECRET",
         description="the webhook's secret as Buildium shows it; several, separated by commas, while it is rotated",

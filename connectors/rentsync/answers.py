@@ -4,10 +4,13 @@ The guide for RentSync does not describe the body of an answer, so the usual for
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
+from pydantic import SecretStr
+
+from connectors.checks import mask
 from connectors.http import Reply
 
 MAX_EXPLANATION: Final = 400
@@ -20,16 +23,16 @@ _FAILED: Final = frozenset({"error", "errors", "fail", "failed", "failure", "rej
 """Values of ``status`` or ``result`` of a request, or of one of its ``results``, that failed."""
 
 
-def explanation(reply: Reply, hide: str = "") -> str:
+def explanation(reply: Reply, hide: Sequence[SecretStr] = ()) -> str:
     """Return the error text in a JSON body of a 4xx, short and on one line; empty if there is none.
 
-    It is read in the forms of problem details (RFC 9457), FastAPI, ASP.NET and similar. The secret ``hide`` is masked,
-    so that a receiver that repeats it does not bring it into logs and records.
+    It is read in the forms of problem details (RFC 9457), FastAPI, ASP.NET and similar. The secrets in ``hide`` are
+    masked, so that a receiver that repeats one does not bring it into logs and records.
     """
     return _words(_json(reply.body), hide) if 400 <= reply.status < 500 else ""
 
 
-def denial(reply: Reply, hide: str = "") -> str | None:
+def denial(reply: Reply, hide: Sequence[SecretStr] = ()) -> str | None:
     """Return why an answer with a status of success is none, as a clause; null if it is one.
 
     That is an HTML page, which a proxy or a login page sends, or JSON with a plain failure. An empty body, text and
@@ -68,12 +71,10 @@ def _json(body: bytes) -> Any:
         return None
 
 
-def _words(content: Any, hide: str) -> str:
+def _words(content: Any, hide: Sequence[SecretStr]) -> str:
     if not isinstance(content, dict):
         return ""
-    text = "; ".join(one for one in _texts(content) if one)
-    if hide:
-        text = text.replace(hide, "…")
+    text = mask("; ".join(one for one in _texts(content) if one), hide)
     printable = "".join(letter if letter.isprintable() else " " for letter in text)
     return printable if len(printable) <= MAX_EXPLANATION else printable[: MAX_EXPLANATION - 1] + "…"
 

@@ -24,7 +24,7 @@ from connectors.endpoint import (
     check_tls,
 )
 from connectors.http import Reply, exchange, phrase
-from connectors.ports import Checked, Clock, Failure
+from connectors.ports import Checked, Clock, Failure, Unauthorized
 from connectors.rentsync.auth import AUTHS
 from connectors.rentsync.payload import SHAPES
 from connectors.rentsync.settings import RentSyncSettings
@@ -169,11 +169,12 @@ class _Test:
         return judge_reachable(answers)
 
     async def _auth(self) -> Finding:
-        auth = AUTHS[self.settings.auth]
-        assert auth is not None, "the check of the settings passed"
-        answers = await self._probe(auth(self.settings))
+        answers = await self._probe(AUTHS[self.settings.auth](self.settings, self.clock))
         probes = []
         for method, answer in answers.items():
+            if isinstance(answer, Unauthorized):  # the token endpoint: a status of the receiver is a reply
+                self.access = AccessLevel.DENIED
+                return Fail(answer.detail, "Check the client id, the client secret and the scope of RENTSYNC_OAUTH_….")
             if not isinstance(answer, Reply):
                 return Fail(answer.detail, NETWORK_FIX)
             probes.append(Probe(method, self._bare[method].status, answer.status))

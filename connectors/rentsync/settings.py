@@ -7,9 +7,9 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from connectors.addresses import check_url
-from connectors.rentsync.auth import AUTHS
+from connectors.rentsync.auth import AUTHS, NEEDED, TOKEN_HEADER, signing_key
 from connectors.rentsync.payload import SHAPES
-from connectors.settings import USER_AGENT, USER_AGENT_PATTERN, ConnectionSettings, Cron, Stored, Zone
+from connectors.settings import USER_AGENT, USER_AGENT_PATTERN, ConnectionSettings, Cron, Several, Stored, Zone
 
 CHOICES: Final[Mapping[str, Mapping[str, object]]] = {
     "auth": AUTHS,
@@ -29,12 +29,7 @@ def _available(choice: str) -> str:
 class RentSyncSettings(ConnectionSettings):
     """Settings of one RentSync receiver: its URL, its credentials and the form of batches."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset(
-        {
-            *("send", "token", "tokenHeader", "hmacSecret"),
-            *("oauthTokenUrl", "oauthClientId", "oauthClientSecret", "oauthScope"),
-        }
-    )
+    LATER: ClassVar[frozenset[str]] = frozenset({"send"})
 
     url: Annotated[str, Stored("url")] = Field(
         validation_alias="RENTSYNC_URL", description="the full URL that receives the POST of a batch"
@@ -47,6 +42,48 @@ class RentSyncSettings(ConnectionSettings):
         validate_default=True,  # whether it is required depends on `auth`
         validation_alias="RENTSYNC_API_KEY",
         description="the key that auth api-key sends as X-API-Key",
+    )
+    token: Annotated[SecretStr, Stored("token", "secret")] = Field(
+        SecretStr(""),
+        validate_default=True,
+        validation_alias="RENTSYNC_TOKEN",
+        description="the token that auth bearer and static-token send; bearer takes the API key without it",
+    )
+    token_header: Annotated[str, Stored("tokenHeader", tuning=True)] = Field(
+        TOKEN_HEADER,
+        validation_alias="RENTSYNC_TOKEN_HEADER",
+        description="the header of auth static-token, such as X-Auth-Token",
+        pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$",
+    )
+    hmac_secrets: Annotated[tuple[SecretStr, ...], Several, Stored("hmacSecret", "secret", several=True)] = Field(
+        (),
+        validate_default=True,
+        validation_alias="RENTSYNC_HMAC_SECRET",
+        description="the secret of auth hmac, whsec_ and base64 or any text; two, separated by a comma, in a rotation",
+    )
+    oauth_token_url: Annotated[str, Stored("oauthTokenUrl")] = Field(
+        "",
+        validate_default=True,
+        validation_alias="RENTSYNC_OAUTH_TOKEN_URL",
+        description="the URL at which auth oauth2 gets its tokens",
+    )
+    oauth_client_id: Annotated[str, Stored("oauthClientId")] = Field(
+        "",
+        validate_default=True,
+        validation_alias="RENTSYNC_OAUTH_CLIENT_ID",
+        description="the client id of auth oauth2",
+    )
+    oauth_client_secret: Annotated[SecretStr, Stored("oauthClientSecret", "secret")] = Field(
+        SecretStr(""),
+        validate_default=True,
+        validation_alias="RENTSYNC_OAUTH_CLIENT_SECRET",
+        description="the client secret of auth oauth2",
+    )
+    oauth_scope: Annotated[str, Stored("oauthScope")] = Field(
+        "",
+        validation_alias="RENTSYNC_OAUTH_SCOPE",
+        description="the scope that auth oauth2 asks for; none by default",
+        max_length=1000,
     )
     shape: Annotated[str, Stored("shape")] = Field(
         "property", validation_alias="RENTSYNC_SHAPE", description=_available("shape")
@@ -99,20 +136,46 @@ class RentSyncSettings(ConnectionSettings):
             raise ValueError(f"{value} is not available yet")
         return value
 
-    @field_validator("url")
+    @field_validator("url", "oauth_token_url")
     @classmethod
     def _may_be_called(cls, value: str, info: ValidationInfo) -> str:
-        error = check_url(value, allow_private=bool(info.data.get("allow_private")))
+        _check_needed(info, value)
+        error = check_url(value, allow_private=bool(info.data.get("allow_private"))) if value else None
         if error:
             raise ValueError(error)
         return value
 
-    @field_validator("api_key")
+    @field_validator("api_key", "token", "oauth_client_secret")
     @classmethod
     def _is_set(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
         key = value.get_secret_value().strip()
-        if not key and info.data.get("auth") == "api-key":
-            raise PydanticCustomError("missing", "it is required")
+        _check_needed(info, key)
         if not all("!" <= letter <= "~" for letter in key):
             raise ValueError("a key has no spaces, line breaks or letters outside ASCII")
         return SecretStr(key)
+
+    @field_validator("oauth_client_id")
+    @classmethod
+    def _is_a_client(cls, value: str, info: ValidationInfo) -> str:
+        _check_needed(info, value.strip())
+        return value.strip()
+
+    @field_validator("hmac_secrets")
+    @classmethod
+    def _are_keys(cls, value: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        _check_needed(info, value)
+        if len(value) > 2:
+            raise ValueError("there are more than two secrets")
+        for one in value:
+            signing_key(one.get_secret_value())
+        return value
+
+
+def _check_needed(info: ValidationInfo, value: object) -> None:
+    """Raise if a setting is empty that the configured scheme needs."""
+    auth, data = info.data.get("auth"), info.data
+    if value or info.field_name not in NEEDED.get(str(auth), ()):
+        return
+    if auth == "bearer" and data.get("api_key") and data["api_key"].get_secret_value():
+        return
+    raise PydanticCustomError("missing", "it is required")

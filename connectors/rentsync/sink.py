@@ -3,7 +3,9 @@
 from typing import Final
 
 import httpx
+from pydantic import SecretStr
 
+from connectors.checks import secrets_of
 from connectors.http import Reply, exchange, open_client, phrase
 from connectors.ports import Accepted, Clock, Failure, Unavailable
 from connectors.rentsync.answers import denial, explanation
@@ -22,12 +24,12 @@ class RentSyncSink:
     def __init__(
         self, settings: RentSyncSettings, clock: Clock, client: httpx.AsyncClient | None = None, name: str = NAME
     ) -> None:
-        auth, shape = AUTHS[settings.auth], SHAPES[settings.shape]
-        assert auth is not None, "the settings reject a scheme that is not available"
+        shape = SHAPES[settings.shape]
         assert shape is not None, "the settings reject a shape that is not available"
         self._name = name
         self._settings = settings
-        self._auth = auth(settings)
+        self._auth = AUTHS[settings.auth](settings, clock)
+        self._secrets = secrets_of(settings)
         self._shape = shape
         self._clock = clock
         self._client = client or open_client(
@@ -58,7 +60,7 @@ class RentSyncSink:
         )
         if not isinstance(reply, Reply):
             return reply
-        hide = self._settings.api_key.get_secret_value()
+        hide = (*self._secrets, SecretStr(getattr(self._auth, "token", "")))
         failure = reply.failure(_TITLE, self._clock.now(), explanation(reply, hide))
         if failure is None and (denied := denial(reply, hide)) is not None:
             failure = Unavailable(f"{_TITLE} answered {phrase(reply.status)}, but {denied}", reply.status)

@@ -6,16 +6,18 @@ each invalid member, a repeated ``Idempotency-Key`` with the first result, and t
 """
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import parse_qsl, unquote_plus
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -26,6 +28,9 @@ from starlette.types import Receive, Scope, Send
 from connectors.ports import Clock
 
 PATH: Final = "/v1/rent-roll/sync"
+TOKEN_PATH: Final = "/oauth/token"  # noqa: S105 -- a path
+SIGNED_WITHIN: Final = 300
+"""Seconds by which the time of a signature may differ (Standard Webhooks 1.0.0)."""
 MOST_BYTES: Final = 32 * 1024 * 1024
 KEYS_KEPT: Final = 100_000
 
@@ -85,6 +90,28 @@ class Fault:
         return self.unit is None or re.search(rb'"unit_id":\s*%d\b' % self.unit, body) is not None
 
 
+@dataclass(slots=True)
+class Access:
+    """The credentials that the stand-in takes, of one scheme of `connectors.rentsync.auth`."""
+
+    scheme: str = "api-key"
+    token: str = ""
+    token_header: str = "X-Auth-Token"
+    hmac_secrets: tuple[str, ...] = ()
+    """A signature with any of them is valid."""
+    client_id: str = ""
+    client_secret: str = ""
+    scope: str = ""
+    lifetime: float = 3600.0
+    """Seconds for which an issued token is valid."""
+    issued: dict[str, float] = field(default_factory=dict)
+    """The end of each issued token, by `Clock.monotonic`."""
+    asked: int = 0
+    """How often a token was asked for."""
+    token_status: int = 200
+    """What the token endpoint answers."""
+
+
 @dataclass(frozen=True, slots=True)
 class _First:
     """The first result of an ``Idempotency-Key``, with the fingerprint of the request body."""
@@ -127,7 +154,9 @@ class RentSyncStandIn:
     Each request consumes one planned fault, in the order of planning.
     """
 
-    def __init__(self, api_key: str, clock: Clock) -> None:
+    def __init__(self, api_key: str, clock: Clock, access: Access | None = None) -> None:
+        """``access``: the credentials that are taken; null: an API key only."""
+        self.access = access or Access()
         self.api_key = api_key
         """The only key that is taken; a test may replace it."""
         self._clock = clock
@@ -139,6 +168,7 @@ class RentSyncStandIn:
                 Route(PATH, self._sync, methods=["POST"]),
                 Route(PATH, self._other, methods=["OPTIONS", "HEAD", "GET"]),
                 Route("/v1/rent-roll", self._roll, methods=["GET"]),
+                Route(TOKEN_PATH, self._token, methods=["POST"]),
             ]
         )
 
@@ -277,14 +307,47 @@ class RentSyncStandIn:
         return JSONResponse(first.answer, first.status, {"Idempotent-Replayed": "true"})
 
     def _refused(self, request: Request, body: bytes) -> Response | None:
-        key = request.headers.get("x-api-key", "").encode()
-        if not hmac.compare_digest(key, self.api_key.encode()):
-            return _problem(401, "Unauthorized", "The header X-API-Key does not contain a valid key.")
+        if why := self._denied(request, body):
+            return _problem(401, "Unauthorized", why)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return _problem(415, "Unsupported Media Type", "The body has to be application/json.")
         if len(body) > MOST_BYTES:
             return _problem(413, "Content Too Large", f"A body has at most {MOST_BYTES} bytes.")
         return None
+
+    def _denied(self, request: Request, body: bytes) -> str | None:
+        """Return why a request is not authenticated; null if it is."""
+        given, access = request.headers, self.access
+        match access.scheme:
+            case "bearer":
+                valid = _equal(given.get("authorization", ""), f"Bearer {access.token or self.api_key}")
+                return None if valid else "The header Authorization does not contain a valid token."
+            case "static-token":
+                valid = _equal(given.get(access.token_header, ""), access.token)
+                return None if valid else f"The header {access.token_header} does not contain a valid token."
+            case "hmac":
+                return _unsigned(given, body, access.hmac_secrets, self._clock.now().timestamp())
+            case "oauth2":
+                token = given.get("authorization", "").removeprefix("Bearer ")
+                valid = self._clock.monotonic() < access.issued.get(token, float("-inf"))
+                return None if valid else "The token is unknown, or has expired."
+        valid = _equal(given.get("x-api-key", ""), self.api_key)
+        return None if valid else "The header X-API-Key does not contain a valid key."
+
+    async def _token(self, request: Request) -> Response:
+        """Issue a token for client credentials (RFC 6749, 4.4)."""
+        form = dict(parse_qsl((await request.body()).decode("latin-1")))
+        access = self.access
+        access.asked += 1
+        if access.token_status != 200:
+            return JSONResponse({"error": "invalid_client"}, access.token_status)
+        if not _equal(_client(request.headers.get("authorization", "")), f"{access.client_id}:{access.client_secret}"):
+            return JSONResponse({"error": "invalid_client"}, 401)
+        if form.get("grant_type") != "client_credentials" or form.get("scope", "") != access.scope:
+            return JSONResponse({"error": "invalid_scope"}, 400)
+        token = f"token-{len(access.issued) + 1}-{access.client_id}"
+        access.issued[token] = self._clock.monotonic() + access.lifetime
+        return JSONResponse({"access_token": token, "token_type": "Bearer", "expires_in": access.lifetime})
 
     def _accept_new(self, request: Request, key: str, fingerprint: bytes, body: bytes) -> Response:
         try:
@@ -334,6 +397,35 @@ def _key(request: Request) -> str | None:
     """Return the value of ``Idempotency-Key``, a string in the syntax of RFC 8941; null if it is absent or invalid."""
     found = re.fullmatch(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"', request.headers.get("idempotency-key", ""))
     return found and found[1]
+
+
+def _client(authorization: str) -> str:
+    """Return client id and secret of a header, each of which is form-encoded in it (RFC 6749, 2.3.1)."""
+    try:
+        text = base64.b64decode(authorization.removeprefix("Basic "), validate=True).decode()
+    except ValueError:
+        return ""
+    return ":".join(unquote_plus(part) for part in text.split(":"))
+
+
+def _equal(given: str, right: str) -> bool:
+    return bool(right) and hmac.compare_digest(given.encode(), right.encode())
+
+
+def _unsigned(given: Mapping[str, str], body: bytes, secrets: Sequence[str], now: float) -> str | None:
+    """Return why a request has no valid signature (Standard Webhooks 1.0.0); null if it has one."""
+    message, stamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
+    if not message or not stamp.isdigit():
+        return "The headers webhook-id and webhook-timestamp are required."
+    if abs(now - int(stamp)) > SIGNED_WITHIN:
+        return "The webhook-timestamp is too old, or in the future."
+    signed = f"{message}.{stamp}.".encode() + body
+    for secret in secrets:
+        key = base64.b64decode(secret[6:]) if secret.startswith("whsec_") else secret.encode()
+        right = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+        if any(_equal(one, f"v1,{right}") for one in given.get("webhook-signature", "").split()):
+            return None
+    return "The header webhook-signature does not contain a valid signature."
 
 
 def _wake(arrival: "asyncio.Future[None]") -> None:

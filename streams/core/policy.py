@@ -38,6 +38,8 @@ class SinkPolicy:
     """When the configuration was changed last; `EPOCH` for one of the environment."""
     enabled_at: datetime = EPOCH
     """When it was enabled last: what changed before that was not cut for it. `EPOCH` for one of the environment."""
+    address: str = ""
+    """Fingerprint of the system and the URL: another configuration with the same one is the same receiver outside."""
     revision: str = ""
     """Changes with anything that decides what the receiver is sent of a connection's properties."""
 

@@ -25,7 +25,7 @@ from connectors.ports import (
 from connectors.settings import SettingsError
 from schemas.integrations import Integration, IntegrationMode, IntegrationRole, StoredSecret
 from schemas.pms import FetchRequest
-from streams.core.policy import EPOCH, SinkPolicy, Switches, identity
+from streams.core.policy import EPOCH, SinkPolicy, Switches, fingerprint, identity
 from streams.directory.keyring import KeyRing, Unreadable
 from streams.directory.model import Origin, SecretState
 
@@ -198,13 +198,15 @@ def _entry(
     policy = None
     if role is IntegrationRole.SINK and enabled:
         created = record.created_at.isoformat() if record else ""
-        receiver = identity(system_name, created, configuration.settings.get("url"))
+        url = configuration.settings.get("url")
+        receiver = identity(system_name, created, url)
         policy = SinkPolicy(
             org,
             name,
             system_name,
             receiver,
             switches,
+            address=fingerprint(system_name, url),
             changed_at=record.changed_at if record else EPOCH,
             enabled_at=record.enabled_at or EPOCH if record else EPOCH,
             schedule=_schedule(as_sink(system), configuration),

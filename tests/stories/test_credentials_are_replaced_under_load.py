@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from pydantic import SecretStr
 
+from connectors.rentsync.standin import PATH, TOKEN_PATH
 from schemas import topics
 from streams.directory.model import PutIntegration
 from tests.world import receiver_matches
@@ -164,3 +165,68 @@ async def test_every_process_knows_a_change_within_two_seconds(world: MemoryWorl
 
     assert await world.until(lambda: known() == [state.version] * 3, within=EFFECT_WITHIN) <= EFFECT_WITHIN
     assert world.processes == processes
+
+
+async def test_the_secrets_of_signatures_are_rotated_under_load(memory_world: MemoryWorld) -> None:
+    """While both are known to this side, the receiver may take either: nothing is refused."""
+    world = memory_world
+    site = await world.add_org("maple", enabled=False)
+    access = site.rentsync.access
+    access.scheme, access.hmac_secrets = "hmac", ("old",)
+
+    async def change_to(secrets: tuple[str, ...], rent: int) -> None:
+        """Store the receiver with these secrets while rents change."""
+        body = world.rentsync_of(site, auth="hmac")
+        body = replace(body, secrets={"apiKey": None, "hmacSecret": tuple(SecretStr(one) for one in secrets)})
+        await send_rents(world, site, rent)
+        await world.store("maple", "rentsync", body)
+        await send_rents(world, site, rent + 20)
+        await world.until(lambda: receiver_matches(site), within=120)
+
+    await world.store(
+        "maple", "rentsync", replace(world.rentsync_of(site, auth="hmac"), secrets={"hmacSecret": SecretStr("old")})
+    )
+    await world.enable("maple", "rentsync")
+    await world.enable("maple", "buildium")
+    await world.until(lambda: receiver_matches(site), within=120)
+    await change_to(("new", "old"), 3000)
+    access.hmac_secrets = ("new",)
+    await change_to(("new",), 3100)
+
+    assert set(site.rentsync.statuses) == {200}
+
+
+async def test_the_client_secret_of_tokens_is_rotated_under_load(memory_world: MemoryWorld) -> None:
+    """A token that was got with the old one serves until its end; the next one is got with the new one."""
+    world = memory_world
+    site = await world.add_org("maple", enabled=False)
+    access = site.rentsync.access
+    access.scheme, access.client_id, access.client_secret, access.lifetime = "oauth2", "us", "old", 60.0
+    token_url = site.rentsync_url.replace(PATH, TOKEN_PATH)
+
+    def body(secret: str) -> PutIntegration:
+        put = world.rentsync_of(site, auth="oauth2", oauthTokenUrl=token_url, oauthClientId="us")
+        return replace(put, secrets={"apiKey": None, "oauthClientSecret": SecretStr(secret)})
+
+    await world.store("maple", "rentsync", body("old"))
+    await world.enable("maple", "rentsync")
+    await world.enable("maple", "buildium")
+    await world.until(lambda: receiver_matches(site), within=120)
+    access.client_secret = "new"
+    await send_rents(world, site, 3200)
+    await world.store("maple", "rentsync", body("new"))
+    await send_rents(world, site, 3220)
+    await world.pass_time(90)
+    await send_rents(world, site, 3240)
+    await world.until(lambda: receiver_matches(site), within=120)
+
+    assert set(site.rentsync.statuses) == {200}
+    assert 2 <= access.asked <= 4
+    assert not any(b"token-" in (one.value or b"") for topic in world.broker.topics() for one in world.read(topic))
+
+
+async def send_rents(world: MemoryWorld, site: Site, rent: int) -> None:
+    """Change the rent of some units, one after the other."""
+    for number, unit in enumerate(sorted(site.portfolio.units)[:10]):
+        await world.send_webhooks(site.portfolio.set_rent(unit, rent + number), org="maple")
+        await world.pass_time(0.2)

@@ -234,16 +234,26 @@ class _Delivery:
         return self.row.attempt if event is Event.REPEATED or self.row.phase is DeliveryPhase.OWED else 1
 
     def _adopt(self, policy: SinkPolicy) -> bool:
-        """Make the row that of the present receiver: forget what another one was sent and acknowledged."""
-        if self.row.receiver == policy.identity:
-            if self.row.revision != policy.revision:
-                self._put(revision=policy.revision)
+        """Make the row that of the present receiver: forget what another one was sent and acknowledged.
+
+        If only its configuration is another one, the first snapshot mentions all that it may have: a unit that was
+        removed would stay there otherwise.
+        """
+        row = self.row
+        if row.receiver == policy.identity:
+            if (row.revision, row.address) != (policy.revision, policy.address):
+                self._put(revision=policy.revision, address=policy.address)
             return False
+        may_have: set[int] = set()
+        if policy.address and row.address == policy.address:
+            known = (int(key[len(self.known) :]) for key, _ in self.rows.scan(KnownRow, self.known))
+            may_have = {*known, *(one.unit_id for one in row.sent)}
         self._put(
             receiver=policy.identity,
+            address=policy.address,
             revision=policy.revision,
             introduced=False,
-            sent=(),
+            sent=tuple(Acknowledged(unit_id=unit, digest=b"") for unit in sorted(may_have)),
             content=b"",
             seen_at=None,
             acknowledged_at=None,

@@ -22,10 +22,6 @@ def test_url_and_key_suffice() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("RENTSYNC_AUTH", "bearer"),
-        ("RENTSYNC_AUTH", "static-token"),
-        ("RENTSYNC_AUTH", "hmac"),
-        ("RENTSYNC_AUTH", "oauth2"),
         ("RENTSYNC_SHAPE", "unit"),
         ("RENTSYNC_SHAPE", "flat"),
         ("RENTSYNC_BATCH", "single"),

@@ -41,6 +41,13 @@ def test_its_fields_are_the_environment_settings_in_camel_case() -> None:
         "url": "RENTSYNC_URL",
         "auth": "RENTSYNC_AUTH",
         "apiKey": "RENTSYNC_API_KEY",
+        "token": "RENTSYNC_TOKEN",
+        "tokenHeader": "RENTSYNC_TOKEN_HEADER",
+        "hmacSecret": "RENTSYNC_HMAC_SECRET",
+        "oauthTokenUrl": "RENTSYNC_OAUTH_TOKEN_URL",
+        "oauthClientId": "RENTSYNC_OAUTH_CLIENT_ID",
+        "oauthClientSecret": "RENTSYNC_OAUTH_CLIENT_SECRET",
+        "oauthScope": "RENTSYNC_OAUTH_SCOPE",
         "shape": "RENTSYNC_SHAPE",
         "batch": "RENTSYNC_BATCH",
         "updates": "RENTSYNC_UPDATES",
@@ -51,7 +58,12 @@ def test_its_fields_are_the_environment_settings_in_camel_case() -> None:
         "source": "RENTSYNC_SOURCE",
         "userAgent": "RENTSYNC_USER_AGENT",
     }
-    assert {name for name, one in fields.items() if one.kind == "secret"} == {"apiKey"}
+    assert {name for name, one in fields.items() if one.kind == "secret"} == {
+        "apiKey",
+        "token",
+        "hmacSecret",
+        "oauthClientSecret",
+    }
     assert {name for name, one in fields.items() if one.required} == {"url"}
     assert (fields["url"].default, fields["shape"].default, fields["apiKey"].default) == (None, "property", None)
 
@@ -62,18 +74,27 @@ def test_url_and_key_suffice() -> None:
 
 def test_every_invalid_field_is_reported() -> None:
     found = errors(
-        {"shape": "flat", "batch": 1, "removed": "burn", "source": " ", "timezone": "", "schedule": "0 2"},
-        {"hmacSecret": (SecretStr("canary"),), "wrong": (SecretStr("canary"),)},
+        {
+            "shape": "flat",
+            "batch": 1,
+            "removed": "burn",
+            "send": "off",
+            "source": " ",
+            "timezone": "",
+            "schedule": "0 2",
+        },
+        {"hmacSecret": (SecretStr("whsec_canary!"),), "wrong": (SecretStr("canary"),)},
     )
     assert {pointer: detail.partition(";")[0].partition(":")[0] for pointer, detail in found.items()} == {
         "/settings/url": "it is required",
         "/settings/shape": "flat is not available yet",
         "/settings/batch": "it must be text",
         "/settings/removed": "no such choice",
+        "/settings/send": "it is not available yet",
         "/settings/source": "string should match pattern '\\S'",
         "/settings/timezone": "no such time zone",
         "/settings/schedule": "it does not have five fields",
-        "/secrets/hmacSecret": "it is not available yet",
+        "/secrets/hmacSecret": "what follows whsec_ is not base64",
         "/secrets/wrong": "no such secret",
         "/secrets/apiKey": "it is required",
     }

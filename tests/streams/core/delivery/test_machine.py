@@ -1484,3 +1484,29 @@ def test_once_everything_is_acknowledged_the_receiver_equals_the_rent_roll(
             assert not (row.introduced and found.property.is_active and owes_snapshot(row))
     by_sync = {batch.sync_id: batch.batch_id for batch in world.bodies.values()}
     assert len(by_sync) == len(world.bodies)
+
+
+# -------------------------------------------------------------------------------- another configuration of a receiver
+
+
+@pytest.mark.parametrize(("address", "expected"), [("here", {1, 2}), ("elsewhere", {1}), ("", {1})])
+def test_the_same_receiver_with_another_configuration_learns_what_was_removed(address: str, expected: set[int]) -> None:
+    """It has the unit from before; a receiver elsewhere never had it."""
+    desk = Desk(sinks=(receiver(address="here"),))
+    desk.acknowledge(desk.send(offered(1), offered(2)))
+    desk.sinks = (receiver(SECOND, address=address),)
+    batch = desk.send(offered(1), offered(2, state=UnitState.REMOVED))
+    assert batch.mode is BatchMode.SNAPSHOT
+    assert ids(batch) == expected
+    desk.acknowledge(batch)
+    assert desk.due() == []
+
+
+def test_a_property_without_units_is_sent_to_the_same_receiver_once_more() -> None:
+    """Also if what was sent last was never acknowledged."""
+    desk = Desk(sinks=(receiver(address="here"),))
+    first = desk.send(offered(1))
+    desk.answer(first, DeliveryResult.DEAD, reason="exhausted")
+    desk.sinks = (receiver(SECOND, address="here"),)
+    batch = desk.send(offered(1, state=UnitState.REMOVED))
+    assert (batch.mode, ids(batch)) == (BatchMode.SNAPSHOT, {1})
