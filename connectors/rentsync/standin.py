@@ -96,7 +96,7 @@ class Access:
 
     scheme: str = "api-key"
     token: str = ""
-    token_header: str = "X-Auth-Token"
+    token_header: str = "X-Auth-Token"  # noqa: S105 -- the name of a header
     hmac_secrets: tuple[str, ...] = ()
     """A signature with any of them is valid."""
     client_id: str = ""
