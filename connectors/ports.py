@@ -488,6 +488,13 @@ class SinkSystem(System, Protocol):
         """
         ...
 
+    def form(self, configuration: Configuration) -> str:
+        """Return a name for the form of batches, empty for the usual one: another form needs a snapshot of everything.
+
+        Raise `connectors.settings.SettingsError` if the configuration cannot be used.
+        """
+        ...
+
     def open(self, name: str, configuration: Configuration, clock: Clock) -> ListingSink:
         """Open a client. Raise `connectors.settings.SettingsError` if the configuration cannot be used."""
         ...

@@ -131,6 +131,8 @@ class Batch(Model, frozen=True, kw_only=True):
     sink: str
     receiver: str = ""
     """Identity of the receiver's configuration that it was cut for; it must not be sent to another one."""
+    form: str = ""
+    """The form that it was cut for: in another one its id would go with two bodies."""
     configured_at: Instant | None = None
     """When the configuration that it was cut for was changed: shows whether the batch or a process is outdated."""
     batch_id: str
@@ -208,6 +210,8 @@ class DeliveryRow(Row, frozen=True, kw_only=True):
     """Identity of the receiver's configuration that ``known`` and ``sent`` belong to."""
     address: str = ""
     """Fingerprint of the system and the URL of that receiver; empty in rows of former releases."""
+    form: str = ""
+    """In which form it was sent batches; empty for the usual one."""
     revision: str = ""
     """Of everything else in the configurations that decides what is sent; of the last time that it was looked at."""
     version: int = 0

@@ -117,10 +117,9 @@ def _difference(probe: Probe) -> str:
 
 def judge_settings(settings: RentSyncSettings) -> Finding:
     """Judge whether the configured scheme and shape are available."""
-    for name, choice, table in (("auth", settings.auth, AUTHS), ("shape", settings.shape, SHAPES)):
-        if table.get(choice) is None:
-            allowed = " or ".join(one for one, available in table.items() if available)
-            return Fail(f"{name} = {choice} is not available", f"Set {name} to {allowed}.")
+    for name, choice, allowed in (("auth", settings.auth, tuple(AUTHS)), ("shape", settings.shape, tuple(SHAPES))):
+        if choice not in allowed:
+            return Fail(f"{name} = {choice} is not available", f"Set {name} to {' or '.join(allowed)}.")
     return Pass(
         f"batches are sent {settings.batch} in shape {settings.shape} with auth {settings.auth}, "
         f"updates {settings.updates}"

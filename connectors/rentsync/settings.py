@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from connectors.addresses import check_url
 from connectors.rentsync.auth import AUTHS, NEEDED, TOKEN_HEADER, signing_key
-from connectors.rentsync.payload import SHAPES
+from connectors.rentsync.payload import FIELDS, SHAPES
 from connectors.settings import USER_AGENT, USER_AGENT_PATTERN, ConnectionSettings, Cron, Several, Stored, Zone
 
 CHOICES: Final[Mapping[str, Mapping[str, object]]] = {
@@ -16,7 +16,7 @@ CHOICES: Final[Mapping[str, Mapping[str, object]]] = {
     "shape": SHAPES,
     "batch": {"per-property": True, "single": None},
     "updates": {"both": True, "snapshot": None, "delta": None},
-    "fields": {"core": True, "all": None},
+    "fields": dict.fromkeys(FIELDS, True),
     "removed": {"mark": True, "omit": None},
 }
 """The documented values of each setting; null if a value is not available yet."""

@@ -10,7 +10,7 @@ from connectors.http import Reply, exchange, open_client, phrase
 from connectors.ports import Accepted, Clock, Failure, Unavailable
 from connectors.rentsync.answers import denial, explanation
 from connectors.rentsync.auth import AUTHS
-from connectors.rentsync.payload import SHAPES, encode
+from connectors.rentsync.payload import encode
 from connectors.rentsync.settings import RentSyncSettings
 from schemas.delivery import Batch
 
@@ -24,13 +24,10 @@ class RentSyncSink:
     def __init__(
         self, settings: RentSyncSettings, clock: Clock, client: httpx.AsyncClient | None = None, name: str = NAME
     ) -> None:
-        shape = SHAPES[settings.shape]
-        assert shape is not None, "the settings reject a shape that is not available"
         self._name = name
         self._settings = settings
         self._auth = AUTHS[settings.auth](settings, clock)
         self._secrets = secrets_of(settings)
-        self._shape = shape
         self._clock = clock
         self._client = client or open_client(
             user_agent=settings.user_agent, seconds=settings.timeout, allow_private=settings.allow_private
@@ -45,7 +42,7 @@ class RentSyncSink:
         request = self._client.build_request(
             "POST",
             self._settings.url,
-            content=encode(batch, self._shape, self._settings.source),
+            content=encode(batch, self._settings.shape, self._settings.source, self._settings.fields_),
             headers={
                 "Content-Type": "application/json",
                 "User-Agent": self._settings.user_agent,

@@ -50,11 +50,29 @@ class Delivery:
 
     @property
     def project(self) -> int:
-        return int(self.body["property"]["project_id"])
+        """The id of the property, which is in another place in each shape."""
+        match shape_of(self.body):
+            case "property":
+                return int(self.body["property"]["project_id"])
+            case "flat":
+                return int(self.body["units"][0]["property_id"])
+        return int(_wholes(self.body)[0]["project_id"])
 
     @property
     def units(self) -> list[Mapping[str, Any]]:
-        return list(self.body["units"])
+        """The units as shape `property` has them."""
+        if shape_of(self.body) != "unit":
+            return list(self.body["units"])
+        return [
+            {
+                "unit_id": unit["unit_id"],
+                "unit_code": unit["unit_code"],
+                "status_name": unit["status"]["name"],
+                "is_available": unit["availability"]["is_available"],
+                "base_rent": unit["pricing"]["base_rent"],
+            }
+            for unit in _wholes(self.body)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +167,7 @@ def _problem(status: int, title: str, detail: str, headers: Mapping[str, str] | 
 
 
 class RentSyncStandIn:
-    """Accepts batches of shape `property`, keeps them in memory, and fails as planned.
+    """Accepts batches of every shape, keeps them in memory, and fails as planned.
 
     Each request consumes one planned fault, in the order of planning.
     """
@@ -357,7 +375,8 @@ class RentSyncStandIn:
         sync_id = request.headers.get("x-aigent-sync-id", "")
         mode = request.headers.get("x-aigent-sync-mode", "")
         errors = [{"pointer": pointer, "detail": detail} for pointer, detail in problems(content)]
-        if not errors and sync_id != content["sync_metadata"]["sync_id"]:
+        named = content.get("sync_metadata", {}).get("sync_id", sync_id) if not errors else sync_id
+        if sync_id != named:
             errors.append({"pointer": "#/sync_metadata/sync_id", "detail": "differs from the header X-Aigent-Sync-ID"})
         if mode not in {"snapshot", "delta"}:
             errors.append({"pointer": "#", "detail": "the header X-Aigent-Sync-Mode has to be snapshot or delta"})
@@ -453,6 +472,14 @@ _FILLED: Final[Rule] = (lambda value: isinstance(value, str) and bool(value.stri
 _INTEGER: Final[Rule] = (_is_integer, "has to be a whole number")
 _OBJECT: Final[Rule] = (lambda value: isinstance(value, dict), "has to be an object")
 
+_KNOWN_OR_NULL: Final[Rule] = (lambda value: value is None or _is_text(value), "has to be a string or null")
+_NUMBER: Final[Rule] = (
+    lambda value: value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0),
+    "has to be a number that is not negative, or null",
+)
+_BOOLEAN: Final[Rule] = (lambda value: isinstance(value, bool), "has to be true or false")
+_BOOLEAN_OR_NULL: Final[Rule] = (lambda value: value is None or isinstance(value, bool), "has to be a boolean or null")
+
 _BODY: Final[Mapping[str, Rule]] = {
     "sync_metadata": _OBJECT,
     "property": _OBJECT,
@@ -478,23 +505,98 @@ _UNIT: Final[Mapping[str, Rule]] = {
     "unit_id": _INTEGER,
     "unit_code": _TEXT,
     "status_name": (lambda value: value in _STATUSES, f"has to be one of {', '.join(_STATUSES)}"),
-    "is_available": (lambda value: isinstance(value, bool), "has to be true or false"),
-    "base_rent": (
-        lambda value: value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0),
-        "has to be a number that is not negative, or null",
-    ),
+    "is_available": _BOOLEAN,
+    "base_rent": _NUMBER,
 }
+_MORE: Final[Mapping[str, Rule]] = {
+    "building": _TEXT,
+    "type": _TEXT,
+    "dwelling_type": _TEXT,
+    "status_id": (lambda value: value in {1, 2, 3, 4}, "has to be a number from 1 to 4"),
+    "when_available": _TEXT,
+    "price_amortized": _NUMBER,
+    "size_sqft": _INTEGER,
+    "bedrooms": _NUMBER,
+    "bathrooms": _NUMBER,
+    "view": _TEXT,
+    "has_garage": _BOOLEAN,
+    "pets_allowed": _INTEGER,
+}
+"""Members that a unit may have besides those of the examples."""
+
+_FLAT_BODY: Final[Mapping[str, Rule]] = {"sync_timestamp": _METADATA["sync_timestamp"], "units": _BODY["units"]}
+_FLAT_UNIT: Final[Mapping[str, Rule]] = {
+    "property_id": _INTEGER,
+    **_UNIT,
+    **{name: _MORE[name] for name in ("status_id", "bedrooms", "bathrooms")},
+}
+_UNITS_BODY: Final[Mapping[str, Rule]] = {"sync_metadata": _OBJECT, "units": _BODY["units"]}
+_WHOLE: Final[Mapping[str, Rule]] = {
+    "unit_id": _INTEGER,
+    "project_id": _INTEGER,
+    "project_name": _FILLED,
+    "property_address": _TEXT,
+    "unit_code": _TEXT,
+    "building": _KNOWN_OR_NULL,
+    "floor": _NUMBER,
+    "floorplan": _KNOWN_OR_NULL,
+    "type": _KNOWN_OR_NULL,
+    "dwelling_type": _KNOWN_OR_NULL,
+    "status": _OBJECT,
+    "availability": _OBJECT,
+    "pricing": _OBJECT,
+    "specifications": _OBJECT,
+    "attributes": _OBJECT,
+    "sync_timestamp": _METADATA["sync_timestamp"],
+}
+_PARTS: Final[Mapping[str, Mapping[str, Rule]]] = {
+    "status": {"id": _MORE["status_id"], "name": _UNIT["status_name"]},
+    "availability": {"is_available": _BOOLEAN, "when_available": _KNOWN_OR_NULL},
+    "pricing": {"base_rent": _NUMBER, "price_amortized": _NUMBER},
+    "specifications": {"size_sqft": _NUMBER, "bedrooms": _NUMBER, "bathrooms": _NUMBER, "dens": _NUMBER},
+    "attributes": {
+        "exposure": _KNOWN_OR_NULL,
+        "view": _KNOWN_OR_NULL,
+        "has_garage": _BOOLEAN_OR_NULL,
+        "pets_allowed": _NUMBER,
+    },
+}
+"""The objects within a unit of shape `unit`."""
+
+
+def shape_of(body: Mapping[str, Any]) -> str:
+    """Return the shape that a body has, or would have if it were valid."""
+    if "property" in body:
+        return "property"
+    if "sync_timestamp" in body and "units" in body:
+        return "flat"
+    if "unit_id" in body or ("sync_metadata" in body and "units" in body):
+        return "unit"
+    return "property"
+
+
+def _wholes(body: Mapping[str, Any]) -> list[Any]:
+    """Return the units of a body of shape `unit`, of which one alone is the body."""
+    return [body] if "unit_id" in body else list(body["units"])
 
 
 def problems(body: object) -> Iterator[tuple[str, str]]:
-    """Yield the errors of a body of shape `property`: a JSON pointer and the end of a sentence for each member."""
+    """Yield the errors of a body of any shape: a JSON pointer and the end of a sentence for each member."""
     if not isinstance(body, dict):
         yield "#", "has to be an object"
         return
-    yield from _members(body, _BODY, "#")
-    for name, rules in (("sync_metadata", _METADATA), ("property", _PROPERTY)):
+    shape = shape_of(body)
+    if shape == "unit" and "unit_id" in body:
+        yield from _whole_unit(body, "#")
+        return
+    yield from _members(body, {"property": _BODY, "flat": _FLAT_BODY, "unit": _UNITS_BODY}[shape], "#")
+    more: Mapping[str, Rule] = {"mode": _TEXT, "unit_count": _INTEGER}
+    for name, rules, optional in (
+        ("sync_metadata", _METADATA, more),
+        ("property", _PROPERTY, {"is_actived": _BOOLEAN}),
+    ):
         if isinstance(body.get(name), dict):
-            yield from _members(body[name], rules, f"#/{name}")
+            yield from _members(body[name], rules, f"#/{name}", optional)
     units = body.get("units")
     seen: set[object] = set()
     for index, unit in enumerate(units if isinstance(units, list) else ()):
@@ -502,14 +604,30 @@ def problems(body: object) -> Iterator[tuple[str, str]]:
         if not isinstance(unit, dict):
             yield where, "has to be an object"
             continue
-        yield from _members(unit, _UNIT, where)
+        if shape == "unit":
+            yield from _whole_unit(unit, where)
+        else:
+            yield from _members(unit, _UNIT if shape == "property" else _FLAT_UNIT, where, _MORE)
         unit_id = unit.get("unit_id")
         if _is_integer(unit_id) and unit_id in seen:
             yield f"{where}/unit_id", "is not unique"
         seen.add(str(unit_id) if not _is_integer(unit_id) else unit_id)
 
 
-def _members(body: Mapping[str, object], rules: Mapping[str, Rule], where: str) -> Iterator[tuple[str, str]]:
+def _whole_unit(unit: Mapping[str, object], where: str) -> Iterator[tuple[str, str]]:
+    yield from _members(unit, _WHOLE, where)
+    for name, rules in _PARTS.items():
+        part = unit.get(name)
+        if isinstance(part, dict):
+            yield from _members(part, rules, f"{where}/{name}")
+
+
+def _members(
+    body: Mapping[str, object], rules: Mapping[str, Rule], where: str, optional: Mapping[str, Rule] | None = None
+) -> Iterator[tuple[str, str]]:
+    """Yield the errors of an object whose members are those of ``rules`` and some of ``optional``."""
+    optional = optional or {}
+    rules = {**rules, **{name: rule for name, rule in optional.items() if name in body}}
     for name, (is_valid, error) in rules.items():
         if name not in body:
             yield f"{where}/{name}", "is missing"

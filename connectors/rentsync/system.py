@@ -71,6 +71,13 @@ class RentSyncSystem:
         settings = self._settings(configuration)
         return Schedule(settings.schedule, settings.timezone or self.process.timezone)
 
+    def form(self, configuration: Configuration) -> str:
+        """Return what the bodies depend on besides their batch, empty for the default. Raise `SettingsError`."""
+        settings = self._settings(configuration)
+        form = (settings.shape, settings.fields_, settings.source)
+        names = ("shape", "fields_", "source")
+        return "" if form == tuple(RentSyncSettings.model_fields[name].default for name in names) else " ".join(form)
+
     def _client(self, settings: RentSyncSettings) -> httpx.AsyncClient:
         return self.open_client(
             user_agent=settings.user_agent, seconds=settings.timeout, allow_private=settings.allow_private

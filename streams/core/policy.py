@@ -40,6 +40,8 @@ class SinkPolicy:
     """When it was enabled last: what changed before that was not cut for it. `EPOCH` for one of the environment."""
     address: str = ""
     """Fingerprint of the system and the URL: another configuration with the same one is the same receiver outside."""
+    form: str = ""
+    """In which form it gets batches: another one needs a snapshot of everything."""
     revision: str = ""
     """Changes with anything that decides what the receiver is sent of a connection's properties."""
 

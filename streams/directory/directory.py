@@ -280,7 +280,10 @@ class Directory:
                 facts = [LAYOUT, source.connection.timezone, *rules, *switches_of(source.switches)]
             found = tuple(
                 replace(
-                    one, revision=fingerprint(one.identity, str(one.enabled_at), *switches_of(one.switches), *facts)
+                    one,
+                    revision=fingerprint(
+                        one.identity, str(one.enabled_at), *switches_of(one.switches), *facts, *_form(one)
+                    ),
                 )
                 for one in self.sinks(org)
             )
@@ -418,6 +421,11 @@ class Directory:
         """Return since when records of status concern the integration of this name, and not one before it."""
         entry = self._entries.get((org, name))
         return entry.record.created_at if entry and entry.record else EPOCH
+
+
+def _form(policy: SinkPolicy) -> list[str]:
+    """Return the form of batches as a fact of the revision; none for the usual one, as former releases had it."""
+    return [policy.form] if policy.form else []
 
 
 def _shown(report: HoldReport | None) -> str | None:

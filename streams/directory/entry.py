@@ -210,6 +210,7 @@ def _entry(
             changed_at=record.changed_at if record else EPOCH,
             enabled_at=record.enabled_at or EPOCH if record else EPOCH,
             schedule=_schedule(as_sink(system), configuration),
+            form=_form(as_sink(system), configuration),
         )
     connection, reader = None, None
     if role is IntegrationRole.SOURCE:
@@ -269,6 +270,10 @@ def _connection(
 
 def _schedule(system: SinkSystem | None, configuration: Configuration) -> Schedule | None:
     return None if system is None else _ask(lambda: system.schedule(configuration), None)
+
+
+def _form(system: SinkSystem | None, configuration: Configuration) -> str:
+    return "" if system is None else _ask(lambda: system.form(configuration), "")
 
 
 def _reader(

@@ -54,7 +54,7 @@ class DeliverBatches:
             if isinstance(sink, Problem):
                 return self._unusable(batch, sink, first)
             policy = self._policy(batch)
-            if policy is not None and policy.identity != batch.receiver:
+            if policy is not None and (policy.identity, policy.form) != (batch.receiver, batch.form):
                 return self._replaced(batch, policy, first)
             version = self.clients.version(batch.org, batch.sink)
             integration, now = Integration(batch.org, batch.sink, version), self.clock.now()
@@ -90,13 +90,15 @@ class DeliverBatches:
         return self._failed(batch, Held(HOLDS[problem.kind], problem.detail), None, first)
 
     def _replaced(self, batch: Batch, policy: SinkPolicy, first: int | None) -> Outcome:
-        """Return what follows if the batch was cut for another receiver of this name.
+        """Return what follows if the batch was cut for another receiver of this name, or in another form.
 
         If its configuration is older than the one here, it is cancelled, and the fold cuts a batch for the new
         receiver. If it is newer, this process has not read it yet, and the delivery is decided again later.
         """
         if (batch.configured_at or EPOCH) < policy.changed_at:
-            return self._cancelled(batch, "the receiver was replaced after the batch was cut")
+            return self._cancelled(
+                batch, "the receiver, or the form of its batches, was changed after the batch was cut"
+            )
         held = Held(Reason.INTEGRATION_PROBLEM, "the batch is for a newer configuration than this worker knows")
         return self._failed(batch, held, None, first)
 

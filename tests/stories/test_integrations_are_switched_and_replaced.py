@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from pydantic import SecretStr
 
+from connectors.rentsync.standin import shape_of
 from schemas import topics
 from schemas.codec import decode_as
 from schemas.pms import FetchRequest
@@ -239,3 +240,33 @@ async def test_only_named_properties_take_part_where_the_default_is_off(world: M
     await world.pass_time(960)
     await world.rest()
     assert set(other.rentsync.state) == set(site.portfolio.units_of[1002])
+
+
+SHAPES_IN_TURN = ("flat", "unit", "property")
+
+
+async def test_the_form_of_batches_changes_while_changes_come_in(world: MemoryWorld) -> None:
+    """Each form begins with a snapshot of everything; nothing is refused, lost, or sent twice with one key."""
+    site = world.sites[ORG]
+    units, rent = sorted(site.portfolio.units), 5000
+    for shape in SHAPES_IN_TURN:
+        first = len(site.rentsync.accepted)
+        for turn, unit in enumerate(units[:6]):
+            rent += 1
+            await world.send_webhooks(site.portfolio.set_rent(unit, rent), org=ORG)
+            await world.pass_time(0.3)
+            if turn == 2:
+                fields = "all" if shape == "property" else "core"
+                body = world.rentsync_of(site, shape=shape, fields=fields)
+                await world.store(ORG, "rentsync", body)
+        await world.until(lambda: receiver_matches(site), within=120)
+        await world.rest()
+        bodies = [one.body for one in site.rentsync.accepted[first:]]
+        shapes = [shape_of(body) for body in bodies]
+        begun = shapes.index(shape)
+        assert set(shapes[begun:]) == {shape}
+        new = site.rentsync.accepted[first + begun :]
+        assert {one.project for one in new if one.mode == "snapshot"} == {
+            one.project_id for one in site.rentsync.state.values()
+        }
+    assert set(site.rentsync.statuses) == {200}

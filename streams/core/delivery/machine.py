@@ -156,7 +156,7 @@ class _Delivery:
         self._put(phase=transition.phase, dirty_since=None, dirty_units=None, **{**_ENDED, **update})
         result = FoldResult(transition.disposition)
         if self.policy is not None:
-            if due is None and self.row.receiver != self.policy.identity:
+            if due is None and (self.row.receiver, self.row.form) != (self.policy.identity, self.policy.form):
                 due = moment
             if due is not None:
                 result = self._fire(Event.DUE, due)
@@ -236,21 +236,22 @@ class _Delivery:
     def _adopt(self, policy: SinkPolicy) -> bool:
         """Make the row that of the present receiver: forget what another one was sent and acknowledged.
 
-        If only its configuration is another one, the first snapshot mentions all that it may have: a unit that was
+        If only its configuration is another one, or the form of its batches, the first snapshot mentions all that it may have: a unit that was
         removed would stay there otherwise.
         """
         row = self.row
-        if row.receiver == policy.identity:
+        if row.receiver == policy.identity and row.form == policy.form:
             if (row.revision, row.address) != (policy.revision, policy.address):
                 self._put(revision=policy.revision, address=policy.address)
             return False
         may_have: set[int] = set()
-        if policy.address and row.address == policy.address:
+        if row.receiver == policy.identity or (policy.address and row.address == policy.address):
             known = (int(key[len(self.known) :]) for key, _ in self.rows.scan(KnownRow, self.known))
             may_have = {*known, *(one.unit_id for one in row.sent)}
         self._put(
             receiver=policy.identity,
             address=policy.address,
+            form=policy.form,
             revision=policy.revision,
             introduced=False,
             sent=tuple(Acknowledged(unit_id=unit, digest=b"") for unit in sorted(may_have)),
@@ -373,6 +374,7 @@ class _Delivery:
             connection=record.connection,
             sink=self.sink,
             receiver=row.receiver,
+            form=row.form,
             configured_at=self.policy.changed_at if self.policy else None,
             batch_id=row.batch_id,
             sync_id=row.sync_id,

@@ -22,12 +22,9 @@ def test_url_and_key_suffice() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("RENTSYNC_SHAPE", "unit"),
-        ("RENTSYNC_SHAPE", "flat"),
         ("RENTSYNC_BATCH", "single"),
         ("RENTSYNC_UPDATES", "snapshot"),
         ("RENTSYNC_UPDATES", "delta"),
-        ("RENTSYNC_FIELDS", "all"),
         ("RENTSYNC_REMOVED", "omit"),
     ],
 )

@@ -75,7 +75,7 @@ def test_url_and_key_suffice() -> None:
 def test_every_invalid_field_is_reported() -> None:
     found = errors(
         {
-            "shape": "flat",
+            "shape": "cube",
             "batch": 1,
             "removed": "burn",
             "send": "off",
@@ -87,7 +87,7 @@ def test_every_invalid_field_is_reported() -> None:
     )
     assert {pointer: detail.partition(";")[0].partition(":")[0] for pointer, detail in found.items()} == {
         "/settings/url": "it is required",
-        "/settings/shape": "flat is not available yet",
+        "/settings/shape": "no such choice",
         "/settings/batch": "it must be text",
         "/settings/removed": "no such choice",
         "/settings/send": "it is not available yet",

@@ -50,7 +50,13 @@ def pms(
 
 
 def portal(
-    org: str = "acme", name: str = "portal", url: str = "https://portal.example", *, key: str = "k1", **more: Any
+    org: str = "acme",
+    name: str = "portal",
+    url: str = "https://portal.example",
+    *,
+    key: str = "k1",
+    form: str = "",
+    **more: Any,
 ) -> Integration:
     facts: dict[str, Any] = {
         "org": org,
@@ -58,7 +64,7 @@ def portal(
         "system": "portal",
         "role": IntegrationRole.SINK,
         "enabled": True,
-        "settings": settings(url=url),
+        "settings": settings(url=url, form=form) if form else settings(url=url),
         "secrets": (sealed(org, name, "apiKey", "key", key=key),),
         "created_at": AT,
         "changed_at": AT,

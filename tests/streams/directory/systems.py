@@ -227,6 +227,7 @@ class FakePortal:
         Field("url", "PORTAL_URL", "setting", "an address", required=True),
         Field("source", "PORTAL_SOURCE", "setting", "a name"),
         Field("schedule", "PORTAL_SCHEDULE", "setting", "five fields of cron"),
+        Field("form", "PORTAL_FORM", "setting", "a word"),
         Field("apiKey", "PORTAL_API_KEY", "secret", "a key", required=True),
     )
 
@@ -242,6 +243,9 @@ class FakePortal:
     def schedule(self, configuration: Configuration) -> Schedule | None:
         cron = configuration.settings.get("schedule")
         return Schedule(str(cron), "America/Edmonton") if cron else None
+
+    def form(self, configuration: Configuration) -> str:
+        return str(configuration.settings.get("form", ""))
 
     def open(self, name: str, configuration: Configuration, clock: Clock) -> Sink:
         self.opened.append(self.make(plain(configuration, "apiKey")[0], name))

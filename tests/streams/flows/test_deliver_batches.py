@@ -283,15 +283,16 @@ async def test_a_batch_for_a_receiver_that_is_deleted_is_cancelled() -> None:
     [
         receiver(url=ELSEWHERE, changed_at=LATER, version=2),
         receiver(created_at=LATER, changed_at=LATER),
+        receiver(form="flat", changed_at=LATER, version=2),
     ],
-    ids=["another address", "deleted and created again"],
+    ids=["another address", "deleted and created again", "another form"],
 )
 async def test_a_batch_that_was_cut_before_the_receiver_was_replaced_is_cancelled(replacement: Integration) -> None:
     """What the former receiver was to get is not sent to its successor."""
     desk = Desk()
     desk.site.put(replacement)
 
-    assert await desk.cancel() == "the receiver was replaced after the batch was cut"
+    assert await desk.cancel() == "the receiver, or the form of its batches, was changed after the batch was cut"
 
 
 async def test_a_batch_of_a_newer_configuration_than_this_process_knows_is_held() -> None:

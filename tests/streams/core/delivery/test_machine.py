@@ -1510,3 +1510,27 @@ def test_a_property_without_units_is_sent_to_the_same_receiver_once_more() -> No
     desk.sinks = (receiver(SECOND, address="here"),)
     batch = desk.send(offered(1, state=UnitState.REMOVED))
     assert (batch.mode, ids(batch)) == (BatchMode.SNAPSHOT, {1})
+
+
+def test_another_form_of_batches_is_a_snapshot_of_everything() -> None:
+    """Of what the receiver knows too, and of what it still has to learn was removed."""
+    desk = Desk(sinks=(receiver(),))
+    desk.acknowledge(desk.send(offered(1), offered(2), offered(3)))
+    desk.sinks = (receiver(form="flat core rentstream", revision="2"),)
+    batch = desk.send(offered(1), offered(2), offered(3, state=UnitState.REMOVED))
+    assert (batch.mode, ids(batch), batch.form) == (BatchMode.SNAPSHOT, {1, 2, 3}, "flat core rentstream")
+    desk.acknowledge(batch)
+    assert desk.due() == []
+    desk.sinks = (receiver(revision="3"),)
+    (back,) = desk.due()
+    assert (back.mode, back.form) == (BatchMode.SNAPSHOT, "")
+    assert back.batch_id != batch.batch_id
+
+
+def test_a_delivery_in_another_form_is_cut_again_when_it_is_cancelled() -> None:
+    desk = Desk(sinks=(receiver(),))
+    first = desk.send(offered(1))
+    desk.sinks = (receiver(form="unit core rentstream", revision="2"),)
+    (again,) = desk.answer(first, DeliveryResult.CANCELLED)
+    assert again.form == "unit core rentstream"
+    assert again.batch_id != first.batch_id
