@@ -1,7 +1,7 @@
 """Encoding of a batch as a RentSync request body. Pure: the same batch gives the same bytes in every attempt.
 
-The shapes are those of chapter 4 of the guide: `unit` (4.1), `property` (4.2) and `flat` (4.3). The receiver's own terms
-("project", "status_name") are used in this module only.
+The shapes are those of chapter 4 of the guide: `unit` (4.1), `property` (4.2) and `flat` (4.3). The receiver's own
+terms ("project", "status_name") are used in this module only.
 """
 
 import json
@@ -89,7 +89,7 @@ def _timestamp(batch: Batch) -> str:
 
 
 def _rest(unit: OfferedUnit) -> Body:
-    """Return what chapter 2 has of a unit besides the examples; what nobody knows is left out, unless it is nullable."""
+    """Return what chapter 2 has of a unit besides the examples; the unknown is left out, unless it is nullable."""
     known = {
         "building": unit.building,
         "type": _type(unit.bedrooms),
@@ -107,7 +107,7 @@ def _rest(unit: OfferedUnit) -> Body:
 
 
 def _whole(batch: Batch, unit: OfferedUnit) -> Body:
-    """Return a unit with every member of 4.1; null where nobody knows it. A lead is named by none of our sources."""
+    """Return a unit with every member of 4.1, null where it is not known. No source names a lead."""
     name = STATUS_NAMES[unit.state]
     return {
         "unit_id": unit.id,

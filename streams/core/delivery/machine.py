@@ -236,8 +236,8 @@ class _Delivery:
     def _adopt(self, policy: SinkPolicy) -> bool:
         """Make the row that of the present receiver: forget what another one was sent and acknowledged.
 
-        If only its configuration is another one, or the form of its batches, the first snapshot mentions all that it may have: a unit that was
-        removed would stay there otherwise.
+        If only its configuration is another one, or the form of its batches, the first snapshot mentions all that it
+        may have: a unit that was removed would stay there otherwise.
         """
         row = self.row
         if row.receiver == policy.identity and row.form == policy.form:
