@@ -15,7 +15,7 @@ CHOICES: Final[Mapping[str, Mapping[str, object]]] = {
     "auth": AUTHS,
     "shape": SHAPES,
     "batch": {"per-property": True, "single": None},
-    "updates": {"both": True, "snapshot": None, "delta": None},
+    "updates": {"both": True, "delta": True, "snapshot": None},
     "fields": dict.fromkeys(FIELDS, True),
     "removed": {"mark": True, "omit": None},
 }

@@ -66,9 +66,11 @@ class RentSyncSystem:
         settings = self._settings(configuration)
         return RentSyncSink(settings, clock, self._client(settings), name)
 
-    def schedule(self, configuration: Configuration) -> Schedule:
-        """Return the schedule of the snapshots. Raise `SettingsError`."""
+    def schedule(self, configuration: Configuration) -> Schedule | None:
+        """Return the schedule of the snapshots; null if only changes are wanted. Raise `SettingsError`."""
         settings = self._settings(configuration)
+        if settings.updates == "delta":
+            return None
         return Schedule(settings.schedule, settings.timezone or self.process.timezone)
 
     def form(self, configuration: Configuration) -> str:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from connectors.rentsync.standin import Delivery
-from tests.world import pick
+from tests.world import listed_rent, pick
 from tests.world.memory import MemoryWorld
 
 HOUR = 3600.0
@@ -52,6 +52,20 @@ async def test_every_property_is_sent_whole_once_a_day(scheduled: MemoryWorld) -
         assert {unit["unit_id"] for unit in snapshot.units} == {
             number for number, unit in state.items() if unit.project_id == project
         }
+
+
+async def test_a_receiver_of_changes_alone_gets_no_daily_snapshot(scheduled: MemoryWorld) -> None:
+    world = scheduled
+    world.env["RENTSYNC_UPDATES"] = "delta"
+    await world.restart()
+    await world.pass_time(20 * 60)
+    unit = pick(world, "Available")
+    first = len(world.rentsync.accepted)
+    await world.send_webhooks(world.portfolio.set_rent(unit, 2468))
+    await world.until(lambda: listed_rent(world, unit) == 2468.0)
+
+    assert counts(world) == {0}
+    assert [one.mode for one in world.rentsync.accepted[first:]] == ["delta"]
 
 
 async def test_a_restart_repeats_nothing_and_a_missed_moment_is_caught_up(scheduled: MemoryWorld) -> None:

@@ -24,7 +24,6 @@ def test_url_and_key_suffice() -> None:
     [
         ("RENTSYNC_BATCH", "single"),
         ("RENTSYNC_UPDATES", "snapshot"),
-        ("RENTSYNC_UPDATES", "delta"),
         ("RENTSYNC_REMOVED", "omit"),
     ],
 )

@@ -123,6 +123,7 @@ def test_the_schedule_has_the_zone_of_the_receiver_or_that_of_the_process() -> N
     stored = Configuration({"url": URL, "schedule": "30 4 * * *", "timezone": "Europe/Berlin"}, KEY)
 
     assert rentsync.schedule(Configuration({"url": URL}, KEY)) == Schedule("0 2 * * *", "America/Edmonton")
+    assert rentsync.schedule(Configuration({"url": URL, "updates": "delta"}, KEY)) is None
     assert rentsync.schedule(stored) == Schedule("30 4 * * *", "Europe/Berlin")
     with pytest.raises(SettingsError, match="five fields"):
         rentsync.schedule(Configuration({"url": URL, "schedule": "never"}, KEY))
