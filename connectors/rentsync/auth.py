@@ -1,4 +1,4 @@
-"""The authentication schemes of RentSync (guide, chapter 5), each a function that returns an `Authentication`.
+"""The authentication schemes of RentSync (guide, chapter 5), each a function that returns an `httpx.Auth`.
 
 An `httpx.Auth` receives the complete request, so a scheme that signs the body or renews a token fits the same
 interface as one that sends a key.

@@ -154,7 +154,7 @@ def answered(
     """Return the breaker after a call for ``entity`` has ended.
 
     ``refused``: the same is true of every call. ``asked``: the pause that the system asked for; null if it did not.
-    ``cause``: why the call was rejected; empty if it was not, or if that says nothing of other calls.
+    ``cause``: why the call was rejected; empty if it was not, or if that proves nothing about others.
     """
     if available and breaker.state is State.OPEN and now < breaker.asked_until:
         return breaker

@@ -34,7 +34,7 @@ def read_row(record: type[R], key: bytes, raw: bytes | None) -> R:
 def readable(record: type[R], key: bytes, raw: bytes | None) -> R | None:
     """Return a decoded row; null if it does not exist or cannot be decoded, which is logged.
 
-    For scans: a fold that needs the row says so in a dead letter, and replaces it.
+    For scans: a fold that needs the row writes a dead letter of it, and replaces it.
     """
     if raw is None:
         return None

@@ -20,7 +20,7 @@ _CAUSES: Final = (
     ("File too large", "no file may grow further: raise the limit (`ulimit -f`)"),
     ("Not a directory", "a part of this path is a file"),
 )
-"""What the system says, and what that means with what to do."""
+"""Words of the system, and what they mean with what to do."""
 
 
 class FolderError(RuntimeError):

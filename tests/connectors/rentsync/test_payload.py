@@ -101,7 +101,7 @@ def test_the_type_of_a_unit_follows_from_its_bedrooms(bedrooms: str | None, word
 
 
 def test_all_fields_add_what_is_known() -> None:
-    """What nobody knows is left out, except for what the guide calls nullable."""
+    """What is not known is left out, except for what the guide calls nullable."""
     core, full = (json.loads(encode(batch(WHOLE, unit(2)), "property", "s", fields)) for fields in ("core", "all"))
     assert full["sync_metadata"] == core["sync_metadata"] | {"mode": "snapshot", "unit_count": 2}
     assert full["property"] == core["property"] | {"is_actived": True}

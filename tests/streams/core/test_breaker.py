@@ -489,7 +489,7 @@ def rejected(entities: int, breakers: Breakers, detail: str = "RentSync answered
 
 
 def test_rejections_in_a_row_for_one_reason_hold_what_comes_after_them() -> None:
-    """The last of them keeps its attempts as well; a trial that is rejected prolongs the hold, whatever it says."""
+    """The last of them keeps its attempts as well; a trial that is rejected prolongs the hold, for any reason."""
     breakers = Breakers(NullObserver())
     *dead, last = rejected(REJECTIONS, breakers)
     assert dead == [None] * (REJECTIONS - 1)
