@@ -339,7 +339,7 @@ def _failure(topic: str, error: KafkaError) -> BackendError:
             f"record of {MAX_RECORD_BYTES} bytes with its headers"
         )
     if isinstance(error, UnknownTopicOrPartitionError):
-        return BackendError(f"{topic} does not exist any more: create it with `rentstream topics --apply`")
+        return BackendError(f"{topic} does not exist: create it with `rentstream topics --apply`")
     return BackendError(f"records for {topic} could not be written: {error!r}")
 
 

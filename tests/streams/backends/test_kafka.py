@@ -69,7 +69,7 @@ async def test_consuming_a_missing_topic_is_an_error(kafka: str, topic_prefix: s
     ).producer()
     await producer.start()
     try:
-        with pytest.raises(BackendError, match="could not be written"):
+        with pytest.raises(BackendError, match="nowhere does not exist: create it with `rentstream topics --apply`"):
             await producer.send(out("nowhere", b"v"))
     finally:
         await producer.stop()

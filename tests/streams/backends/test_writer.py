@@ -77,7 +77,7 @@ async def test_a_write_that_fails_is_an_error_of_the_backend(error: KafkaError, 
     with pytest.raises(BackendError, match=message):
         await made.append("t", 0, entries(b"1"))
     cluster.refused = [UnknownTopicOrPartitionError()]
-    with pytest.raises(BackendError, match="t does not exist any more: create it"):
+    with pytest.raises(BackendError, match="t does not exist: create it"):
         await made.partitions("t")
 
 

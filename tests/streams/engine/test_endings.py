@@ -77,7 +77,7 @@ async def is_committed(worker: Subject, offset: int) -> None:
     [
         ("raise", 71, "cannot read poison"),
         ("oversized", 71, "over 8323072 bytes"),
-        ("nowhere", 71, "fold copy failed: .* does not exist any more: create it with `rentstream topics --apply`"),
+        ("nowhere", 71, "fold copy failed: .* does not exist: create it with `rentstream topics --apply`"),
         ("blocked", 74, "event loop has been blocked|nothing has moved there"),
     ],
 )
