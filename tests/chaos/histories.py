@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
@@ -69,8 +69,8 @@ class History:
     rent: int = FIRST_RENT
     released: list[float] = field(default_factory=list)
     """When something happened that may end a pause before its time."""
-    leased: set[int] = field(default_factory=set)
-    """Units that a lease was signed for, which does not end."""
+    leased: dict[int, datetime] = field(default_factory=dict)
+    """When a lease was first signed for a unit; it does not end."""
     steady: bool = True
     """Whether all processes had the right time."""
 
@@ -100,7 +100,7 @@ async def _change_rent(history: History, choose: random.Random) -> None:
 async def _sign_lease(history: History, choose: random.Random) -> None:
     world = history.world
     unit = choose.choice(sorted(world.portfolio.units))
-    history.leased.add(unit)
+    history.leased.setdefault(unit, world.clock.now())
     await world.send_webhooks(world.portfolio.sign_lease(unit, world.portfolio.today()), choose.choice([0, 1, 1, 2]))
 
 
@@ -309,7 +309,7 @@ def _forbidden_offers(history: History) -> Iterator[str]:
             unit = int(sent["unit_id"])
             if sent["is_available"] and unit in taken:
                 yield f"unit {unit} was offered again after its lease was known"
-            if not sent["is_available"] and unit in history.leased:
+            if not sent["is_available"] and delivery.at > history.leased.get(unit, delivery.at):
                 taken.add(unit)
 
 
