@@ -42,6 +42,7 @@ METHODS: Final = ("OPTIONS", "GET")
 
 REFUSALS: Final = frozenset({401, 403})
 MOST_BYTES: Final = 64 * 1024
+CLIENT_FIX: Final = "Check the settings oauthClientId, oauthClientSecret and oauthScope (RENTSYNC_OAUTH_CLIENT_ID, …)."
 ADDRESS_FIX: Final = "Check RENTSYNC_URL (setting url): it has to be the URL that receives the POST of a batch."
 
 
@@ -173,7 +174,7 @@ class _Test:
         for method, answer in answers.items():
             if isinstance(answer, Unauthorized):  # the token endpoint: a status of the receiver is a reply
                 self.access = AccessLevel.DENIED
-                return Fail(answer.detail, "Check the client id, the client secret and the scope of RENTSYNC_OAUTH_….")
+                return Fail(answer.detail, CLIENT_FIX)
             if not isinstance(answer, Reply):
                 return Fail(answer.detail, NETWORK_FIX)
             probes.append(Probe(method, self._bare[method].status, answer.status))

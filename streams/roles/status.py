@@ -8,6 +8,7 @@ from typing import Any
 from connectors.clock import SystemClock
 from schemas.commands import SyncState
 from streams import topology
+from streams.backends.admin import TopicAdmin, TopicError
 from streams.backends.clients import client_options
 from streams.backends.ports import BackendError
 from streams.directory.model import IntegrationState
@@ -101,6 +102,11 @@ async def read(env: Mapping[str, str], settings: RentStreamSettings, kafka: Kafk
             await within(clock, follower.caught_up(), manage.READ_WITHIN)
             lags = await within(clock, exporter.first(), manage.READ_WITHIN)
         except (TimeoutError, BackendError) as error:
+            if wrong := await _wrong_topics(settings, kafka):
+                raise manage.ManageFailed(
+                    f"{wrong}. If the workers run, this command lacks their settings: RENTSTREAM_RETRY_LADDER, "
+                    "RENTSTREAM_PARTITIONS and RENTSTREAM_TOPIC_PREFIX have to be the same."
+                ) from None
             reason = str(error) or follower.problem or f"not read within {manage.READ_WITHIN:g} s"
             raise manage.ManageFailed(f"the cluster cannot be read ({reason}): check KAFKA_BOOTSTRAP_SERVERS") from None
         rungs = {rung: found for rung, found in parked(lags).items() if found[0]}
@@ -109,6 +115,18 @@ async def read(env: Mapping[str, str], settings: RentStreamSettings, kafka: Kafk
         await exporter.aclose()
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+
+
+async def _wrong_topics(settings: RentStreamSettings, kafka: KafkaSettings) -> str:
+    """Return which topics of these settings are missing or wrong; empty if none is, or if the cluster is away."""
+    servers, security = kafka.bootstrap_servers or "", client_options(kafka)
+    try:
+        async with TopicAdmin(
+            servers, prefix=settings.prefix, partitions=settings.partitions, security=security
+        ) as admin:
+            return "; ".join(await admin.unusable(topology.all_topics(settings.delays))).rstrip(".")
+    except TopicError:
+        return ""
 
 
 def run(env: Mapping[str, str], settings: RentStreamSettings, kafka: KafkaSettings, org: str) -> Status:

@@ -329,7 +329,8 @@ class Call:
         if self._guard.allows(answer, group, len(items)):
             return self._decided(flow, items, answer)
         if not flow.retries:
-            log.warning("%s: %s is left out, since too many have failed: %s", flow.name, _name(items[0].record), answer)
+            name = _name(items[0].record)
+            log.warning("%s: %s is left out, since too many have failed: %s", flow.name, name, answer.detail)
             return self._decided(flow, items, Done(ending=Disposition.IGNORED))
         return self._decided(flow, items, self._unfinished(flow, items[-1].record, Held(answer.reason, answer.detail)))
 

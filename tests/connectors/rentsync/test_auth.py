@@ -10,11 +10,16 @@ from typing import Any
 import httpx
 import pytest
 
+from connectors.checks import Fail, Pass
+from connectors.clock import SystemClock
+from connectors.endpoint import SystemNetwork
 from connectors.ports import Accepted, Rejected, Throttled, Unauthorized, Unavailable
 from connectors.rentsync.auth import AUTHS, NEEDED, signature, signing_key
+from connectors.rentsync.check import _Test
 from connectors.rentsync.settings import RentSyncSettings
 from connectors.rentsync.sink import RentSyncSink
 from connectors.rentsync.standin import PATH, TOKEN_PATH, Access, Fault, RentSyncStandIn
+from schemas.integrations import AccessLevel
 from streams.backends.memory import MovableClock
 from tests.connectors.sink_suite import batch
 
@@ -208,3 +213,17 @@ def test_a_value_that_cannot_be_is_refused_in_one_line(name: str, value: str, wo
     with pytest.raises(ValueError, match=words) as refused:
         RentSyncSettings.read(env)
     assert "base64!" not in str(refused.value)
+
+
+async def test_the_connection_test_names_a_client_that_is_refused() -> None:
+    """With the settings to look at."""
+    for status, passes in ((200, True), (401, False)):
+        async with pair("oauth2") as (standin, sink, _):
+            standin.access.token_status = status
+            one = _Test(sink._settings, SystemClock(), sink._client, SystemNetwork())
+            assert isinstance(await one._reachable(), Pass)
+            found = await one._auth()
+        assert isinstance(found, Pass) is passes, found
+        if isinstance(found, Fail):
+            assert "oauthClientSecret" in found.fix
+            assert one.access is AccessLevel.DENIED

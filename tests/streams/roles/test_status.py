@@ -14,7 +14,7 @@ from schemas.codec import encode
 from schemas.commands import SyncEntity, SyncState, SyncStatus
 from schemas.partitions import partition_for
 from streams.observability.lag import PartitionLag
-from streams.roles import status
+from streams.roles import manage, status
 from streams.roles.status import Status, Waiting, waiting_of
 from tests.streams.roles.terminal import Terminal
 from tests.streams.roles.test_manage import state as integration
@@ -135,3 +135,25 @@ def test_the_status_of_a_cluster(kafka: str, topic_prefix: str, terminal: Termin
     assert (terminal.exit_code, found["ok"], found["org"]) == (1, False, "default")
     assert [one["entityId"] for one in found["failedSyncs"]] == ["p1"]
     assert [(one["topic"], one["records"]) for one in found["waiting"]] == [("pms.webhooks", 1)]
+
+
+@pytest.mark.broker
+def test_settings_that_are_not_those_of_the_workers_are_named(
+    kafka: str, topic_prefix: str, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the address of the cluster, which answers."""
+    monkeypatch.setattr(manage, "READ_WITHIN", 3.0)
+    terminal.env = {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "RENTSTREAM_TOPIC_PREFIX": topic_prefix,
+        "RENTSTREAM_PARTITIONS": "2",
+    }
+    terminal.run("topics", "--apply")
+    terminal.env["RENTSTREAM_RETRY_LADDER"] = "1m,3m"
+
+    printed = terminal.run("status")
+
+    assert terminal.exit_code == 1
+    assert f"missing: {topic_prefix}retry.3m" in printed
+    assert "RENTSTREAM_RETRY_LADDER" in printed
+    assert "KAFKA_BOOTSTRAP_SERVERS" not in printed
